@@ -1,0 +1,89 @@
+"""What the monitor tells and the client hears: plain values with the fields of ``monitor.proto``, units included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EdgeReport:
+    node: str
+    weight: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One row of the history; see ``Round`` in monitor.proto."""
+
+    round: int
+    time: float
+    steps: int
+    loss: float
+    train_seconds: float
+    exchange_seconds: float
+    mix_seconds: float
+    edges: tuple[EdgeReport, ...]
+    tail: float
+    interference: float
+    norm: float
+    consensus_distance: float | None
+    sent_bytes: int
+    received_bytes: int
+    evaluation_loss: float | None
+    evaluation_accuracy: float | None
+    saved: bool
+
+
+@dataclass(frozen=True)
+class TrainerReport:
+    pid: int
+    state: str
+    restarts: int
+    device: str
+    rank: int
+    parameters: int
+    loss: float | None
+    step: int
+    steps_per_second: float
+
+
+@dataclass(frozen=True)
+class PeerReport:
+    node: str
+    name: str
+    state: str
+    addresses: tuple[str, ...]
+    neighbour: bool
+    round: int
+    heard_seconds: float | None
+    weight: float | None
+    distance: float | None
+    mixes: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    node: str
+    name: str
+    mesh: str
+    version: str
+    instance: str
+    phase: str
+    problem: str
+    round: int
+    saved_round: int
+    mixes: int
+    degree: int
+    waiting_for: tuple[str, ...]
+    uptime_seconds: float
+    resident_bytes: int
+    address: str
+    schema: str
+    trainer: TrainerReport
+    last_round: RoundReport | None
+    sent_bytes: int
+    received_bytes: int
+    state_folder: str
+    adapter_folder: str

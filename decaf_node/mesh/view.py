@@ -1,0 +1,35 @@
+"""What a node shows of itself to those who watch it: plain values, made by ``Node.view(now)``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None."""
+
+    peer: str
+    name: str
+    state: str
+    addresses: tuple[str, ...]
+    neighbour: bool
+    round: int
+    heard: float | None
+    weight: float | None
+    distance: float | None
+    mixes: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """phase: starting, training, exchanging, mixing, saving, adopting, paused, done, stopping or stopped."""
+
+    phase: str
+    round: int
+    mixes: int
+    degree: int
+    waiting_for: tuple[str, ...]
+    saved_round: int
+    peers: tuple[PeerView, ...]

@@ -1,0 +1,285 @@
+"""The settings of a node: TOML and environment into frozen models. An unknown key is an error.
+
+Every key can also come from the environment as ``DECAF_NODE__SECTION__KEY`` (the value in TOML notation, or a
+plain string). Durations are seconds; any other unit is a suffix of the name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from decaf_node.errors import BadSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ENVIRONMENT_PREFIX = "DECAF_NODE__"
+SOCKET_PATH_LIMIT_BYTES = 100  # Linux allows 107 for a Unix socket; our longest socket name is taken off
+MIB = 1024 * 1024
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the settings; nothing unknown gets in and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(Section):
+    name: str = Field("", description="what people call this node; default: the host's name")
+
+
+class MeshSection(Section):
+    name: str = Field("home", min_length=1, max_length=63, description="nodes of another mesh are ignored")
+    peers: tuple[str, ...] = Field((), description="addresses host:port that are tried for ever, beside mDNS")
+    topology: Literal["full", "ring"] = Field("full", description="who mixes with whom")
+
+
+class ListenSection(Section):
+    address: str = Field("127.0.0.1", description="address to listen on for other nodes")
+    port: Port = Field(7433, description="TCP port; 0 takes a free one")
+    insecure: bool = Field(False, description="allow plaintext beyond loopback")
+
+
+class DiscoverySection(Section):
+    mdns: bool = Field(True, description="announce this node on the LAN and look for others")
+    interfaces: tuple[str, ...] = Field((), description="interface names or addresses; empty: all but the skipped")
+    skip: tuple[str, ...] = Field(
+        ("lo", "docker*", "br-*", "veth*", "virbr*", "cni*", "flannel*", "tun*", "tap*", "l4tbr*", "rndis*", "usb*"),
+        description="patterns of interfaces never used unless named above",
+    )
+    refresh: Seconds = Field(10.0, gt=0, description="browse again this often: after a partition mDNS forgets to")
+
+
+class ModelSection(Section):
+    path: Path = Field(description="folder of the base model, as transformers saves it")
+    gguf_file: str = Field("", description="name of a GGUF file in that folder, read by transformers")
+    task: Literal["causal-lm", "sequence-classification"] = "causal-lm"
+    pooling: Literal["head", "mean"] = Field("head", description="the stock classification head, or mean pooling")
+    labels: tuple[str, ...] = Field((), description="the label list, the same at every node")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the frozen base")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    cache_lower_layers: bool = Field(False, description="keep the activations below the first adapted layer")
+    trust_remote_code: bool = Field(False, description="run Python code that lies in the model folder")
+    allow_pickle: bool = Field(False, description="load pickled weights; they can run any code")
+
+
+class DataSection(Section):
+    train: tuple[Path, ...] = Field(min_length=1, description="JSONL, CSV or Parquet files, or patterns of them")
+    evaluation: tuple[Path, ...] = Field((), description="held-out files; empty: a part of the training data")
+    evaluation_fraction: float = Field(0.1, ge=0, lt=1, description="the part held out where no files are given")
+    text_column: str = "text"
+    label_column: str = "label"
+    messages_column: str = Field("", description="chat messages, rendered by the tokenizer's template")
+    prompt_column: str = Field("", description="text whose loss is masked; text_column is then the answer")
+    max_length: Count = Field(512, description="tokens an example")
+    cache_entries: Count = Field(20_000, description="most examples whose activations are kept")
+
+
+class TrainingSection(Section):
+    trainer: Literal["built-in", "external"] = "built-in"
+    seed: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch decides")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
+
+
+class RoundSection(Section):
+    algorithm: Literal["decaf", "dlora", "dlora-fa", "local"] = "decaf"
+    steps: int = Field(0, ge=0, description="local steps a round; 0: by seconds")
+    seconds: Seconds = Field(300.0, gt=0, description="length of a round where steps is 0")
+    overlap: bool = Field(True, description="go on training while the edges are exchanged")
+    evaluate_every: Count = Field(1, description="rounds between evaluations")
+    adopt_after: Seconds = Field(7 * 86400.0, description="a node absent for longer adopts the mesh's state")
+    wait_floor: Seconds = Field(1.0, description="never wait less than this for an alive neighbour")
+    wait_ceiling: Seconds = Field(120.0, description="never wait longer than this for anyone")
+    limit: int = Field(0, ge=0, description="train this many rounds and then only serve; 0: for ever")
+
+    @model_validator(mode="after")
+    def _floor_below_ceiling(self) -> RoundSection:
+        if self.wait_floor > self.wait_ceiling:
+            raise ValueError("wait_floor is above wait_ceiling")
+        return self
+
+
+class MixingSection(Section):
+    wire: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of what is sent")
+    memory_bytes: int = Field(256 * MIB, ge=MIB, description="most memory of a mix beyond inputs and outputs")
+    initial_a_seed: int = Field(0, ge=0, description="seed of the first A; dlora-fa needs the same everywhere")
+
+
+class StoreSection(Section):
+    save_every: Seconds = Field(60.0, description="save a round durably at most this often, to spare flash memory")
+    keep: Count = Field(2, description="saved rounds kept on disk")
+    history: Count = Field(100_000, description="rows of the history of rounds")
+
+
+class LimitsSection(Section):
+    """The bound of every queue, message, retry and file count."""
+
+    snapshot_bytes: int = Field(2048 * MIB, ge=1, description="largest snapshot taken from a peer")
+    spool_bytes: int = Field(4096 * MIB, ge=1, description="most bytes of snapshots in flight")
+    chunk_bytes: int = Field(MIB, ge=1024, le=MIB, description="largest piece of a snapshot in one message")
+    peers: Count = Field(1024, description="most members remembered")
+    adopt_from: Count = Field(5, description="most members asked for their state by a newcomer")
+    unsaved_receipts: Count = Field(64, description="edges mixed since the last save before one is forced")
+    trainer_restarts: Count = Field(5, description="crashes of the trainer in a row, without a round, before giving up")
+    trainer_backoff: Seconds = Field(60.0, description="longest wait before the trainer is started again")
+    redial_backoff: Seconds = Field(30.0, description="longest wait before a lost address is tried again")
+    link_bytes: Count = Field(MIB, description="longest message between daemon and trainer")
+    stop: Seconds = Field(9.0, description="a clean stop is over by then")
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain")
+
+
+class Settings(Section):
+    """All of it."""
+
+    node: NodeSection = NodeSection()
+    mesh: MeshSection = MeshSection()
+    listen: ListenSection = ListenSection()
+    discovery: DiscoverySection = DiscoverySection()
+    model: ModelSection
+    lora: dict[str, Any] = Field(default_factory=dict, description="anything of PEFT's LoraConfig")
+    data: DataSection
+    training: TrainingSection = TrainingSection()
+    round: RoundSection = RoundSection()
+    mixing: MixingSection = MixingSection()
+    store: StoreSection = StoreSection()
+    limits: LimitsSection = LimitsSection()
+    log: LogSection = LogSection()
+
+    @field_validator("lora")
+    @classmethod
+    def _rank_is_positive(cls, lora: dict[str, Any]) -> dict[str, Any]:
+        rank = lora.get("r", 1)
+        if type(rank) is not int or rank < 1:
+            raise ValueError(f"r is {rank!r}; a rank is a whole number from 1")
+        return lora
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a node keeps its things: see "Files of a node" in the README."""
+
+    config: Path
+    state: Path
+    runtime: Path
+
+    @property
+    def control_socket(self) -> Path:
+        return self.runtime / "control.sock"
+
+    @property
+    def trainer_socket(self) -> Path:
+        return self.runtime / "trainer.sock"
+
+    @property
+    def spool(self) -> Path:
+        return self.runtime / "spool"
+
+
+def find_places(
+    environ: Mapping[str, str], config: Path | None = None, state: Path | None = None, runtime: Path | None = None
+) -> Places:
+    """Return the three places of a node: as given, else systemd's, else the XDG folders of this user.
+
+    Raises BadSettings if the runtime folder's path is too long for a Unix socket.
+    """
+    home = Path(environ.get("HOME", "/"))
+    xdg_config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    xdg_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
+    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"
+    system_config = Path("/etc/decaf-node/config.toml")
+    user_config = xdg_config / "decaf-node/config.toml"
+    places = Places(
+        config=config or (user_config if user_config.exists() or not system_config.exists() else system_config),
+        state=(state or Path(environ.get("STATE_DIRECTORY") or xdg_state / "decaf-node")).absolute(),
+        runtime=(runtime or Path(environ.get("RUNTIME_DIRECTORY") or f"{xdg_runtime}/decaf-node")).absolute(),
+    )
+    if len(os.fsencode(places.control_socket)) > SOCKET_PATH_LIMIT_BYTES:
+        raise BadSettings(
+            "settings.runtime-path-too-long",
+            f"The runtime folder {places.runtime} is too long a path for a Unix socket; choose a shorter one.",
+        )
+    return places
+
+
+def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read the settings at ``path``, with what the environment sets on top.
+
+    Relative paths in the file are taken from the file's own folder.
+    Raises BadSettings, naming the key, if the file is missing, is not TOML, or holds a key or value that does not fit.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadSettings(
+            "settings.missing", f"There are no settings at {path}; write them there or name a file with --config."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings("settings.unreadable", f"The settings {path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings("settings.not-toml", f"The settings {path} are not valid TOML: {error}.") from error
+    _apply_environment(document, environ)
+    settings = parse_settings(document, str(path))
+    return _anchored(settings, path.absolute().parent)
+
+
+def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
+    """Check a document of settings; ``source`` names it in what is raised (BadSettings)."""
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadSettings(
+                "settings.unknown-key",
+                f"The settings {source} have an unknown key {key}; take it out or mend its name.",
+            ) from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise BadSettings("settings.bad-value", f"In the settings {source}, {key} does not fit: {problem}.") from None
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        place = document
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = _toml_value(environ[name])
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    model = settings.model.model_copy(update={"path": folder / settings.model.path})
+    data = settings.data.model_copy(
+        update={
+            "train": tuple(folder / path for path in settings.data.train),
+            "evaluation": tuple(folder / path for path in settings.data.evaluation),
+        }
+    )
+    return settings.model_copy(update={"model": model, "data": data})

@@ -1,0 +1,176 @@
+"""The header of an adapter file: what a snapshot says of itself, read and checked without torch.
+
+A snapshot is one safetensors file (https://huggingface.co/docs/safetensors, "Format"): 8 bytes little-endian
+header length, a JSON header, the tensor bytes. Ours keeps PEFT's tensor names (``….lora_A.weight`` (r, k),
+``….lora_B.weight`` (d, r), and plainly averaged tensors under their own names) and five strings of metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from decaf_node.errors import BadData
+
+FORMAT = "decaf-node/1"
+HEADER_LIMIT_BYTES = 16 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+LORA_A = ".lora_A.weight"
+LORA_B = ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a snapshot: safetensors dtype name, shape, and its bytes relative to the data section."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a snapshot says of itself.
+
+    schema: fingerprint of all that must agree between two nodes that mix (hex sha256)
+    base:   fingerprint of the frozen base model (hex sha256)
+    round:  the sender's round number, from 1
+    rank:   the largest rank of any layer
+    scales: layer name -> LoRA scale (alpha / r, or alpha / sqrt(r) under rsLoRA)
+    """
+
+    schema: str
+    base: str
+    round: int
+    rank: int
+    scales: dict[str, float]
+    tensors: dict[str, TensorInfo]
+    size_bytes: int
+
+    def metadata(self) -> dict[str, str]:
+        """The strings that go under ``__metadata__``."""
+        return metadata(self.schema, self.base, self.round, self.scales)
+
+
+def metadata(schema: str, base: str, round: int, scales: dict[str, float]) -> dict[str, str]:
+    """Return the ``__metadata__`` strings of a snapshot, the same bytes for the same content."""
+    return {
+        "format": FORMAT,
+        "schema": schema,
+        "base": base,
+        "round": str(round),
+        "scales": json.dumps(scales, sort_keys=True, separators=(",", ":")),
+    }
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of the snapshot at ``path``; the tensor bytes are not read.
+
+    Raises BadData if the file is not a whole snapshot of this format: unreadable, truncated, with an unknown
+    dtype, tensors that overlap or leave gaps, a layer without its partner, or metadata that does not parse.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_header(file, path.stat().st_size, str(path))
+    except OSError as error:
+        raise BadData("snapshot.unreadable", f"The snapshot {path} cannot be read: {error.strerror}.") from error
+
+
+def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
+    """Parse the header at the start of ``file``, whose whole length is ``size_bytes``; see ``read_header``."""
+    raw = _raw_header(file, size_bytes, name)
+    try:
+        document = json.loads(raw)
+        described = dict(document.pop("__metadata__"))
+        tensors = {str(key): _tensor(value) for key, value in document.items()}
+        scales = {str(key): float(value) for key, value in json.loads(described["scales"]).items()}
+        header = Header(
+            schema=str(described["schema"]),
+            base=str(described["base"]),
+            round=int(described["round"]),
+            rank=max((info.shape[0] for key, info in tensors.items() if key.endswith(LORA_A)), default=0),
+            scales=scales,
+            tensors=tensors,
+            size_bytes=size_bytes,
+        )
+        known = described["format"] == FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise _damaged(name, "its header does not parse") from error
+    if not known:
+        raise _damaged(name, f"its format is not {FORMAT}")
+    _check(header, 8 + len(raw), name)
+    return header
+
+
+def digest_of(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def layers(header: Header) -> list[str]:
+    """Return the names of the layers that carry a product, sorted."""
+    return sorted(key.removesuffix(LORA_A) for key in header.tensors if key.endswith(LORA_A))
+
+
+def _raw_header(file: BinaryIO, size_bytes: int, name: str) -> bytes:
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise _damaged(name, "it is shorter than its own header")
+    length = struct.unpack("<Q", prefix)[0]
+    if length > min(HEADER_LIMIT_BYTES, size_bytes - 8):
+        raise _damaged(name, f"its header claims {length} bytes")
+    raw = file.read(length)
+    if len(raw) < length:
+        raise _damaged(name, "it ends inside its header")
+    return raw
+
+
+def _tensor(value: Any) -> TensorInfo:
+    begin, end = value["data_offsets"]
+    shape = tuple(value["shape"])
+    if not all(type(side) is int and side >= 0 for side in (*shape, begin, end)):
+        raise ValueError("sides and offsets are counts")
+    return TensorInfo(str(value["dtype"]), shape, begin, end)
+
+
+def _check(header: Header, data_start: int, name: str) -> None:
+    position = 0
+    for key, info in sorted(header.tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if info.dtype not in DTYPE_BYTES:
+            raise _damaged(name, f"tensor {key} has dtype {info.dtype}")
+        if info.begin != position or info.end - info.begin != math.prod(info.shape) * DTYPE_BYTES[info.dtype]:
+            raise _damaged(name, f"tensor {key} does not lie where its shape says")
+        position = info.end
+    if data_start + position != header.size_bytes:
+        raise _damaged(name, f"it has {header.size_bytes} bytes where its header asks for {data_start + position}")
+    if header.round < 0 or not all(math.isfinite(scale) for scale in header.scales.values()):
+        raise _damaged(name, "its round or a scale is out of range")
+    _check_layers(header, name)
+
+
+def _check_layers(header: Header, name: str) -> None:
+    names = layers(header)
+    if sorted(header.scales) != names:
+        raise _damaged(name, "its scales and its layers do not match")
+    for layer in names:
+        a, b = header.tensors[layer + LORA_A], header.tensors.get(layer + LORA_B)
+        if b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] < 1:
+            raise _damaged(name, f"layer {layer} has no factors that fit each other")
+    if any(key.endswith(LORA_B) and key.removesuffix(LORA_B) not in header.scales for key in header.tensors):
+        raise _damaged(name, "a factor B has no factor A")
+
+
+def _damaged(name: str, problem: str) -> BadData:
+    return BadData("snapshot.damaged", f"The snapshot {os.path.basename(name)} is damaged: {problem}.")
