@@ -103,10 +103,10 @@ def main() -> int:
 
 def fetch_all(assets: list[Asset], root: Path) -> None:
     """Bring ``assets`` into ``root``; a folder appears there whole or not at all. Raises CannotFetch."""
-    missing = [asset for asset in assets if not is_there(asset, root)]
-    if not missing:
-        return
     try:
+        missing = [asset for asset in assets if not is_there(asset, root)]
+        if not missing:
+            return
         root.mkdir(parents=True, exist_ok=True)
         with only_one(root):
             remove_unfinished(root)
