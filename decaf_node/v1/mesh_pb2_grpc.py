@@ -5,7 +5,7 @@ import warnings
 
 from decaf_node.v1 import mesh_pb2 as decaf__node_dot_v1_dot_mesh__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in decaf_node/v1/mesh_pb2_grpc.py depends on'
+        + f' but the generated code in decaf_node/v1/mesh_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class MeshStub:
+class MeshStub(object):
     """Between nodes: who are you, and the edges of the mesh.
     """
 
@@ -47,7 +47,7 @@ class MeshStub:
                 _registered_method=True)
 
 
-class MeshServicer:
+class MeshServicer(object):
     """Between nodes: who are you, and the edges of the mesh.
     """
 
@@ -86,7 +86,7 @@ def add_MeshServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Mesh:
+class Mesh(object):
     """Between nodes: who are you, and the edges of the mesh.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from decaf_node.v1 import monitor_pb2 as decaf__node_dot_v1_dot_monitor__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in decaf_node/v1/monitor_pb2_grpc.py depends on'
+        + f' but the generated code in decaf_node/v1/monitor_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class MonitorStub:
+class MonitorStub(object):
     """For operators: read only.
     """
 
@@ -52,7 +52,7 @@ class MonitorStub:
                 _registered_method=True)
 
 
-class MonitorServicer:
+class MonitorServicer(object):
     """For operators: read only.
     """
 
@@ -103,7 +103,7 @@ def add_MonitorServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class Monitor:
+class Monitor(object):
     """For operators: read only.
     """
 
