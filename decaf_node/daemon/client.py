@@ -1,0 +1,87 @@
+"""Ask a running daemon over its control socket: synchronous and quick to import, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+
+from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
+from decaf_node.daemon.reports import PeerReport, RoundReport, StatusReport
+from decaf_node.errors import DaemonUnreachable, TryAgain
+from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
+
+Answer = TypeVar("Answer")
+REPLY_LIMIT_BYTES = 64 * 1024 * 1024  # a thousand rounds with hundreds of edges each
+
+
+class Client:
+    """One connection to the daemon whose control socket is ``socket``. Every call takes at most ``timeout`` seconds.
+
+    Every call raises DaemonUnreachable if no daemon answers there, and TryAgain if it answers but not in time.
+    """
+
+    def __init__(self, socket: Path, timeout: float = 3.0) -> None:
+        self._socket = socket
+        self._timeout = timeout
+        options = [("grpc.max_receive_message_length", REPLY_LIMIT_BYTES)]
+        self._channel = grpc.insecure_channel(f"unix:{socket.absolute()}", options)
+        self._monitor = monitor_pb2_grpc.MonitorStub(self._channel)
+        self._control = control_pb2_grpc.ControlStub(self._channel)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._channel.close()
+
+    def status(self) -> StatusReport:
+        """The node at a glance."""
+        request = monitor_pb2.GetStatusRequest()
+        return status_from_wire(self._ask(lambda: self._monitor.GetStatus(request, timeout=self._timeout)))
+
+    def peers(self) -> list[PeerReport]:
+        """Every member the node knows of."""
+        request = monitor_pb2.ListPeersRequest()
+        reply = self._ask(lambda: self._monitor.ListPeers(request, timeout=self._timeout))
+        return [peer_from_wire(peer) for peer in reply.peers]
+
+    def rounds(self, before: int = 0, limit: int = 100) -> list[RoundReport]:
+        """The history, newest first: rounds before ``before`` (0: from the newest), at most ``limit`` (≤ 1000)."""
+        request = monitor_pb2.ListRoundsRequest(before=before, limit=limit)
+        reply = self._ask(lambda: self._monitor.ListRounds(request, timeout=self._timeout))
+        return [round_from_wire(row) for row in reply.rounds]
+
+    def pause(self) -> str:
+        """Stop training at its next step and refuse edges, until ``resume``. Returns the phase then."""
+        request = control_pb2.PauseRequest()
+        return self._ask(lambda: self._control.Pause(request, timeout=self._timeout)).phase
+
+    def resume(self) -> str:
+        """Go on after ``pause``. Returns the phase then."""
+        request = control_pb2.ResumeRequest()
+        return self._ask(lambda: self._control.Resume(request, timeout=self._timeout)).phase
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TryAgain(
+                    "daemon.slow",
+                    f"The daemon at {self._socket} has not answered within {self._timeout:g} s; try again.",
+                ) from None
+            raise DaemonUnreachable(
+                "daemon.not-running",
+                f"No daemon answers at {self._socket}; start one with `decaf-node run`, "
+                "or name its runtime folder with --runtime.",
+            ) from None

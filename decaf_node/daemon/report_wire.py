@@ -1,0 +1,170 @@
+"""Reports (plain values) to and from the messages of ``monitor.proto``; used by the monitor and by its client."""
+
+from __future__ import annotations
+
+from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.v1 import monitor_pb2 as pb
+
+
+def round_to_wire(report: RoundReport) -> pb.Round:
+    """Return the message for one row of the history."""
+    return pb.Round(
+        round=report.round,
+        time=report.time,
+        steps=report.steps,
+        loss=report.loss,
+        train_seconds=report.train_seconds,
+        exchange_seconds=report.exchange_seconds,
+        mix_seconds=report.mix_seconds,
+        edges=[pb.Edge(node=edge.node, weight=edge.weight, distance=edge.distance) for edge in report.edges],
+        tail=report.tail,
+        interference=report.interference,
+        norm=report.norm,
+        consensus_distance=report.consensus_distance,
+        sent_bytes=report.sent_bytes,
+        received_bytes=report.received_bytes,
+        evaluation_loss=report.evaluation_loss,
+        evaluation_accuracy=report.evaluation_accuracy,
+        saved=report.saved,
+    )
+
+
+def round_from_wire(message: pb.Round) -> RoundReport:
+    """Return the row of the history in ``message``."""
+    return RoundReport(
+        round=message.round,
+        time=message.time,
+        steps=message.steps,
+        loss=message.loss,
+        train_seconds=message.train_seconds,
+        exchange_seconds=message.exchange_seconds,
+        mix_seconds=message.mix_seconds,
+        edges=tuple(EdgeReport(edge.node, edge.weight, edge.distance) for edge in message.edges),
+        tail=message.tail,
+        interference=message.interference,
+        norm=message.norm,
+        consensus_distance=message.consensus_distance if message.HasField("consensus_distance") else None,
+        sent_bytes=message.sent_bytes,
+        received_bytes=message.received_bytes,
+        evaluation_loss=message.evaluation_loss if message.HasField("evaluation_loss") else None,
+        evaluation_accuracy=message.evaluation_accuracy if message.HasField("evaluation_accuracy") else None,
+        saved=message.saved,
+    )
+
+
+def peer_to_wire(report: PeerReport) -> pb.Peer:
+    """Return the message for one member."""
+    return pb.Peer(
+        node=report.node,
+        name=report.name,
+        state=report.state,
+        addresses=report.addresses,
+        neighbour=report.neighbour,
+        round=report.round,
+        heard_seconds=report.heard_seconds,
+        weight=report.weight,
+        distance=report.distance,
+        mixes=report.mixes,
+        problem=report.problem,
+    )
+
+
+def peer_from_wire(message: pb.Peer) -> PeerReport:
+    """Return the member in ``message``."""
+    return PeerReport(
+        node=message.node,
+        name=message.name,
+        state=message.state,
+        addresses=tuple(message.addresses),
+        neighbour=message.neighbour,
+        round=message.round,
+        heard_seconds=message.heard_seconds if message.HasField("heard_seconds") else None,
+        weight=message.weight if message.HasField("weight") else None,
+        distance=message.distance if message.HasField("distance") else None,
+        mixes=message.mixes,
+        problem=message.problem,
+    )
+
+
+def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
+    """Return the message for the node at a glance."""
+    return pb.GetStatusReply(
+        node=report.node,
+        name=report.name,
+        mesh=report.mesh,
+        version=report.version,
+        instance=report.instance,
+        phase=report.phase,
+        problem=report.problem,
+        round=report.round,
+        saved_round=report.saved_round,
+        mixes=report.mixes,
+        degree=report.degree,
+        waiting_for=report.waiting_for,
+        uptime_seconds=report.uptime_seconds,
+        resident_bytes=report.resident_bytes,
+        address=report.address,
+        schema=report.schema,
+        trainer=_trainer_to_wire(report.trainer),
+        last_round=None if report.last_round is None else round_to_wire(report.last_round),
+        sent_bytes=report.sent_bytes,
+        received_bytes=report.received_bytes,
+        state_folder=report.state_folder,
+        adapter_folder=report.adapter_folder,
+    )
+
+
+def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
+    """Return the node at a glance in ``message``."""
+    return StatusReport(
+        node=message.node,
+        name=message.name,
+        mesh=message.mesh,
+        version=message.version,
+        instance=message.instance,
+        phase=message.phase,
+        problem=message.problem,
+        round=message.round,
+        saved_round=message.saved_round,
+        mixes=message.mixes,
+        degree=message.degree,
+        waiting_for=tuple(message.waiting_for),
+        uptime_seconds=message.uptime_seconds,
+        resident_bytes=message.resident_bytes,
+        address=message.address,
+        schema=message.schema,
+        trainer=_trainer_from_wire(message.trainer),
+        last_round=round_from_wire(message.last_round) if message.HasField("last_round") else None,
+        sent_bytes=message.sent_bytes,
+        received_bytes=message.received_bytes,
+        state_folder=message.state_folder,
+        adapter_folder=message.adapter_folder,
+    )
+
+
+def _trainer_to_wire(report: TrainerReport) -> pb.Trainer:
+    return pb.Trainer(
+        pid=report.pid,
+        state=report.state,
+        restarts=report.restarts,
+        device=report.device,
+        rank=report.rank,
+        parameters=report.parameters,
+        loss=report.loss,
+        step=report.step,
+        steps_per_second=report.steps_per_second,
+    )
+
+
+def _trainer_from_wire(message: pb.Trainer) -> TrainerReport:
+    return TrainerReport(
+        pid=message.pid,
+        state=message.state,
+        restarts=message.restarts,
+        device=message.device,
+        rank=message.rank,
+        parameters=message.parameters,
+        loss=message.loss if message.HasField("loss") else None,
+        step=message.step,
+        steps_per_second=message.steps_per_second,
+    )
