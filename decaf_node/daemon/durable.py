@@ -1,0 +1,89 @@
+"""Files that survive a power cut: flush, rename, flush the folder; and what the disk may answer, in words.
+
+All of it blocks. Nothing here is atomic but the rename: write beside the place, ``sync``, rename, ``sync_folder``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from decaf_node.errors import DecafError, NotAllowed, TryAgain
+
+PRIVATE_FOLDER = 0o700
+PRIVATE_FILE = 0o600
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def sync(path: Path) -> None:
+    """Flush the file or folder at ``path`` to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file and folder from ``folder`` down, itself last."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(place, name))
+        sync(Path(place))
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it; a new one is private and durable."""
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    sync(folder.parent)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``, readable by the owner alone: after a crash it is whole there, or not there."""
+    staged = path.with_name(f".{path.name}.tmp")
+    staged.unlink(missing_ok=True)
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+    sync(path.parent)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says about files under ``folder`` into one sentence.
+
+    Raises TryAgain ``disk.full``, NotAllowed ``disk.forbidden``, or TryAgain ``disk.failed``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+def explain(error: OSError, folder: Path) -> DecafError:
+    """Return the error for a person; see ``disk_errors``."""
+    if error.errno in FULL:
+        return full(folder)
+    where = error.filename or folder
+    if error.errno in FORBIDDEN:
+        return NotAllowed(
+            "disk.forbidden",
+            f"{where} cannot be used ({error.strerror}); let the user of decaf-node read and write {folder}.",
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return NotAllowed("disk.not-a-folder", f"{where} is not a folder; move it away or choose another place.")
+    return TryAgain("disk.failed", f"{where} cannot be read or written: {error.strerror}; look at the disk.")
+
+
+def full(folder: Path) -> TryAgain:
+    return TryAgain("disk.full", f"The disk under {folder} is full; make room there, nothing of the old state is lost.")
