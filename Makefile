@@ -1,0 +1,77 @@
+# What can be done in a checkout. Each target sets up what it needs; a second call goes straight to work.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+ARGS ?=
+TORCH := torch==2.13.0
+PYTHON := .venv/bin/python
+PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
+export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help demo test quick e2e check format proto settings constraints bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="--llm": a language model)
+	@$(PYTHON) tools/fetch_demo.py $(filter --llm,$(ARGS)) "$$DECAF_NODE_DEMO_ASSETS"
+	@.venv/bin/decaf-node demo $(ARGS)
+
+test: .venv/installed-dev ## all tests but those of `make e2e`
+	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
+	@$(PYTHON) -m pytest -m "not e2e" $(ARGS)
+
+quick: .venv/installed-dev ## the fast tests, under a minute
+	@$(PYTHON) -m pytest -m "not slow and not e2e" $(ARGS)
+
+e2e: .venv/installed-dev ## real meshes of real processes
+	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
+	@$(PYTHON) -m pytest -m e2e $(ARGS)
+
+check: .venv/installed-dev .venv-proto/installed ## format, lint, types, import contracts, generated files
+	@.venv/bin/ruff format --check --quiet . || { echo "Not formatted: run make format."; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+	@tools/proto.sh check
+	@$(PYTHON) tools/settings_table.py --check
+	@echo "All checks passed."
+
+format: .venv/installed-dev ## format the code and mend what ruff can mend
+	@.venv/bin/ruff check --quiet --fix . || true
+	@.venv/bin/ruff format .
+
+proto: .venv/installed-dev .venv-proto/installed ## generate decaf_node/v1 from proto/
+	@tools/proto.sh write
+
+settings: .venv/installed-dev ## generate docs/settings.md from decaf_node/settings.py
+	@$(PYTHON) tools/settings_table.py
+
+constraints: .venv/installed-dev ## choose the newest versions anew: constraints.txt
+	@$(PYTHON) -m pip install --quiet uv
+	@tools/constraints.sh "$(TORCH)"
+
+bench: .venv/installed-dev ## the benchmarks that need no GPU
+	@$(PYTHON) -m benchmarks.mix $(ARGS)
+
+clean: ## take away all that make has made here
+	@rm -rf .venv .venv-proto .demo build dist *.egg-info benchmarks/out
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find decaf_node tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml constraints.txt tools/setup.sh
+	@tools/setup.sh .venv "torch, the largest part" "$(TORCH)"
+	@tools/setup.sh .venv "decaf-node and what it needs" --editable ".[gguf]"
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@tools/setup.sh .venv "the tools for tests and checks" --editable ".[dev]"
+	@touch $@
+
+.venv-proto/installed: tools/proto-requirements.txt tools/setup.sh
+	@tools/setup.sh .venv-proto "the protobuf compiler" --requirement tools/proto-requirements.txt
+	@touch $@
