@@ -1,0 +1,107 @@
+"""``decaf-node config check``: are the settings right, and does what they point to exist?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from decaf_node.cli.options import ConfigOption, JsonOption, places_of
+from decaf_node.cli.output import print_json, print_text
+from decaf_node.errors import BadSettings
+
+if TYPE_CHECKING:
+    from decaf_node.settings import Settings
+
+app = typer.Typer(help="Look at the settings.", rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Look at the settings."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with the settings: one sentence with its reason ID."""
+
+    reason: str
+    message: str
+
+
+@app.command("check")
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look for mistakes in the settings.
+
+    The model and the data that they name must be there too. Exit code 78 if something is wrong.
+
+    Example: decaf-node config check --config desk.toml
+    """
+    path = places_of(config).config
+    findings = find_problems(path)
+    if as_json:
+        print_json({"settings": str(path), "findings": [asdict(finding) for finding in findings]})
+    else:
+        print_text("\n".join(f"{finding.message} [{finding.reason}]" for finding in findings) or f"{path} is fine.")
+    if findings:
+        raise typer.Exit(BadSettings.exit_code)
+
+
+def find_problems(path: Path) -> list[Finding]:
+    """Return everything wrong that can be seen without loading the model; of the file itself only the first."""
+    from decaf_node.settings import load_settings
+
+    try:
+        settings = load_settings(path, os.environ)
+    except BadSettings as error:
+        return [Finding(error.reason, error.message)]
+    return [*_model_problems(settings), *_data_problems(settings), *_network_problems(settings)]
+
+
+def _model_problems(settings: Settings) -> Iterator[Finding]:
+    folder = settings.model.path
+    if not folder.is_dir():
+        yield Finding("model.missing", f"model.path: there is no folder {folder}.")
+    elif settings.model.gguf_file and not (folder / settings.model.gguf_file).is_file():
+        yield Finding("model.missing", f"model.gguf_file: there is no file {folder / settings.model.gguf_file}.")
+    elif not settings.model.gguf_file and not (folder / "config.json").is_file():
+        yield Finding("model.not-a-model", f"model.path: {folder} holds no model; its config.json is not there.")
+    if settings.model.task == "sequence-classification" and len(settings.model.labels) < 2:
+        yield Finding("model.labels-missing", "model.labels: name at least two labels, the same ones at every node.")
+
+
+def _data_problems(settings: Settings) -> Iterator[Finding]:
+    for key, patterns in (("train", settings.data.train), ("evaluation", settings.data.evaluation)):
+        for pattern in patterns:
+            files = _matching(pattern)
+            if not files:
+                yield Finding("data.missing", f"data.{key}: no file matches {pattern}.")
+            for file in files:
+                if not os.access(file, os.R_OK):
+                    yield Finding("data.unreadable", f"data.{key}: {file} may not be read by this user.")
+                elif not file.stat().st_size:
+                    yield Finding("data.empty", f"data.{key}: {file} is empty.")
+
+
+def _matching(pattern: Path) -> list[Path]:
+    root = Path(pattern.anchor)
+    return sorted(file for file in root.glob(str(pattern.relative_to(root))) if file.is_file())
+
+
+def _network_problems(settings: Settings) -> Iterator[Finding]:
+    import ipaddress
+
+    try:
+        local = ipaddress.ip_address(settings.listen.address).is_loopback
+    except ValueError:
+        local = settings.listen.address == "localhost"
+    if not local and not settings.listen.insecure:
+        yield Finding(
+            "listen.plaintext",
+            f"listen.address: {settings.listen.address} is open to the network in plaintext; "
+            "allow that with listen.insecure = true or `decaf-node run --insecure`.",
+        )

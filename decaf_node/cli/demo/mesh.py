@@ -1,0 +1,100 @@
+"""Run the four nodes as they run anywhere, each a `decaf-node run`, and watch them until they are done."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from decaf_node.cli.demo.newsrooms import Newsroom
+from decaf_node.cli.demo.processes import start_python, stop_all
+from decaf_node.cli.demo.sight import Record, look
+from decaf_node.errors import Bug, DecafError, from_exit_code
+
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0  # a node that has been silent for longer is counted as gone
+LAST_WORDS = re.compile(r"(?P<message>[A-Z].*) \[(?P<reason>[a-z]+(?:\.[a-z-]+)+)\]$")
+
+Standing = Literal["starting", "here", "silent", "gone"]
+
+
+@dataclass
+class Node:
+    """One node under watch. standing: ``gone`` may change back, if a person starts the node again."""
+
+    newsroom: Newsroom
+    process: subprocess.Popen[str]
+    record: Record = field(default_factory=Record)
+    standing: Standing = "starting"
+    heard: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> bool:
+        """It has mixed its last round and knows how good it is."""
+        status = self.record.status
+        if self.standing != "here" or status is None or status.phase != "done":
+            return False
+        return self.record.round in self.record.points and self.record.points[self.record.round].accuracy is not None
+
+    def restart_command(self) -> str:
+        """Return what to type to start this node again."""
+        program = "decaf-node" if shutil.which("decaf-node") else f"{sys.executable} -m decaf_node.cli.main"
+        return f"{program} run {shlex.join(_place_options(self.newsroom))}"
+
+
+def start(room: Newsroom) -> Node:
+    """Start a node: a process of its own, which starts a trainer process of its own."""
+    return Node(room, start_python(["-m", "decaf_node.cli.main", "run", *_place_options(room)], room.log))
+
+
+def watch(nodes: Sequence[Node], show: Callable[[Sequence[Node]], None]) -> None:
+    """Look at the nodes until each is done or gone, and ``show`` them each time.
+
+    Raises the error of the first node, if all are gone before one was done.
+    """
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        while True:
+            list(pool.map(_look, nodes))
+            show(nodes)
+            if all(node.standing == "gone" for node in nodes):
+                raise _last_words(nodes[0])
+            if all(node.done or node.standing == "gone" for node in nodes):
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def stop(nodes: Sequence[Node]) -> None:
+    """End all nodes, those that a person has started again too."""
+    stop_all([node.process for node in nodes], [node.newsroom.places.control_socket for node in nodes])
+
+
+def _look(node: Node) -> None:
+    sight = look(node.newsroom.places.control_socket)
+    node.record.add(sight)
+    now = time.monotonic()
+    if sight.reach == "here":
+        node.heard, node.standing = now, "here"
+    elif sight.reach == "absent" and node.process.poll() is not None:
+        node.standing = "gone"
+    elif node.standing != "starting":
+        node.standing = "gone" if now - node.heard > PATIENCE_SECONDS else "silent"
+
+
+def _place_options(room: Newsroom) -> list[str]:
+    places = room.places
+    return ["--config", str(places.config), "--state", str(places.state), "--runtime", str(places.runtime)]
+
+
+def _last_words(node: Node) -> DecafError:
+    """Return the error that ``node`` has ended with, from its log."""
+    for line in reversed(node.newsroom.log.read_text(encoding="utf-8", errors="replace").splitlines()):
+        if said := LAST_WORDS.search(line):
+            return from_exit_code(node.process.returncode, said["reason"], said["message"])
+    return Bug("demo.node-ended", f"All nodes have ended; the log of one is {node.newsroom.log} (keep it with --keep).")

@@ -1,0 +1,131 @@
+"""Start and end the demo's processes, so that none is left behind, whatever ends the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from decaf_node.settings import ENVIRONMENT_PREFIX
+
+STOP_SECONDS = 12.0  # a node promises a clean stop within 10 s
+
+# The child asks the kernel for SIGTERM when the demo dies, even by kill -9, and becomes the real program.
+LAUNCHER = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None) -> subprocess.Popen[str]:
+    """Start ``python arguments`` in a session of its own, so that Ctrl-C on the terminal reaches only the demo.
+
+    Its stderr, and its stdout where ``stdout`` names nothing else, are appended to ``log``. It sees none of the
+    user's own node settings and asks no model hub. Call it from the main thread: the child lives as long as that.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    with log.open("a") as file:
+        return subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, str(os.getpid()), sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file if stdout is None else stdout,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+            env=kept | quiet,
+        )
+
+
+def stop_all(processes: Sequence[subprocess.Popen[str]], sockets: Sequence[Path] = ()) -> None:
+    """End ``processes``, and whoever else listens on ``sockets`` (a node that a person has started again).
+
+    First SIGTERM, so that they can save; what is still there after 12 s is killed with its whole group. A Ctrl-C
+    in between is heeded afterwards.
+    """
+    with undisturbed():
+        _stop_all(processes, sockets)
+
+
+def _stop_all(processes: Sequence[subprocess.Popen[str]], sockets: Sequence[Path]) -> None:
+    strangers = [pid for pid in map(listener, sockets) if pid and pid not in {process.pid for process in processes}]
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for pid in strangers:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        _close(process.stdout)
+    for pid in strangers:
+        _wait_gone(pid, until)
+
+
+def listener(path: Path) -> int | None:
+    """Return the process that listens on the Unix socket ``path``, if one does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return None
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return int(pid)
+
+
+def _wait_gone(pid: int, until: float) -> None:
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > until:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def _close(stream: IO[str] | None) -> None:
+    if stream is not None:
+        stream.close()
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: everything is put away first."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off SIGINT, SIGTERM and SIGHUP to the end of the block."""
+    came: list[int] = []
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -1,0 +1,128 @@
+"""``decaf-node status``, ``peers`` and ``rounds``: look at the daemon of this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
+from decaf_node.cli.output import print_json, print_rich, print_text
+from decaf_node.cli.words import NOTHING, clock, duration, number, percent, short_id, size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from decaf_node.daemon.client import Client
+    from decaf_node.daemon.reports import PeerReport, RoundReport
+
+
+def status(
+    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+) -> None:
+    """Show what this node is doing, and what is wrong.
+
+    Example: decaf-node status
+    """
+    with _client(config, state, runtime) as client:
+        report = client.status()
+        known = [] if as_json else client.peers()
+    if as_json:
+        print_json(asdict(report))
+        return
+    from decaf_node.cli.screen import status_screen
+
+    print_rich(status_screen(report, known))
+
+
+def peers(
+    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+) -> None:
+    """List the other nodes that this one knows of.
+
+    Example: decaf-node peers --json
+    """
+    with _client(config, state, runtime) as client:
+        known = client.peers()
+    if as_json:
+        print_json({"peers": [asdict(peer) for peer in known]})
+    elif known:
+        print_rich(_peer_table(known), *(f"{peer.name}: {peer.problem}" for peer in known if peer.problem))
+    else:
+        print_text("No other node has been seen yet.")
+
+
+def rounds(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many of the newest.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the last rounds of this node, the newest last.
+
+    Example: decaf-node rounds --limit 5
+    """
+    with _client(config, state, runtime) as client:
+        history = client.rounds(limit=limit)[::-1]
+    if as_json:
+        print_json({"rounds": [asdict(row) for row in history]})
+    elif history:
+        print_rich(_round_table(history))
+    else:
+        print_text("No round is finished yet.")
+
+
+def _client(config: Path | None, state: Path | None, runtime: Path | None) -> Client:
+    from decaf_node.daemon.client import Client  # brings grpc
+
+    return Client(places_of(config, state, runtime).control_socket)
+
+
+def _table(*columns: str, left: int) -> Table:
+    """Return an empty table whose first ``left`` columns are words and whose others are numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
+    return table
+
+
+def _peer_table(known: list[PeerReport]) -> Table:
+    table = _table("name", "node", "state", "address", "round", "heard", "weight", "distance", "mixes", left=4)
+    for peer in known:
+        table.add_row(
+            peer.name,
+            short_id(peer.node),
+            peer.state if peer.neighbour else f"{peer.state}, no neighbour",
+            peer.addresses[0] if peer.addresses else NOTHING,
+            str(peer.round),
+            NOTHING if peer.heard_seconds is None else duration(peer.heard_seconds),
+            number(peer.weight, 2),
+            number(peer.distance),
+            str(peer.mixes),
+        )
+    return table
+
+
+def _round_table(history: list[RoundReport]) -> Table:
+    table = _table(
+        "mixed at", "round", "loss", "accuracy", "edges", "distance", "sent", "train", "wait", "saved", left=1
+    )
+    for row in history:
+        table.add_row(
+            clock(row.time),
+            str(row.round),
+            number(row.loss),
+            percent(row.evaluation_accuracy),
+            str(len(row.edges)),
+            number(row.consensus_distance),
+            size(row.sent_bytes),
+            duration(row.train_seconds),
+            duration(row.exchange_seconds),
+            "yes" if row.saved else "no",
+        )
+    return table

@@ -1,0 +1,46 @@
+"""``decaf-node run``: be a node until told to stop."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal, Optional
+
+import typer
+
+from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption, places_of
+
+
+def run(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
+    log_format: Annotated[
+        Optional[Literal["auto", "plain", "json"]],  # noqa: UP045
+        typer.Option("--log-format", help="How log lines look."),
+    ] = None,
+    log_level: Annotated[
+        Optional[Literal["debug", "info", "warning", "error"]],  # noqa: UP045
+        typer.Option("--log-level", help="What is logged at least."),
+    ] = None,
+) -> None:
+    """Be a node until SIGTERM or Ctrl-C.
+
+    It trains on the data of this machine, finds its neighbours and mixes its adapter with theirs.
+
+    Example: decaf-node run --config desk.toml --log-format json
+    """
+    from decaf_node.daemon.main import run as run_daemon
+    from decaf_node.settings import load_settings
+
+    places = places_of(config, state, runtime)
+    settings = load_settings(places.config, os.environ)
+    listen: dict[str, Any] = {"insecure": True} if insecure else {}
+    log = {key: value for key, value in (("format", log_format), ("level", log_level)) if value is not None}
+    settings = settings.model_copy(
+        update={
+            "listen": settings.listen.model_copy(update=listen),
+            "log": settings.log.model_copy(update=log),
+        }
+    )
+    raise typer.Exit(run_daemon(settings, places))

@@ -1,0 +1,76 @@
+"""The screen of ``decaf-node status``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from decaf_node.cli.words import duration, number, percent, short_id, size
+from decaf_node.daemon.reports import PeerReport, StatusReport
+
+Row = tuple[str, str]
+
+
+def status_screen(report: StatusReport, known: Sequence[PeerReport]) -> RenderableType:
+    """Return one readable screen: what is wrong first, then what the node does, then where things are."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (*_doing(report, known), *_learning(report), *_being(report)):
+        table.add_row(name, Text(value))
+    title = Text(f"{report.name} ({short_id(report.node)}) in mesh {report.mesh}", style="bold")
+    return Group(title, _verdict(report), Text(), table)
+
+
+def _verdict(report: StatusReport) -> Text:
+    if report.problem:
+        return Text(f"! {report.problem}", style="bold red")
+    return Text("Nothing is wrong.", style="green")
+
+
+def _doing(report: StatusReport, known: Sequence[PeerReport]) -> Iterator[Row]:
+    names = {peer.node: peer.name for peer in known}
+    waiting = ", ".join(names.get(node) or short_id(node) for node in report.waiting_for)
+    yield "round", f"{report.round}, {report.phase}" + (f", waits for {waiting}" if waiting else "")
+    yield "saved", f"round {report.saved_round}" if report.saved_round else "nothing yet"
+    around = [peer.name or short_id(peer.node) for peer in known if peer.neighbour and peer.state != "gone"]
+    gone = [peer.name or short_id(peer.node) for peer in known if peer.state == "gone"]
+    words = ", ".join(around) or "none in reach"
+    yield "neighbours", words + (f"; gone: {', '.join(gone)}" if gone else "")
+
+
+def _learning(report: StatusReport) -> Iterator[Row]:
+    trainer = report.trainer
+    loss = f"loss {number(trainer.loss)}, step {trainer.step} of this round, {trainer.steps_per_second:.1f} steps/s"
+    yield "training", loss if trainer.loss is not None else "no step yet"
+    last = report.last_round
+    if last is None:
+        yield "held out", "not evaluated yet"
+        return
+    if last.evaluation_loss is not None:
+        accuracy = "" if last.evaluation_accuracy is None else f"accuracy {percent(last.evaluation_accuracy)}, "
+        yield "held out", f"{accuracy}loss {number(last.evaluation_loss)} (round {last.round})"
+    if last.consensus_distance is not None:
+        yield "distance", f"{number(last.consensus_distance)} to the neighbours mixed (norm {number(last.norm)})"
+
+
+def _being(report: StatusReport) -> Iterator[Row]:
+    yield "network", f"{size(report.sent_bytes)} sent, {size(report.received_bytes)} received, at {report.address}"
+    trainer = report.trainer
+    restarts = f", restarted {trainer.restarts} times" if trainer.restarts else ""
+    yield (
+        "trainer",
+        f"{trainer.state}{restarts}"
+        + (
+            f", process {trainer.pid} on {trainer.device}, rank {trainer.rank}, {trainer.parameters:,} parameters"
+            if trainer.pid and trainer.device
+            else ""
+        ),
+    )
+    yield "daemon", f"up {duration(report.uptime_seconds)}, {size(report.resident_bytes)}, version {report.version}"
+    yield "state", report.state_folder
+    if report.saved_round:
+        yield "adapter", f"{report.adapter_folder} (copy it with: decaf-node export DIR)"

@@ -1,0 +1,51 @@
+"""How numbers, times and node IDs are written for people."""
+
+from __future__ import annotations
+
+import math
+import time
+
+NOTHING = "-"
+
+
+def short_id(node: str) -> str:
+    """Return the first eight characters of a node ID in two readable groups."""
+    return f"{node[:4]}-{node[4:8]}" if len(node) > 8 else node
+
+
+def size(bytes_: int) -> str:
+    """Return a number of bytes in decimal units, as network people count them."""
+    value = float(bytes_)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return ``value`` with ``digits`` after the point; very small ones in scientific notation."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if value != 0 and abs(value) < 10**-digits:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    return NOTHING if share is None or math.isnan(share) else f"{share * 100:.1f} %"
+
+
+def clock(seconds_since_1970: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds_since_1970))
