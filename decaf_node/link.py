@@ -257,7 +257,7 @@ def decode(line: bytes) -> Message:
         document = json.loads(line)
         adapter = _KINDS[document.pop("kind")]
         message: Message = adapter.validate_python(document)
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise BadData(
             "link.not-a-message", f"The trainer link carried something else than a message: {error}."
         ) from error

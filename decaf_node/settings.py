@@ -66,7 +66,7 @@ class DiscoverySection(Section):
 class ModelSection(Section):
     path: Path = Field(description="folder of the base model, as transformers saves it")
     gguf_file: str = Field("", description="name of a GGUF file in that folder, read by transformers")
-    task: Literal["causal-lm", "sequence-classification"] = "causal-lm"
+    task: Literal["causal-lm", "sequence-classification"] = Field("causal-lm", description="what is trained")
     pooling: Literal["head", "mean"] = Field("head", description="the stock classification head, or mean pooling")
     labels: tuple[str, ...] = Field((), description="the label list, the same at every node")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the frozen base")
@@ -80,8 +80,8 @@ class DataSection(Section):
     train: tuple[Path, ...] = Field(min_length=1, description="JSONL, CSV or Parquet files, or patterns of them")
     evaluation: tuple[Path, ...] = Field((), description="held-out files; empty: a part of the training data")
     evaluation_fraction: float = Field(0.1, ge=0, lt=1, description="the part held out where no files are given")
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str = Field("text", description="the column to learn from")
+    label_column: str = Field("label", description="the column of the classes")
     messages_column: str = Field("", description="chat messages, rendered by the tokenizer's template")
     prompt_column: str = Field("", description="text whose loss is masked; text_column is then the answer")
     max_length: Count = Field(512, description="tokens an example")
@@ -89,14 +89,14 @@ class DataSection(Section):
 
 
 class TrainingSection(Section):
-    trainer: Literal["built-in", "external"] = "built-in"
-    seed: int = Field(0, ge=0)
+    trainer: Literal["built-in", "external"] = Field("built-in", description="external: your script with DecafCallback")
+    seed: int = Field(0, ge=0, description="of everything drawn while training")
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch decides")
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 
 
 class RoundSection(Section):
-    algorithm: Literal["decaf", "dlora", "dlora-fa", "local"] = "decaf"
+    algorithm: Literal["decaf", "dlora", "dlora-fa", "local"] = Field("decaf", description="how snapshots are mixed")
     steps: int = Field(0, ge=0, description="local steps a round; 0: by seconds")
     seconds: Seconds = Field(300.0, gt=0, description="length of a round where steps is 0")
     overlap: bool = Field(True, description="go on training while the edges are exchanged")
@@ -142,7 +142,7 @@ class LimitsSection(Section):
 
 
 class LogSection(Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is said")
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain")
 
 
@@ -233,7 +233,7 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings("settings.unreadable", f"The settings {path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadSettings("settings.not-toml", f"The settings {path} are not valid TOML: {error}.") from error
     _apply_environment(document, environ)
     settings = parse_settings(document, str(path))
@@ -264,13 +264,17 @@ def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> 
         place = document
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise BadSettings(
+                    "settings.bad-value", f"{name} is set, but {section} is not a section of the settings."
+                )
         place[key] = _toml_value(environ[name])
 
 
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -24,6 +24,8 @@ READ_BYTES = 1024 * 1024
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
+SIDES_LIMIT = 8
+COUNT_LIMIT = 2**63  # sides, offsets and rounds are 64-bit everywhere else: files, databases, messages
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
     """Parse the header at the start of ``file``, whose whole length is ``size_bytes``; see ``read_header``."""
     raw = _raw_header(file, size_bytes, name)
     try:
-        document = json.loads(raw)
+        document = json.loads(raw.decode())
         described = dict(document.pop("__metadata__"))
         tensors = {str(key): _tensor(value) for key, value in document.items()}
         scales = {str(key): float(value) for key, value in json.loads(described["scales"]).items()}
@@ -102,7 +104,8 @@ def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
             size_bytes=size_bytes,
         )
         known = described["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        "".join((*tensors, header.schema, header.base)).encode()  # JSON can escape what no file or message can hold
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise _damaged(name, "its header does not parse") from error
     if not known:
         raise _damaged(name, f"its format is not {FORMAT}")
@@ -140,8 +143,10 @@ def _raw_header(file: BinaryIO, size_bytes: int, name: str) -> bytes:
 def _tensor(value: Any) -> TensorInfo:
     begin, end = value["data_offsets"]
     shape = tuple(value["shape"])
-    if not all(type(side) is int and side >= 0 for side in (*shape, begin, end)):
-        raise ValueError("sides and offsets are counts")
+    if len(shape) > SIDES_LIMIT or not all(
+        type(side) is int and 0 <= side < COUNT_LIMIT for side in (*shape, begin, end)
+    ):
+        raise ValueError("sides and offsets are counts, and few")
     return TensorInfo(str(value["dtype"]), shape, begin, end)
 
 
@@ -149,13 +154,13 @@ def _check(header: Header, data_start: int, name: str) -> None:
     position = 0
     for key, info in sorted(header.tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if info.dtype not in DTYPE_BYTES:
-            raise _damaged(name, f"tensor {key} has dtype {info.dtype}")
+            raise _damaged(name, f"tensor {_shown(key)} has dtype {_shown(info.dtype)}")
         if info.begin != position or info.end - info.begin != math.prod(info.shape) * DTYPE_BYTES[info.dtype]:
-            raise _damaged(name, f"tensor {key} does not lie where its shape says")
+            raise _damaged(name, f"tensor {_shown(key)} does not lie where its shape says")
         position = info.end
     if data_start + position != header.size_bytes:
         raise _damaged(name, f"it has {header.size_bytes} bytes where its header asks for {data_start + position}")
-    if header.round < 0 or not all(math.isfinite(scale) for scale in header.scales.values()):
+    if not 0 <= header.round < COUNT_LIMIT or not all(math.isfinite(scale) for scale in header.scales.values()):
         raise _damaged(name, "its round or a scale is out of range")
     _check_layers(header, name)
 
@@ -167,9 +172,14 @@ def _check_layers(header: Header, name: str) -> None:
     for layer in names:
         a, b = header.tensors[layer + LORA_A], header.tensors.get(layer + LORA_B)
         if b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or a.shape[0] < 1:
-            raise _damaged(name, f"layer {layer} has no factors that fit each other")
+            raise _damaged(name, f"layer {_shown(layer)} has no factors that fit each other")
     if any(key.endswith(LORA_B) and key.removesuffix(LORA_B) not in header.scales for key in header.tensors):
         raise _damaged(name, "a factor B has no factor A")
+
+
+def _shown(text: str) -> str:
+    """A peer's own words, short and safe to print."""
+    return ascii(text[:80])
 
 
 def _damaged(name: str, problem: str) -> BadData:

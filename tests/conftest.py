@@ -1,11 +1,16 @@
-"""What holds for every test: on CI nothing is skipped."""
+"""What holds for every test."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# A busy machine is no failure. What hypothesis finds it can find again: it prints how.
+hypothesis.settings.register_profile("decaf", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("decaf")
 
 
 @pytest.hookimpl(wrapper=True)
