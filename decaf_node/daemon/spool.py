@@ -1,0 +1,242 @@
+"""Snapshots in flight: whole files named by digest, parts that are still coming, all capped in bytes.
+
+The folder is shared with the own trainer, which writes ``.<anything>.tmp`` and renames it to ``<sha256>.safetensors``.
+Nothing is ever flushed to the disk. A restart of the node keeps all of it: receipts speak of these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors, make_folder
+from decaf_node.errors import BadData, TryAgain
+from decaf_node.link import File
+from decaf_node.snapshot import READ_BYTES, digest_of
+
+WHOLE = ".safetensors"
+PART = ".part"
+STALE_PART_SECONDS = 600.0
+STALE_STRANGER_SECONDS = 3600.0
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Spool:
+    """The spool folder. Calls block for as long as the disk takes; any thread may call, a part has one writer.
+
+    Raises from every method: BadData ``snapshot.bad-digest`` for what is no hex sha256; TryAgain ``disk.full`` or
+    ``disk.failed``, NotAllowed ``disk.forbidden``.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, clock: Callable[[], float] = time.time) -> None:
+        """Take the folder as it is, or make it. clock: seconds since 1970, as file times are."""
+        self.folder = folder
+        self._limit_bytes = limit_bytes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._parts: dict[str, Partial] = {}
+        with disk_errors(folder):
+            make_folder(folder)
+            self._known = {path.name for path in folder.iterdir()}
+
+    def path(self, digest: str) -> Path:
+        """Return where the whole snapshot is or would be."""
+        return self.folder / f"{_checked(digest)}{WHOLE}"
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the whole snapshot is here; its bytes are not looked at."""
+        path = self.path(digest)
+        self._known.add(path.name)
+        return path.is_file()
+
+    def verified(self, digest: str) -> File | None:
+        """Read the whole snapshot and return it; one whose bytes do not fit its name (a power cut) is removed."""
+        path = self.path(digest)
+        with disk_errors(self.folder):
+            if not self.has(digest):
+                return None
+            if digest_of(path) == digest:
+                return File(str(path), digest, path.stat().st_size)
+            path.unlink()
+            return None
+
+    def read(self, digest: str, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``. Raises TryAgain ``spool.gone`` if the snapshot is not here."""
+        path = self.path(digest)
+        with disk_errors(self.folder):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise TryAgain("spool.gone", f"The snapshot {digest[:12]} is not here any more.") from None
+            try:
+                return os.pread(descriptor, length, offset)
+            finally:
+                os.close(descriptor)
+
+    def partial(self, digest: str, size: int) -> Partial:
+        """Begin to write a snapshot of ``size`` bytes, or go on where an earlier try ended (its bytes are read again).
+
+        An earlier ``Partial`` of the same digest ends: its next write raises TryAgain ``spool.taken-over``.
+        Raises TryAgain ``spool.full`` if the spool would hold more than it may.
+        """
+        path = self.folder / f"{_checked(digest)}{PART}"
+        with disk_errors(self.folder), self._lock:
+            earlier = self._parts.pop(digest, None)
+            if earlier is not None:
+                earlier.taken_over = True
+            self._refuse_if_full(path, size)
+            if path.exists() and path.stat().st_size > size:
+                path.unlink()
+            partial = Partial(path, self.path(digest), digest, size, self._settled)
+            self._parts[digest] = partial
+        with disk_errors(self.folder):
+            partial.resume()
+        return partial
+
+    def prune(self, keep: frozenset[str]) -> None:
+        """Remove every whole snapshot but those in ``keep``, and what is left of tries that nobody goes on with.
+
+        Parts are kept while they are in ``keep`` or were written to in the last ten minutes. A file that this spool
+        was never told of may be the trainer's, just written and not yet announced: it is kept for an hour.
+        """
+        kept = {f"{digest}{suffix}" for digest in keep for suffix in (WHOLE, PART)}
+        with disk_errors(self.folder), self._lock:
+            for name, found in self._files():
+                if name not in kept and self._is_stale(name, self._clock() - found.st_ctime):
+                    (self.folder / name).unlink(missing_ok=True)
+                    self._known.discard(name)
+                    self._parts.pop(name.removesuffix(PART), None)
+            self._known.update(f"{digest}{WHOLE}" for digest in keep)
+
+    def used_bytes(self) -> int:
+        """Return what is here and what is promised to the parts that are being written."""
+        with disk_errors(self.folder), self._lock:
+            return self._used_bytes("")
+
+    def _files(self) -> list[tuple[str, os.stat_result]]:
+        """Return what lies in the folder; the trainer may rename and remove files meanwhile."""
+        found = []
+        for entry in list(os.scandir(self.folder)):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+        return found
+
+    def _is_stale(self, name: str, age: float) -> bool:
+        if name.endswith(PART):
+            return age > STALE_PART_SECONDS
+        return (name in self._known and name.endswith(WHOLE)) or age > STALE_STRANGER_SECONDS
+
+    def _refuse_if_full(self, path: Path, size: int) -> None:
+        used = self._used_bytes(path.name)
+        if used + size > self._limit_bytes:
+            raise TryAgain(
+                "spool.full",
+                f"A snapshot of {size} bytes does not fit into the spool {self.folder}, where {used} of "
+                f"{self._limit_bytes} bytes are taken; raise limits.spool_bytes.",
+            )
+
+    def _used_bytes(self, but: str) -> int:
+        sizes = {name: found.st_size for name, found in self._files()}
+        for partial in self._parts.values():
+            sizes[partial.path.name] = partial.size
+        sizes.pop(but, None)
+        return sum(sizes.values())
+
+    def _settled(self, partial: Partial) -> None:
+        with self._lock:
+            self._known.add(partial.whole.name)
+            if self._parts.get(partial.digest) is partial:
+                del self._parts[partial.digest]
+
+
+class Partial:
+    """A snapshot that is being written, from its start to its end without gaps. Nothing needs to be closed."""
+
+    def __init__(self, path: Path, whole: Path, digest: str, size: int, settled: Callable[[Partial], None]) -> None:
+        self.path = path
+        self.whole = whole
+        self.digest = digest
+        self.size = size
+        self.offset = 0
+        self.taken_over = False
+        self._hash = hashlib.sha256()
+        self._settled = settled
+
+    def resume(self) -> None:
+        """Read what an earlier try left, and go on behind it; ``Spool.partial`` does so."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        with os.fdopen(descriptor, "rb") as file:
+            while block := file.read(READ_BYTES):
+                self._hash.update(block)
+                self.offset += len(block)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Append ``data``. If it raises, nothing was appended.
+
+        Raises BadData ``snapshot.out-of-order`` unless ``offset`` is where the part ends, ``snapshot.too-long`` if it
+        would grow beyond its size; TryAgain ``spool.taken-over`` if another try has begun.
+        """
+        self._refuse_if_taken_over()
+        if offset != self.offset:
+            raise BadData(
+                "snapshot.out-of-order",
+                f"A piece of the snapshot {self.digest[:12]} came for byte {offset} where byte {self.offset} was due.",
+            )
+        if offset + len(data) > self.size:
+            raise BadData("snapshot.too-long", f"More than {self.size} bytes came of the snapshot {self.digest[:12]}.")
+        with disk_errors(self.path.parent):
+            _append(self.path, offset, data)
+        self._hash.update(data)
+        self.offset += len(data)
+
+    def finish(self) -> File:
+        """Make the whole part a snapshot of the spool.
+
+        Raises BadData ``snapshot.too-short``; or ``snapshot.digest-differs``, and then all of it is thrown away.
+        """
+        self._refuse_if_taken_over()
+        if self.offset != self.size:
+            raise BadData(
+                "snapshot.too-short",
+                f"The snapshot {self.digest[:12]} ended after {self.offset} of {self.size} bytes.",
+            )
+        with disk_errors(self.path.parent):
+            if self._hash.hexdigest() != self.digest:
+                self.path.unlink(missing_ok=True)
+                self._settled(self)
+                raise BadData(
+                    "snapshot.digest-differs", f"The bytes that came are not those of the snapshot {self.digest[:12]}."
+                )
+            os.replace(self.path, self.whole)
+        self._settled(self)
+        return File(str(self.whole), self.digest, self.size)
+
+    def _refuse_if_taken_over(self) -> None:
+        if self.taken_over:
+            raise TryAgain("spool.taken-over", f"The snapshot {self.digest[:12]} is being fetched anew.")
+
+
+def _checked(digest: str) -> str:
+    if not DIGEST.fullmatch(digest):
+        raise BadData("snapshot.bad-digest", f"{digest[:80]!r} is not a sha256 in lower-case hex.")
+    return digest
+
+
+def _append(path: Path, offset: int, data: bytes) -> None:
+    """Write all of ``data`` at ``offset``, the end of the file, or none of it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        written = 0
+        while written < len(data):
+            written += os.pwrite(descriptor, data[written:] if written else data, offset + written)
+    except OSError:
+        os.ftruncate(descriptor, offset)
+        raise
+    finally:
+        os.close(descriptor)
