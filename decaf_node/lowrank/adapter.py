@@ -1,0 +1,286 @@
+"""A whole adapter, its named products and its plainly averaged tensors, compared, mixed and adopted in one call."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from decaf_node.lowrank.gauge import align
+from decaf_node.lowrank.mix import MEMORY_BYTES, Stack, stack, truncate
+from decaf_node.lowrank.product import BadProduct, Product
+
+# Matrices of a core's size (m, m) that are alive at once while it is solved.
+CORE_COPIES = 12
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """products: layer name -> b (d, r), a (r, k), scale; tensors: name -> what is averaged plainly (heads, norms)."""
+
+    products: Mapping[str, Product]
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class AdapterEdge:
+    """``weight * (theirs - own)`` is due. own: the snapshot of ours that the edge pairs theirs with, as it was sent."""
+
+    own: Adapter
+    theirs: Adapter
+    weight: float
+
+
+@dataclass(frozen=True)
+class MixedAdapter:
+    """A mix, and its figures over all layers (Frobenius norms).
+
+    tail:         of what the truncation has cut
+    interference: of the error that averaging A and B apart makes; nan where ranks differ and they cannot be averaged
+    norm:         of the products of ``adapter``
+    """
+
+    adapter: Adapter
+    tail: float
+    interference: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class _Term:
+    adapter: Adapter
+    weight: float
+
+
+def mix_adapters(now: Adapter, edges: Sequence[AdapterEdge], *, memory_bytes: int = MEMORY_BYTES) -> MixedAdapter:
+    """Return ``now + sum(w * (theirs - own))``: products by best rank-r product, other tensors plainly.
+
+    Rank, scale, dtype and device of each layer are those of ``now``, and its factors are near (see ``gauge.align``);
+    the others may have ranks, scales and dtypes of their own. Terms that are one object are one term: where ``own``
+    is ``now``, the synchronous case, ``now`` weighs ``1 - sum(w)`` and nothing has to cancel.
+
+    Memory: at most ``memory_bytes`` beyond inputs and outputs, as far as single rows and the cores allow.
+    Raises BadData if layers, tensors or shapes differ, or a factor is not finite.
+    """
+    return _mixed(now, _terms(now, edges), memory_bytes)
+
+
+def mix_factors(now: Adapter, edges: Sequence[AdapterEdge], *, frozen_a: bool) -> MixedAdapter:
+    """Return ``now`` with A and B corrected apart, each by ``sum(w * (theirs - own))``: Dec-LoRA.
+
+    With ``frozen_a`` only B is (DLoRA-FA), and A must be the same everywhere, to the rounding of the coarsest dtype.
+    Scales are folded into both factors alike (``frozen_a``: into B). Nothing is cut, so ``tail`` is 0, and
+    ``interference`` is the error made. Raises BadData if ranks differ, or as ``mix_adapters``.
+    """
+    terms = _terms(now, edges)
+    _check_same([term.adapter for term in terms])
+    products, errors = {}, [0.0]
+    for name, product in now.products.items():
+        layer = [term.adapter.products[name] for term in terms]
+        weights = [term.weight for term in terms]
+        if any(other.rank != product.rank for other in layer):
+            raise BadProduct(
+                "adapter.rank", f"Layer {name} has not the same rank everywhere; only `decaf` mixes ranks."
+            )
+        if frozen_a:
+            products[name] = _average_b(name, product, layer, weights)
+        else:
+            products[name] = _average_factors(product, layer, weights)
+            errors.append(_interference(stack(layer, weights)).item())
+    tensors = {name: _plain(name, now, terms, MEMORY_BYTES) for name in now.tensors}
+    adapter = Adapter(products, tensors)
+    return MixedAdapter(adapter, 0.0, math.hypot(*errors), norm(adapter))
+
+
+def distance(x: Adapter, y: Adapter) -> float:
+    """Return the Frobenius norm of ``x - y`` over all layers' products; plainly averaged tensors do not count."""
+    _check_same([x, y])
+    return _over_layers([product.distance(y.products[name]) for name, product in x.products.items()])
+
+
+def norm(adapter: Adapter) -> float:
+    """Return the Frobenius norm over all layers' products."""
+    return _over_layers([product.norm() for product in adapter.products.values()])
+
+
+def is_finite(adapter: Adapter) -> bool:
+    """Say whether every number of the adapter is finite."""
+    tensors = [*adapter.tensors.values()]
+    for product in adapter.products.values():
+        tensors += [product.b, product.a]
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def medoid(adapters: Sequence[Adapter]) -> int:
+    """Return the index of the adapter with the least sum of distances to the others; of equals the first."""
+    if not adapters:
+        raise BadProduct("adapter.none", "There is no adapter to choose from.")
+    sums = [0.0] * len(adapters)
+    for i, x in enumerate(adapters):
+        for j in range(i):
+            apart = distance(x, adapters[j])
+            sums[i] += apart
+            sums[j] += apart
+    return min(range(len(sums)), key=lambda i: (math.isnan(sums[i]), sums[i], i))
+
+
+def adopt(chosen: Adapter, now: Adapter, base: Adapter | None, *, memory_bytes: int = MEMORY_BYTES) -> Adapter:
+    """Return ``chosen + (now - base)``: another member's state plus our own change since ``base``.
+
+    Without a base our products began at zero, and other tensors are simply taken from ``chosen``. Rank, scale,
+    dtype and factors are those of ``now``, as in ``mix_adapters``. Raises BadData as ``mix_adapters``.
+    """
+    terms = [_Term(now, 1.0), _Term(chosen, 1.0)]
+    if base is not None:
+        terms.append(_Term(base, -1.0))
+    mixed = _mixed(now, _merged(terms), memory_bytes).adapter
+    if base is not None:
+        return mixed
+    tensors = {name: chosen.tensors[name].to(tensor, copy=True) for name, tensor in now.tensors.items()}
+    return Adapter(mixed.products, tensors)
+
+
+def _terms(now: Adapter, edges: Sequence[AdapterEdge]) -> list[_Term]:
+    if not all(math.isfinite(edge.weight) for edge in edges):
+        raise BadProduct("product.weights", f"The weights {[edge.weight for edge in edges]} are not all finite.")
+    terms = [_Term(now, 1.0)]
+    for edge in edges:
+        terms += [_Term(edge.theirs, edge.weight), _Term(edge.own, -edge.weight)]
+    return _merged(terms)
+
+
+def _merged(terms: Sequence[_Term]) -> list[_Term]:
+    """Sum the weights of terms that are the same object; the first stays first, others without weight go."""
+    weights: dict[int, float] = defaultdict(float)
+    adapters = {id(term.adapter): term.adapter for term in terms}
+    for term in terms:
+        weights[id(term.adapter)] += term.weight
+    merged = [_Term(adapter, weights[key]) for key, adapter in adapters.items()]
+    return merged[:1] + [term for term in merged[1:] if term.weight != 0]
+
+
+def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdapter:
+    _check_same([term.adapter for term in terms])
+    weights = [term.weight for term in terms]
+    products: dict[str, Product] = {}
+    tails, errors = [0.0], [0.0]
+    for names in _groups(now, terms, memory_bytes // 4):
+        total = stack([_batch(term.adapter, names) for term in terms], weights, memory_bytes // 2)
+        old = total.products[0]
+        mixed = truncate(total, old.rank, old.scale, memory_bytes=memory_bytes // 2)
+        products.update(_layers(align(mixed.product, old, memory_bytes=memory_bytes // 2), names))
+        tails.append(_over_layers([mixed.tail]))
+        errors.append(_over_layers([_interference(total)]))
+    tensors = {name: _plain(name, now, terms, memory_bytes) for name in now.tensors}
+    adapter = Adapter({name: products[name] for name in now.products}, tensors)
+    return MixedAdapter(adapter, math.hypot(*tails), math.hypot(*errors), norm(adapter))
+
+
+def _groups(now: Adapter, terms: Sequence[_Term], limit_bytes: int) -> Iterator[list[str]]:
+    """Yield the layers in groups that can be mixed as one batch, each stacked in at most ``limit_bytes``."""
+    alike: dict[object, list[str]] = defaultdict(list)
+    for name, product in now.products.items():
+        layer = [term.adapter.products[name] for term in terms]
+        kind = (product.shape, tuple((p.rank, p.scale, p.b.dtype, p.b.device) for p in layer))
+        alike[kind].append(name)
+    for names in alike.values():
+        layer = [term.adapter.products[names[0]] for term in terms]
+        size = sum(p.b.numel() * p.b.element_size() + p.a.numel() * p.a.element_size() for p in layer)
+        cores = CORE_COPIES * 8 * sum(p.rank for p in layer) ** 2
+        step = max(1, limit_bytes // (size + cores))
+        for start in range(0, len(names), step):
+            yield names[start : start + step]
+
+
+def _batch(adapter: Adapter, names: Sequence[str]) -> Product:
+    products = [adapter.products[name] for name in names]
+    if len(products) == 1:
+        return products[0]  # as it is: large layers are not copied
+    return Product(torch.stack([p.b for p in products]), torch.stack([p.a for p in products]), products[0].scale)
+
+
+def _layers(product: Product, names: Sequence[str]) -> dict[str, Product]:
+    if len(names) == 1:
+        return {names[0]: product}
+    pairs = zip(names, product.b, product.a, strict=True)
+    return {name: Product(b, a, product.scale) for name, b, a in pairs}
+
+
+def _interference(total: Stack) -> Tensor:
+    """Return ``||sum(w s B A) - B_mean A_mean||``, one a layer, scales folded into both factors alike.
+
+    It is ``||L K R||`` with K (m, m), so ``tr(K^T G_L K G_R)``, clamped at 0.
+    """
+    rank = total.products[0].rank
+    if any(product.rank != rank for product in total.products):
+        return torch.tensor(math.nan, dtype=torch.float64)
+    weight = torch.tensor(total.weights, dtype=torch.float64)
+    scale = torch.tensor([product.scale for product in total.products], dtype=torch.float64)
+    means = (weight * scale.sign() * scale.abs().sqrt())[:, None] * (weight * scale.abs().sqrt())
+    k = torch.kron(torch.diag(weight * scale) - means, torch.eye(rank, dtype=torch.float64))
+    return ((k.mT @ total.gram_b @ k) * total.gram_a).sum((-2, -1)).clamp_min(0).sqrt()
+
+
+def _average_factors(now: Product, layer: Sequence[Product], weights: Sequence[float]) -> Product:
+    folds = [math.sqrt(abs(product.scale / now.scale)) for product in layer]
+    signs = [math.copysign(1.0, product.scale / now.scale) for product in layer]
+    b = [weight * sign * fold for weight, sign, fold in zip(weights, signs, folds, strict=True)]
+    a = [weight * fold for weight, fold in zip(weights, folds, strict=True)]
+    return Product(
+        _weighted([p.b for p in layer], b, MEMORY_BYTES), _weighted([p.a for p in layer], a, MEMORY_BYTES), now.scale
+    )
+
+
+def _average_b(name: str, now: Product, layer: Sequence[Product], weights: Sequence[float]) -> Product:
+    for other in layer[1:]:
+        rounding = max(torch.finfo(other.a.dtype).eps, torch.finfo(now.a.dtype).eps)
+        if not torch.allclose(other.a.to(now.a), now.a, rtol=rounding, atol=rounding):
+            raise BadProduct(
+                "adapter.frozen-a", f"Layer {name} has another A at a neighbour; `dlora-fa` needs the same seed of A."
+            )
+    folded = [weight * product.scale / now.scale for weight, product in zip(weights, layer, strict=True)]
+    return Product(_weighted([product.b for product in layer], folded, MEMORY_BYTES), now.a.clone(), now.scale)
+
+
+def _plain(name: str, now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Tensor:
+    tensors = [term.adapter.tensors[name] for term in terms]
+    return _weighted(tensors, [term.weight for term in terms], memory_bytes)
+
+
+def _weighted(tensors: Sequence[Tensor], weights: Sequence[float], memory_bytes: int) -> Tensor:
+    """Return ``sum(w * t)`` in the dtype of the first, summed in float64 piece by piece and rounded once."""
+    result = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
+    flat, step = [tensor.reshape(-1) for tensor in tensors], max(1, memory_bytes // 64)
+    for start in range(0, result.numel(), step):
+        piece = slice(start, start + step)
+        total = torch.zeros(flat[0][piece].shape, dtype=torch.float64, device=result.device)
+        for tensor, weight in zip(flat, weights, strict=True):
+            total += weight * tensor[piece]
+        result.view(-1)[piece] = total
+    if not bool(result.isfinite().all()):
+        raise BadProduct("product.not-finite", "A tensor holds a number that is not finite; nothing was mixed.")
+    return result
+
+
+def _over_layers(figures: Sequence[Tensor]) -> float:
+    """Return the root of the sum of squares, with one transfer from the device."""
+    if not figures:
+        return 0.0
+    return float(torch.cat([figure.reshape(-1) for figure in figures]).square().sum().sqrt())
+
+
+def _check_same(adapters: Sequence[Adapter]) -> None:
+    first = adapters[0]
+    for other in adapters[1:]:
+        if first.products.keys() != other.products.keys() or first.tensors.keys() != other.tensors.keys():
+            raise BadProduct("adapter.names", "Two adapters do not have the same layers and tensors; they cannot mix.")
+        for name, product in first.products.items():
+            if other.products[name].shape != product.shape:
+                raise BadProduct("adapter.shape", f"Layer {name} does not have the same shape in two adapters.")
+        for name, tensor in first.tensors.items():
+            if other.tensors[name].shape != tensor.shape:
+                raise BadProduct("adapter.shape", f"Tensor {name} does not have the same shape in two adapters.")

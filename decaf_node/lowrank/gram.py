@@ -1,0 +1,62 @@
+"""Gram matrices of stacked factors, in float64 and block by block, so that no stack is ever held whole.
+
+Float64 is what makes a Gram matrix safe here (a float32 one loses a spectrum over 1e-5), and its products are
+never rounded to TF32 or bfloat16, whatever the process has set for its float32 ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 16 * 1024 * 1024
+
+
+def stacked(parts: Sequence[Tensor], dim: int, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the parts stacked along ``dim`` (-1: factors B, -2: factors A) in float64, cut along the other side.
+
+    Each block has at most ``block_bytes`` (at least one row), and comes with its place.
+    """
+    batch, length = parts[0].shape[:-2], parts[0].shape[_other(dim)]
+    width = sum(part.shape[dim] for part in parts)
+    step = max(1, block_bytes // (8 * max(1, width * batch.numel())))
+    for start in range(0, length, step):
+        place = slice(start, min(start + step, length))
+        shape = (*batch, place.stop - start, width) if dim == -1 else (*batch, width, place.stop - start)
+        block = torch.empty(shape, dtype=torch.float64, device=parts[0].device)
+        position = 0
+        for part in parts:
+            piece = part[..., place, :] if dim == -1 else part[..., place]
+            block.narrow(dim, position, part.shape[dim]).copy_(piece)
+            position += part.shape[dim]
+        yield place, block
+
+
+def gram(parts: Sequence[Tensor], dim: int, block_bytes: int = BLOCK_BYTES) -> Tensor:
+    """Return the Gram matrix (..., m, m) of the parts stacked along ``dim``, in float64 on their device."""
+    batch, width = parts[0].shape[:-2], sum(part.shape[dim] for part in parts)
+    total = torch.zeros((*batch, width, width), dtype=torch.float64, device=parts[0].device)
+    for _, block in stacked(parts, dim, block_bytes):
+        total += block.mT @ block if dim == -1 else block @ block.mT
+    return total
+
+
+def combined(
+    parts: Sequence[Tensor], coefficients: Tensor, dim: int, dtype: torch.dtype, block_bytes: int = BLOCK_BYTES
+) -> Tensor:
+    """Return ``stack @ coefficients`` (dim -1) or ``coefficients @ stack`` (dim -2), rounded once, to ``dtype``."""
+    batch, length, rank = parts[0].shape[:-2], parts[0].shape[_other(dim)], coefficients.shape[dim]
+    shape = (*batch, length, rank) if dim == -1 else (*batch, rank, length)
+    result = torch.empty(shape, dtype=dtype, device=parts[0].device)
+    for place, block in stacked(parts, dim, block_bytes):
+        if dim == -1:
+            result[..., place, :] = block @ coefficients
+        else:
+            result[..., place] = coefficients @ block
+    return result
+
+
+def _other(dim: int) -> int:
+    return -3 - dim

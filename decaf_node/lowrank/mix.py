@@ -1,0 +1,217 @@
+"""The weighted sum of products, cut back to the best one of rank r, without forming a (d, k) matrix.
+
+The sum is ``L @ R``, ``L = [b_1 .. b_n]`` (d, m) and ``R = [a_1; ..; a_n]`` (m, k) with the weights and scales in
+their columns and rows, m = sum(r_j). All that its SVD needs is a root of each Gram matrix, ``root_l^T root_l = L^T L``
+and ``root_r^T root_r = R R^T``: the core ``root_l root_r^T = U S W^T`` (m, m) has the same singular values, and the
+factors are ``L (root_r^T W S^-1/2)`` and ``(S^-1/2 U^T root_l) R``. Roots come from a Cholesky decomposition of the
+Gram matrices (fast) or a QR decomposition of the stacks (exact). The cores are solved on the CPU: they are tiny, and
+CUDA's batched decompositions are loops over single ones (pytorch issues 175585, 174674).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from decaf_node.lowrank.gram import combined, gram, stacked
+from decaf_node.lowrank.product import BadProduct, Product, check_same_shape
+
+MEMORY_BYTES = 256 * 1024 * 1024
+CONDITION_LIMIT = 32.0
+EPSILON = torch.finfo(torch.float64).eps
+# Added to the diagonal of a Gram matrix, relative to its trace: above its rounding, so that Cholesky goes through.
+SHIFT = 4 * EPSILON
+
+Path = Literal["auto", "gram", "qr"]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A product, and per layer the Frobenius norm of what the truncation to its rank has cut (float64, CPU)."""
+
+    product: Product
+    tail: Tensor
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A weighted sum in factors, with the Gram matrices (..., m, m) of its bare factors in float64 on the CPU."""
+
+    products: Sequence[Product]
+    weights: Sequence[float]
+    gram_b: Tensor
+    gram_a: Tensor
+
+    def spread(self, values: Sequence[float]) -> Tensor:
+        """Return one value a product as one value a column of the stack."""
+        ranks = [product.rank for product in self.products]
+        return torch.tensor(values, dtype=torch.float64).repeat_interleave(torch.tensor(ranks))
+
+
+@dataclass(frozen=True)
+class Core:
+    """The SVD ``U S V^T`` of a stack: ``[b_1 .. b_n] @ into_b = U sqrt(S)``, ``into_a @ [a_1; ..; a_n] = sqrt(S) V^T``.
+
+    values are all m singular values; alive says which of the first ones rise above rounding (the other
+    coefficients are zeros). Float64, on the CPU.
+    """
+
+    into_b: Tensor
+    into_a: Tensor
+    values: Tensor
+    alive: Tensor
+
+
+@dataclass(frozen=True)
+class _Roots:
+    """Roots of both weighted Gram matrices, and per layer the size below which singular values are noise."""
+
+    left: Tensor
+    right: Tensor
+    noise: Tensor
+
+
+def mix_products(
+    products: Sequence[Product],
+    weights: Sequence[float],
+    rank: int,
+    scale: float = 1.0,
+    *,
+    path: Path = "auto",
+    memory_bytes: int = MEMORY_BYTES,
+) -> Mixed:
+    """Return the best rank-``rank`` product of ``sum(w * p)``, and the norm of what it misses.
+
+    Singular values are split evenly, so the factors come out balanced. Directions whose singular value drowns in
+    rounding (for float32 below about 1e-7 of ``sum |w| ||p||``) are dead: their factors are zeros, as are those
+    beyond what the sum can fill.
+
+    Shapes:  products[j].b (..., d, r_j), .a (..., r_j, k); result b (..., d, rank), a (..., rank, k).
+    Dtypes:  float64 inside, whatever comes in; rounded once, to the dtype of ``products[0].b``.
+    Error:   1e-6 of ``sum |w| ||p||`` in float32, the weights of any sign; ``tail`` is the Frobenius norm of the
+             discarded part (Eckart-Young), one a layer.
+    Path:    "gram" loses half of float64's digits of what cancels between the factors, by the condition
+             ``||L|| ||R|| / sum |w| ||p||`` (after its columns are balanced; sqrt(r) where the products are).
+             "auto" takes it, and "qr", which loses none, for the layers where that is above CONDITION_LIMIT, for
+             those whose Cholesky decomposition breaks down, and for float64 factors.
+    Memory:  at most ``memory_bytes`` beyond inputs and outputs, as far as single rows and the cores allow.
+    Unique:  only the product; see ``gauge.align`` for the factors.
+    Raises:  BadProduct if shapes, lengths, weights, rank or scale do not fit, or a factor is not finite.
+    Source:  arXiv 2505.21382 (DeCAF), consensus by truncated SVD.
+    """
+    return truncate(stack(products, weights, memory_bytes), rank, scale, path=path, memory_bytes=memory_bytes)
+
+
+def stack(products: Sequence[Product], weights: Sequence[float], memory_bytes: int = MEMORY_BYTES) -> Stack:
+    """Return the weighted sum as a stack. Raises BadProduct as ``mix_products``."""
+    check_same_shape(products)
+    if len(weights) != len(products) or not all(math.isfinite(weight) for weight in weights):
+        raise BadProduct("product.weights", f"The weights {list(weights)} do not fit {len(products)} products.")
+    gram_b = gram([product.b for product in products], -1, memory_bytes // 4).cpu()
+    gram_a = gram([product.a for product in products], -2, memory_bytes // 4).cpu()
+    # A sum of squares is finite if and only if all that it sums is.
+    if not (_diagonal(gram_b) + _diagonal(gram_a)).isfinite().all():
+        raise BadProduct("product.not-finite", "A factor holds a number that is not finite; nothing was mixed.")
+    return Stack(products, weights, gram_b, gram_a)
+
+
+def truncate(
+    total: Stack, rank: int, scale: float = 1.0, *, path: Path = "auto", memory_bytes: int = MEMORY_BYTES
+) -> Mixed:
+    """Return the best rank-``rank`` product of a stack; the contract is that of ``mix_products``."""
+    if rank < 1 or not (math.isfinite(scale) and scale > 0):
+        raise BadProduct("product.rank", f"There is no product of rank {rank} and scale {scale} to mix into.")
+    core = decompose(total, rank, path=path, memory_bytes=memory_bytes)
+    product = _apply(total.products, core, rank, scale, memory_bytes // 4)
+    return Mixed(product, core.values[..., rank:].square().sum(-1).sqrt())
+
+
+def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int = MEMORY_BYTES) -> Core:
+    """Return the first ``rank`` (at most m) singular triples of a stack, as coefficients of its bare factors."""
+    left, right = _columns(total)
+    roots = _roots(total, left, right, path, memory_bytes // 4)
+    u, values, w = torch.linalg.svd(roots.left @ roots.right.mT)
+    kept = values[..., :rank]
+    inverse = torch.where(kept > roots.noise[..., None], kept, torch.inf).rsqrt()
+    into_b = left[..., :, None] * (roots.right.mT @ w.mT[..., :rank]) * inverse[..., None, :]
+    into_a = inverse[..., :, None] * (u.mT[..., :rank, :] @ roots.left) * right[..., None, :]
+    return Core(into_b, into_a, values, inverse > 0)
+
+
+def _columns(total: Stack) -> tuple[Tensor, Tensor]:
+    """Return what each column of L and row of R is multiplied with: weights and scales, split so as to balance them."""
+    weight = total.spread([weight * p.scale for weight, p in zip(total.weights, total.products, strict=True)])
+    b, a = _diagonal(total.gram_b), _diagonal(total.gram_a)
+    balance = torch.where((b > 0) & (a > 0), a / b, 0.0) ** 0.25
+    left = weight.sign() * weight.abs().sqrt() * balance
+    return left, torch.where(balance > 0, weight.abs().sqrt() / balance, 0.0)
+
+
+def _roots(total: Stack, left: Tensor, right: Tensor, path: Path, block_bytes: int) -> _Roots:
+    gram_l = total.gram_b * left[..., :, None] * left[..., None, :]
+    gram_r = total.gram_a * right[..., :, None] * right[..., None, :]
+    size, reference = (_trace(gram_l) * _trace(gram_r)).sqrt(), _reference(total)
+    fine = any(product.b.dtype == torch.float64 for product in total.products)
+    root_l, broken_l = _cholesky_root(gram_l)
+    root_r, broken_r = _cholesky_root(gram_r)
+    ill = broken_l | broken_r | (size > CONDITION_LIMIT * reference)
+    if path != "auto" or fine:
+        ill = torch.full_like(ill, path != "gram")
+    for index in ill.nonzero().tolist():
+        layer = tuple(index)
+        root_l[layer] = _qr_root([product.b[layer] for product in total.products], -1, block_bytes) * left[layer]
+        root_r[layer] = _qr_root([product.a[layer] for product in total.products], -2, block_bytes) * right[layer]
+    rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
+    return _Roots(root_l, root_r, torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference))
+
+
+def _reference(total: Stack) -> Tensor:
+    """Return ``sum |w| ||p||``, one a layer, from the diagonal blocks of the Gram matrices."""
+    result, start = torch.zeros(total.gram_b.shape[:-2], dtype=torch.float64), 0
+    for product, weight in zip(total.products, total.weights, strict=True):
+        block = (..., slice(start, start + product.rank), slice(start, start + product.rank))
+        squared = (total.gram_b[block] * total.gram_a[block]).sum((-2, -1))
+        result += abs(weight * product.scale) * squared.clamp_min(0).sqrt()
+        start += product.rank
+    return result
+
+
+def _cholesky_root(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an upper triangular root of each Gram matrix, and which layers have none."""
+    trace = _trace(matrix)
+    shift = SHIFT * trace[..., None, None] * torch.eye(matrix.shape[-1], dtype=matrix.dtype)
+    root, info = torch.linalg.cholesky_ex(matrix + shift, upper=True)
+    nothing = trace == 0
+    return root.masked_fill(nothing[..., None, None], 0.0), (info != 0) & ~nothing
+
+
+def _qr_root(parts: Sequence[Tensor], dim: int, block_bytes: int) -> Tensor:
+    """Return the (m, m) triangle of one layer's stack, by QR of one block after the other (on the CPU)."""
+    width = sum(part.shape[dim] for part in parts)
+    root = torch.zeros((width, width), dtype=torch.float64)
+    for _, block in stacked(parts, dim, block_bytes):
+        rows = (block if dim == -1 else block.mT).cpu()
+        root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
+    return root
+
+
+def _apply(products: Sequence[Product], core: Core, rank: int, scale: float, block_bytes: int) -> Product:
+    dtype, device = products[0].b.dtype, products[0].b.device
+    missing = rank - core.alive.shape[-1]
+    into_b = torch.nn.functional.pad(core.into_b, (0, missing)).to(device) / math.sqrt(scale)
+    into_a = torch.nn.functional.pad(core.into_a, (0, 0, 0, missing)).to(device) / math.sqrt(scale)
+    b = combined([product.b for product in products], into_b, -1, dtype, block_bytes)
+    return Product(b, combined([product.a for product in products], into_a, -2, dtype, block_bytes), scale)
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return _diagonal(matrix).sum(-1)
