@@ -1,0 +1,196 @@
+"""One line in a training script makes it a node's trainer: ``trainer.add_callback(DecafCallback())``.
+
+The model must be a PEFT model with a LoRA adapter. The daemon's settings (``training.trainer = "external"``) say how
+long a round is and how to mix; the script decides everything else. It needs a ``decaf-node run`` on the same machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from decaf_node.errors import BadData, BadSettings, DecafError
+from decaf_node.link import TrainerConnected, TrainerFailed, TrainerReady, Welcome
+from decaf_node.settings import Settings, find_places
+from decaf_node.training.data import Stream
+from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.host import Evaluator, TrainerHost
+from decaf_node.training.link import DaemonGone, Link, connect
+from decaf_node.training.live import find_adapter, freeze_a
+from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
+from decaf_node.training.session import Identity, Session
+
+SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"
+FINGERPRINTS = "fingerprints.json"
+
+
+class DecafCallback(TrainerCallback):
+    """Makes a transformers ``Trainer`` the trainer of a node.
+
+    Without ``link`` one is opened to ``socket``, else to $DECAF_NODE_TRAINER_SOCKET, else to the user's own daemon.
+    Without ``evaluate`` the results of the Trainer's own evaluations are passed on. Without ``stream`` a restart
+    begins with fresh data order. (The built-in trainer gives all of them, and the welcome it has had.)
+
+    Raises DecafError out of ``Trainer.train``; training ends by itself when the daemon says so or goes away.
+    """
+
+    def __init__(
+        self,
+        socket: Path | None = None,
+        *,
+        link: Link | None = None,
+        welcome: Welcome | None = None,
+        evaluate: Evaluator | None = None,
+        stream: Stream | None = None,
+    ) -> None:
+        self._socket = socket
+        self._link = link
+        self._welcome = welcome
+        self._evaluate = evaluate
+        self._stream = stream
+        self._session: Session | None = None
+        self._host: TrainerHost | None = None
+        self._logged = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The filter would hide a NaN loss behind the mean of the steps before it.
+        args.logging_nan_inf_filter = False
+        self._logged = state.global_step
+        if self._link is None:
+            self._link = connect(self._socket or default_socket())
+        with self._reporting(self._link, fatal=True):
+            try:
+                welcome = self._welcome or shake_hands(self._link)
+                self._begin(args, welcome, self._link, **kwargs)
+            except DaemonGone:
+                control.should_training_stop = True
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._host is not None:
+            self._host.restore_generators()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._session is None or self._host is None or self._link is None or self._session.stopped:
+            control.should_training_stop = True
+            return
+        self._host.step += 1
+        with self._reporting(self._link):
+            if self._session.step_done():
+                control.should_log = True
+        control.should_training_stop = control.should_training_stop or self._session.stopped
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        steps, self._logged = state.global_step - self._logged, state.global_step
+        if self._session is None or self._link is None or self._session.stopped or not logs or "loss" not in logs:
+            return
+        with self._reporting(self._link):
+            self._session.loss_known(logs["loss"], steps)
+        control.should_training_stop = control.should_training_stop or self._session.stopped
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self._session is not None and metrics and "eval_loss" in metrics:
+            self._session.evaluation_known(_evaluation(metrics, kwargs.get("eval_dataloader")))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._link is not None:
+            self._link.close()
+
+    def _begin(
+        self,
+        args: TrainingArguments,
+        welcome: Welcome,
+        link: Link,
+        *,
+        model: Any,
+        optimizer: Any,
+        lr_scheduler: Any,
+        **_: Any,
+    ) -> None:
+        _check(args, model)
+        settings = Settings.model_validate(welcome.settings)
+        live = find_adapter(model)
+        if settings.round.algorithm == "dlora-fa":
+            freeze_a(live)
+        spool = Path(welcome.spool)
+        base = base_fingerprint(settings.model, spool.parent / FINGERPRINTS)
+        parts = schema_parts(settings, live, base)
+        identity = Identity(schema_of(parts), base)
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        self._host = TrainerHost(
+            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream
+        )
+        self._session = Session(link, settings, spool, live, identity, self._host)
+        device = str(next(model.parameters()).device)
+        self._session.begin(TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts))
+
+    @contextmanager
+    def _reporting(self, link: Link, fatal: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except DecafError as error:
+            tell_failure(link, error, fatal and (self._session is None or not self._session.started))
+            raise
+
+
+def shake_hands(link: Link) -> Welcome:
+    """Say who we are and return what the daemon answers. Raises BadData or DaemonGone."""
+    link.send(TrainerConnected(os.getpid()))
+    welcome = link.wait()
+    if not isinstance(welcome, Welcome):
+        raise BadData("link.no-welcome", f"The daemon began with {type(welcome).__name__} instead of Welcome.")
+    return welcome
+
+
+def tell_failure(link: Link, error: DecafError, fatal: bool) -> None:
+    """Say the trainer's last words, if anyone is left to hear them."""
+    try:
+        link.send(TrainerFailed(error.reason, error.message, error.exit_code, fatal))
+    except DaemonGone:
+        return
+
+
+def default_socket() -> Path:
+    """Return where the daemon listens for a trainer: as the environment says, else this user's own."""
+    named = os.environ.get(SOCKET_VARIABLE)
+    return Path(named) if named else find_places(os.environ).trainer_socket
+
+
+def _check(args: TrainingArguments, model: Any) -> None:
+    if not hasattr(model, "peft_config"):
+        raise BadSettings(
+            "training.no-adapter", "The model has no LoRA adapter; wrap it with peft.get_peft_model first."
+        )
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise BadSettings(
+            "training.several-devices", "The trainer runs on one device so far; show it one with CUDA_VISIBLE_DEVICES."
+        )
+
+
+def _evaluation(metrics: dict[str, float], dataloader: Any) -> Evaluation:
+    examples = len(dataloader.dataset) if hasattr(getattr(dataloader, "dataset", None), "__len__") else 0
+    return Evaluation(metrics["eval_loss"], metrics.get("eval_accuracy"), examples, metrics.get("eval_runtime", 0.0))

@@ -1,0 +1,233 @@
+"""Private data: read from JSONL, CSV or Parquet files, split, and given out for ever in a seeded order.
+
+At each new epoch the files are looked at again: what was appended, replaced, added to or taken from a pattern counts
+from then on. A file that cannot be read any more is said and its old content kept: a running node never stops for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets.exceptions import DatasetGenerationError
+from torch.utils.data import IterableDataset
+
+from decaf_node.errors import BadData
+from decaf_node.settings import Settings
+from decaf_node.training.examples import Encode, Example, columns_needed, make_encoder
+from decaf_node.training.model import first_line
+
+READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+ROWS_AT_ONCE = 1000
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The examples of one file as it was when it had this size and time."""
+
+    stamp: tuple[int, int]
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the data was used: ``index`` examples into the order of ``epoch``."""
+
+    epoch: int = 0
+    index: int = 0
+
+
+class Files:
+    """Data files and patterns of them, read again only where they changed."""
+
+    def __init__(self, paths: Sequence[Path], columns: Sequence[str], encode: Encode) -> None:
+        self._paths = paths
+        self._columns = columns
+        self._encode = encode
+        self._loaded: dict[Path, Loaded] = {}
+        self._warned: set[Path] = set()
+
+    def load(self) -> None:
+        """Read everything for the first time. Raises BadData."""
+        for path in self._found():
+            self._loaded[path] = self._read(path)
+
+    def refresh(self) -> bool:
+        """Read again what changed; say whether anything did. A file that cannot be read keeps its old content."""
+        before, loaded = self._loaded, {}
+        for path in self._found():
+            old = before.get(path)
+            try:
+                loaded[path] = old if old is not None and old.stamp == _stamp(path) else self._read(path)
+                self._warned.discard(path)
+            except BadData as error:
+                self._warn(path, error)
+                if old is not None:
+                    loaded[path] = old
+        self._loaded = loaded
+        return loaded != before
+
+    def examples(self) -> list[Example]:
+        return [example for path in sorted(self._loaded) for example in self._loaded[path].examples]
+
+    def _found(self) -> list[Path]:
+        """Return the files there are now; a name or pattern without any stands for those that it had before."""
+        found: set[Path] = set()
+        for path in self._paths:
+            matches = {path} if path.exists() else {Path(name) for name in glob.glob(str(path), recursive=True)}
+            found |= matches or {old for old in self._loaded if fnmatch(str(old), str(path))} or {path}
+        return sorted(found)
+
+    def _warn(self, path: Path, error: BadData) -> None:
+        if path not in self._warned:
+            self._warned.add(path)
+            logger.warning("%s Its old content is used.", error)
+
+    def _read(self, path: Path) -> Loaded:
+        stamp = _stamp(path)
+        table = read_table(path)
+        missing = [column for column in self._columns if column not in table.column_names]
+        if missing:
+            raise BadData(
+                "data.column-missing",
+                f"{path} has no column {missing[0]}; it has {', '.join(table.column_names) or 'none'}.",
+            )
+        examples: list[Example] = []
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            rows = [dict(row) for row in table.select(range(start, min(start + ROWS_AT_ONCE, len(table))))]
+            try:
+                examples += self._encode(rows)
+            except BadData as error:
+                raise BadData(error.reason, f"{path}: {error.message}") from error
+        return Loaded(stamp, examples)
+
+
+class Stream(IterableDataset):  # type: ignore[type-arg]
+    """Training examples without end: each epoch in an order drawn from (seed, epoch).
+
+    It runs ahead of the training (the loader fetches a batch early), so it remembers where its epochs began, and
+    ``position`` says where a number of examples used up has led.
+    """
+
+    def __init__(self, files: Files, held_out: float, seed: int) -> None:
+        super().__init__()
+        self._files = files
+        self._held_out = held_out
+        self._seed = seed
+        self._start = Position()
+        self._epochs: deque[tuple[int, int]] = deque([(0, 0)])
+        self.examples = _training_part(files.examples(), held_out)
+
+    def seek(self, position: Position) -> None:
+        """Begin there. To be called before the first example is taken."""
+        self._start = position
+        self._epochs = deque([(-position.index, position.epoch)])
+
+    def position(self, used: int) -> Position:
+        """Return the position after ``used`` examples since the start; ``used`` never goes back."""
+        while len(self._epochs) > 1 and self._epochs[1][0] <= used:
+            self._epochs.popleft()
+        begin, epoch = self._epochs[0]
+        return Position(epoch, used - begin)
+
+    def __iter__(self) -> Iterator[Example]:
+        given = 0
+        epoch, index = self._start.epoch, self._start.index
+        while True:
+            for number in np.random.default_rng((self._seed, epoch)).permutation(len(self.examples))[index:]:
+                given += 1
+                yield self.examples[number]
+            epoch, index = epoch + 1, 0
+            self._epochs.append((given, epoch))
+            self._refresh()
+
+    def _refresh(self) -> None:
+        if self._files.refresh():
+            fresh = _training_part(self._files.examples(), self._held_out)
+            if fresh:
+                self.examples = fresh
+            else:
+                logger.warning("The data files hold nothing to train on any more; their old content is used.")
+
+
+@dataclass(frozen=True)
+class Data:
+    stream: Stream
+    evaluation: list[Example]
+
+
+def load_data(settings: Settings, tokenizer: Any) -> Data:
+    """Read training and evaluation data. Raises BadData, or BadSettings where columns contradict each other.
+
+    Without evaluation files a part is held out by each row's content, so it stays held out when files grow.
+    """
+    columns, encode = columns_needed(settings), make_encoder(settings, tokenizer)
+    files = Files(settings.data.train, columns, encode)
+    files.load()
+    fraction = 0.0 if settings.data.evaluation else settings.data.evaluation_fraction
+    stream = Stream(files, fraction, settings.training.seed)
+    if not stream.examples:
+        names = ", ".join(str(path) for path in settings.data.train)
+        raise BadData(
+            "data.empty", f"Nothing is left to train on in {names}: no rows with text beside the held-out part."
+        )
+    if not settings.data.evaluation:
+        return Data(stream, [example for example in files.examples() if example.content < fraction])
+    held_out = Files(settings.data.evaluation, columns, encode)
+    held_out.load()
+    return Data(stream, held_out.examples())
+
+
+def read_table(path: Path) -> datasets.Dataset:
+    """Return the rows of one file. Raises BadData.
+
+    The cache that ``datasets`` writes is thrown away: private data stays where its owner put it.
+    """
+    kind = READERS.get(path.suffix.lower())
+    if kind is None:
+        raise BadData("data.unknown-format", f"{path} is not named as JSONL, CSV or Parquet (.jsonl, .csv, .parquet).")
+    try:
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise BadData("data.unreadable", f"{path} cannot be read: {error.strerror}.") from error
+    if empty:
+        raise BadData("data.empty", f"{path} is empty.")
+    options = {"keep_default_na": False} if kind == "csv" else {}  # a text "NA" is a text
+    with tempfile.TemporaryDirectory(prefix="decaf-node-data-") as cache:
+        try:
+            return datasets.load_dataset(
+                kind, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
+            )
+        except (DatasetGenerationError, OSError, ValueError, TypeError) as error:
+            raise BadData(
+                "data.unreadable", f"{path} cannot be read: {first_line(error.__cause__ or error)}"
+            ) from error
+
+
+def quiet_datasets() -> None:
+    """No progress bars and no chatter."""
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+
+
+def _training_part(examples: list[Example], held_out: float) -> list[Example]:
+    return [example for example in examples if example.content >= held_out]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise BadData("data.missing", f"The data file {path} cannot be read: {error.strerror}.") from error
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,67 @@
+"""The adapter as others take it: a PEFT folder, with what decaf-node adds to it in ``decaf.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from decaf_node.errors import BadData
+from decaf_node.settings import ModelSection
+from decaf_node.training.live import active_adapter
+from decaf_node.training.model import load_base, load_tokenizer
+
+NOTES = "decaf.json"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What the PEFT files do not say. base: fingerprint of the base model."""
+
+    task: str
+    pooling: str
+    labels: list[str]
+    gguf_file: str
+    dtype: str
+    base: str
+
+
+def write_export(folder: Path, model: Any, section: ModelSection, base: str) -> None:
+    """Write the adapter of a PEFT model into ``folder``. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # embeddings are trained only where modules_to_save names them, and then they are saved as such
+    model.save_pretrained(folder, selected_adapters=[active_adapter(model)], save_embedding_layers=False)
+    notes = Notes(section.task, section.pooling, list(section.labels), section.gguf_file, section.dtype, base)
+    (folder / NOTES).write_text(json.dumps(asdict(notes), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
+    """Return (model, tokenizer) of an exported adapter on its base model, on the CPU, ready to be used.
+
+    The model is a PEFT model in evaluation mode. For causal-lm and for classifiers with the stock head it is the same
+    as ``PeftModel.from_pretrained(AutoModelFor…, folder)``; a mean-pooled classifier is known to this function alone:
+    ``model(input_ids=…, attention_mask=…).logits`` has one column for each label in ``model.config.id2label``.
+
+    Raises BadData if the folder is not an export, or the base model does not load.
+    """
+    try:
+        notes = Notes(**json.loads((folder / NOTES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BadData("export.not-an-export", f"{folder} is not an adapter folder that decaf-node exported.") from error
+    section = ModelSection.model_validate(
+        {
+            "path": base_model_path,
+            "task": notes.task,
+            "pooling": notes.pooling,
+            "labels": notes.labels,
+            "gguf_file": notes.gguf_file,
+            "dtype": notes.dtype,
+        }
+    )
+    base = load_base(section, seed=0)
+    model = PeftModel.from_pretrained(base, folder).eval()
+    model.config.id2label = dict(enumerate(notes.labels))
+    return model, load_tokenizer(section)

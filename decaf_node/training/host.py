@@ -1,0 +1,102 @@
+"""The Trainer's side of a session: saving, restoring and scoring what only transformers' Trainer holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decaf_node.link import File
+from decaf_node.lowrank.adapter import adopt
+from decaf_node.lowrank.codec import write_snapshot
+from decaf_node.settings import Settings
+from decaf_node.training.data import Position, Stream
+from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.export import write_export
+from decaf_node.training.live import LiveAdapter
+from decaf_node.training.session import Identity
+from decaf_node.training.spool import cannot_write, fetch, named_file
+from decaf_node.training.state import Progressed, load_trainer_state, restore_generators, save_trainer_state
+
+Evaluator = Callable[[], Evaluation | None]
+ADAPTER_FILE = "adapter.safetensors"
+TRAINER_FILE = "trainer.safetensors"
+EXPORT_FOLDER = "export"
+logger = logging.getLogger(__name__)
+
+
+class TrainerHost:
+    """See ``session.Host``. step: optimizer steps of this process; a batch is ``batch`` examples."""
+
+    def __init__(
+        self,
+        model: Any,
+        live: LiveAdapter,
+        optimizer: Any,
+        scheduler: Any,
+        settings: Settings,
+        identity: Identity,
+        batch: int,
+        evaluate: Evaluator | None,
+        stream: Stream | None,
+    ) -> None:
+        self._model = model
+        self._live = live
+        self._optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+        self._scheduler = scheduler
+        self._settings = settings
+        self._identity = identity
+        self._batch = batch
+        self._evaluate = evaluate
+        self._stream = stream
+        self._start = Progressed(0, Position())
+        self._generators: Mapping[str, Any] | None = None
+        self.step = 0
+
+    def restore(self, snapshot: File, trainer: File | None) -> None:
+        saved = fetch(snapshot, self._device)[1]
+        if self._live.fits(saved):
+            self._live.load(saved)
+        else:  # the settings ask for another rank or scale now: keep what was learned, as well as that holds it
+            logger.warning("The saved adapter has other ranks or scales than the settings; it is converted.")
+            now = self._live.read()
+            self._live.load(adopt(saved, now, now))
+        if trainer is None:
+            return
+        self._start, self._generators = load_trainer_state(
+            Path(trainer.path), self._live.named(), self._optimizer, self._scheduler
+        )
+        if self._stream is not None:
+            self._stream.seek(self._start.position)
+
+    def restore_generators(self) -> None:
+        """Set the random generators as they were saved, once, right before the first step."""
+        if self._generators is not None:
+            restore_generators(self._generators)
+            self._generators = None
+
+    def save(self, folder: Path, round: int) -> tuple[File, File, Path]:
+        adapter, trainer, export = folder / ADAPTER_FILE, folder / TRAINER_FILE, folder / EXPORT_FOLDER
+        position = self._stream.position(self.step * self._batch) if self._stream is not None else Position()
+        progressed = Progressed(self._start.step + self.step, position)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            identity = self._identity
+            write_snapshot(
+                adapter, self._live.read(), dtype=torch.float32, schema=identity.schema, base=identity.base, round=round
+            )
+            save_trainer_state(trainer, self._live.named(), self._optimizer, self._scheduler, progressed)
+            write_export(export, self._model, self._settings.model, identity.base)
+            return named_file(adapter), named_file(trainer), export
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+
+    def evaluate(self) -> Evaluation | None:
+        return self._evaluate() if self._evaluate is not None else None
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._live.layers.values())).a.device

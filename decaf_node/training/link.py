@@ -1,0 +1,104 @@
+"""The trainer's end of the link to the daemon: send blocks, poll does not, wait does."""
+
+from __future__ import annotations
+
+import select
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from decaf_node.errors import BadData, DaemonUnreachable
+from decaf_node.link import FromTrainer, Message, decode, encode
+
+LINE_LIMIT_BYTES = 16 * 1024 * 1024  # the settings come in the first message, so its own limit is a fixed one
+READ_BYTES = 64 * 1024
+CONNECT_SECONDS = 10.0
+
+
+class DaemonGone(Exception):
+    """The daemon has closed the link: nobody is left to work for."""
+
+
+class Link(Protocol):
+    """What a training session speaks through; ``alone.py`` has one without a daemon."""
+
+    def send(self, message: FromTrainer) -> None:
+        """Send ``message``. Raises DaemonGone."""
+
+    def poll(self) -> Message | None:
+        """Return the next message if one is here. Raises DaemonGone once all that came before the end is read."""
+
+    def wait(self) -> Message:
+        """Return the next message, however long it takes. Raises DaemonGone."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class DaemonLink:
+    """A ``Link`` over a connected stream socket."""
+
+    def __init__(self, stream: socket.socket, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._stream = stream
+        self._limit_bytes = limit_bytes
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def send(self, message: FromTrainer) -> None:
+        try:
+            self._stream.sendall(encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            raise DaemonGone from None
+
+    def poll(self) -> Message | None:
+        while True:
+            if (message := self._take()) is not None:
+                return message
+            if not select.select([self._stream], [], [], 0)[0]:
+                return None
+            self._read()
+
+    def wait(self) -> Message:
+        while (message := self._take()) is None:
+            self._read()
+        return message
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _read(self) -> None:
+        try:
+            block = self._stream.recv(READ_BYTES)
+        except ConnectionResetError:
+            block = b""
+        if not block:
+            raise DaemonGone
+        self._buffer += block
+
+    def _take(self) -> Message | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._buffer)
+            if self._searched > self._limit_bytes:
+                raise BadData("link.too-long", f"The daemon sent a line of more than {self._limit_bytes} bytes.")
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return decode(line)
+
+
+def connect(path: Path) -> DaemonLink:
+    """Return a link to the daemon that listens at ``path``. Raises DaemonUnreachable."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.settimeout(CONNECT_SECONDS)
+    try:
+        stream.connect(str(path))
+    except OSError as error:
+        stream.close()
+        raise DaemonUnreachable(
+            "training.no-daemon",
+            f"No daemon listens for a trainer at {path} ({error.strerror or error}); start decaf-node run first.",
+        ) from None
+    stream.settimeout(None)
+    return DaemonLink(stream)

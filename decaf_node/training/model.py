@@ -1,0 +1,173 @@
+"""The base model and its tokenizer, from a local folder only."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from decaf_node.errors import BadData, BadSettings, NotAllowed
+from decaf_node.settings import ModelSection
+from decaf_node.training.pooling import MeanPooledClassifier
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+
+
+def load_base(model: ModelSection, seed: int) -> Any:
+    """Return the base model of the task on the CPU, its new parts (a classification head) drawn from ``seed``.
+
+    Raises BadData if the folder holds no usable model, NotAllowed if it needs what is turned off, BadSettings if
+    the task lacks something.
+    """
+    check_folder(model)
+    if model.task == "sequence-classification" and len(model.labels) < 2:
+        raise BadSettings("model.labels-missing", "For sequence-classification, model.labels must name all the labels.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return _load(model)
+        except UNREADABLE as error:
+            raise BadData(
+                "model.unreadable", f"The model in {model.path} cannot be loaded: {first_line(error)}"
+            ) from error
+
+
+def load_tokenizer(model: ModelSection) -> Any:
+    """Return the tokenizer in the model's folder, with a padding token and right padding. Raises BadData."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.path, **_sources(model))
+    except UNREADABLE as error:
+        raise BadData(
+            "model.no-tokenizer", f"The tokenizer in {model.path} cannot be loaded: {first_line(error)}"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise BadData("model.no-padding", f"The tokenizer in {model.path} has neither a padding nor an end token.")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def weight_files(model: ModelSection) -> list[Path]:
+    """Return the files that hold the weights, sorted: safetensors, else the GGUF file, else pickles."""
+    if model.gguf_file:
+        return [model.path / model.gguf_file]
+    found = sorted(model.path.glob("*.safetensors"))
+    return found or sorted(path for pattern in PICKLED for path in model.path.glob(pattern))
+
+
+def check_folder(model: ModelSection) -> None:
+    """Raise BadData or NotAllowed unless the folder holds a model that may be loaded."""
+    if not model.path.is_dir():
+        raise BadData("model.missing", f"There is no model folder at {model.path}; set model.path to one.")
+    weights = weight_files(model)
+    if model.gguf_file:
+        if not weights[0].is_file():
+            raise BadData("model.missing", f"There is no GGUF file {model.gguf_file} in {model.path}.")
+        return
+    if not (model.path / "config.json").is_file() or not weights:
+        raise BadData(
+            "model.not-a-model",
+            f"{model.path} is not a model folder: it needs config.json and *.safetensors (or set model.gguf_file).",
+        )
+    if weights[0].suffix != ".safetensors" and not model.allow_pickle:
+        raise NotAllowed(
+            "model.pickled",
+            f"The model in {model.path} has pickled weights only, which can run any code; convert it to safetensors, "
+            "or set model.allow_pickle.",
+        )
+    _check_code(model)
+
+
+def choose_device(device: str) -> None:
+    """Let this process see just the device that is asked for. To be called before anything touches CUDA.
+
+    One GPU at most: transformers' Trainer would otherwise split each batch over all of them (DataParallel), which
+    copies the adapter each step. Raises BadSettings.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
+        raise BadSettings("model.unknown-device", f"model.device is {device!r}; it is auto, cpu, cuda or cuda:N.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    choices = visible.split(",") if visible is not None else None
+    number = int(index or 0)
+    if kind == "cpu":
+        chosen = ""
+    elif choices is None:
+        chosen = str(number)
+    else:
+        chosen = choices[number] if number < len(choices) else ""
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BadSettings(
+            "model.no-cuda",
+            f"model.device is {device!r}, but torch {torch.__version__} finds no such CUDA device here; "
+            "install a CUDA build of torch, or set model.device to cpu.",
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, as the end of a sentence."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0].strip()[:300].rstrip(".:") + "."
+
+
+def _check_code(model: ModelSection) -> None:
+    try:
+        config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+        remote = "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    except (ValueError, TypeError, OSError) as error:
+        raise BadData(
+            "model.not-a-model", f"{model.path / 'config.json'} cannot be read: {first_line(error)}"
+        ) from None
+    if remote and not model.trust_remote_code:
+        raise NotAllowed(
+            "model.remote-code",
+            f"The model in {model.path} runs Python code that lies in its folder; read it, and set "
+            "model.trust_remote_code if you trust it.",
+        )
+
+
+def _sources(model: ModelSection) -> dict[str, Any]:
+    named = {"gguf_file": model.gguf_file} if model.gguf_file else {}
+    return {"local_files_only": True, "trust_remote_code": model.trust_remote_code, **named}
+
+
+def _load(model: ModelSection) -> Any:
+    sources = {**_sources(model), "dtype": getattr(torch, model.dtype)}
+    if model.gguf_file:
+        sources |= _dequantized()
+    elif not model.allow_pickle:
+        sources["use_safetensors"] = True
+    if model.task == "causal-lm":
+        return AutoModelForCausalLM.from_pretrained(model.path, **sources)
+    if model.pooling == "mean":
+        return MeanPooledClassifier(AutoModel.from_pretrained(model.path, **sources), len(model.labels))
+    return AutoModelForSequenceClassification.from_pretrained(
+        model.path,
+        **sources,
+        num_labels=len(model.labels),
+        id2label=dict(enumerate(model.labels)),
+        label2id={label: index for index, label in enumerate(model.labels)},
+        ignore_mismatched_sizes=True,
+    )
+
+
+def _dequantized() -> dict[str, Any]:
+    try:
+        from transformers import GgufConfig
+    except ImportError:  # before transformers had the class it always dequantized
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}

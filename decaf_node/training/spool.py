@@ -1,0 +1,51 @@
+"""Snapshots in and out of the spool."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import torch
+
+from decaf_node.errors import BadData, TryAgain
+from decaf_node.link import File
+from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.codec import read_snapshot, write_snapshot
+from decaf_node.snapshot import Header, digest_of
+from decaf_node.training.live import moved
+
+
+def publish(folder: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> File:
+    """Write ``adapter`` as ``<sha256>.safetensors`` into ``folder``: whole from the moment it has its name.
+
+    Raises TryAgain if the disk is full.
+    """
+    temporary = folder / f"writing-{os.getpid()}"
+    try:
+        write_snapshot(temporary, adapter, dtype=dtype, schema=schema, base=base, round=round)
+        file = named_file(temporary)
+        final = folder / f"{file.digest}.safetensors"
+        temporary.replace(final)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(folder, error) from error
+    return File(str(final), file.digest, file.size_bytes)
+
+
+def fetch(file: File, device: torch.device) -> tuple[Header, Adapter]:
+    """Return a snapshot of the spool on ``device``. Raises BadData."""
+    header, adapter = read_snapshot(Path(file.path))
+    return header, moved(adapter, device)
+
+
+def named_file(path: Path) -> File:
+    """Return ``path`` with its digest and size."""
+    return File(str(path), digest_of(path), path.stat().st_size)
+
+
+def cannot_write(folder: Path, error: OSError) -> TryAgain | BadData:
+    """Say for a person why nothing could be written to ``folder``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TryAgain("training.disk-full", f"There is no room left in {folder}; free some, or move it elsewhere.")
+    return BadData("training.cannot-write", f"{folder} cannot be written to: {error.strerror or error}.")

@@ -1,0 +1,57 @@
+"""The built-in trainer as a process: ``python -m decaf_node.training.worker --socket PATH``, started by the daemon.
+
+It exits 0 when the daemon stops it or goes away, with the error's exit code when something does not fit (said to
+the daemon, which says it to the person), and with a traceback when something cannot happen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from decaf_node.errors import DecafError
+from decaf_node.training.link import DaemonGone, DaemonLink, connect
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until the daemon has enough; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m decaf_node.training.worker", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket of the daemon")
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    # Nothing is ever fetched: what is not in the folders is not there.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        return _work(connect(parser.parse_args(arguments).socket))
+    except DecafError as error:
+        logging.error("%s", error)
+        return error.exit_code
+    except DaemonGone:
+        return 0
+
+
+def _work(link: DaemonLink) -> int:
+    # heavy imports come after the connection, so that the daemon knows early that we live
+    from decaf_node.settings import Settings
+    from decaf_node.training.callback import shake_hands, tell_failure
+
+    welcome = shake_hands(link)
+    from decaf_node.training.assembly import assemble
+
+    with tempfile.TemporaryDirectory(prefix="decaf-node-trainer-") as scratch:
+        try:
+            assembled = assemble(Settings.model_validate(welcome.settings), link, welcome, Path(scratch))
+        except DecafError as error:
+            tell_failure(link, error, fatal=True)
+            raise
+        assembled.trainer.train()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
