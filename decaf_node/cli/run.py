@@ -30,7 +30,6 @@ def run(
 
     Example: decaf-node run --config desk.toml --log-format json
     """
-    from decaf_node.daemon.main import run as run_daemon
     from decaf_node.settings import load_settings
 
     places = places_of(config, state, runtime)
@@ -43,4 +42,6 @@ def run(
             "log": settings.log.model_copy(update=log),
         }
     )
+    from decaf_node.daemon.main import run as run_daemon  # only now: wrong settings are said at once
+
     raise typer.Exit(run_daemon(settings, places))

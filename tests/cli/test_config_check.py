@@ -1,0 +1,78 @@
+"""``decaf-node config check``: everything wrong that can be seen without loading a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from decaf_node.cli.config import find_problems
+from tests.cli.command import decaf_node
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings that are fine."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").write_text('{"text": "x"}\n')
+    path = tmp_path / "config.toml"
+    path.write_text('[model]\npath = "model"\n[data]\ntrain = ["data/*.jsonl"]\n')
+    return path
+
+
+def reasons(config: Path) -> list[str]:
+    return [finding.reason for finding in find_problems(config)]
+
+
+def test_fine_settings_are_fine(config: Path) -> None:
+    done = decaf_node("config", "check", "--config", config)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{config} is fine.\n", "")
+    assert json.loads(decaf_node("config", "check", "--config", config, "--json").stdout)["findings"] == []
+
+
+def test_findings_are_printed_and_exit_with_78(config: Path) -> None:
+    (config.parent / "data/a.jsonl").unlink()
+    (config.parent / "model/config.json").unlink()
+    done = decaf_node("config", "check", "--config", config)
+    assert done.returncode == 78
+    assert [line.split("[")[-1] for line in done.stdout.splitlines()] == ["model.not-a-model]", "data.missing]"]
+    assert done.stderr == ""
+    as_json = decaf_node("config", "check", "--config", config, "--json")
+    assert as_json.returncode == 78
+    assert [f["reason"] for f in json.loads(as_json.stdout)["findings"]] == ["model.not-a-model", "data.missing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[model]\npath = 'model'\nsize = 3\n[data]\ntrain = ['data/a.jsonl']\n", "settings.unknown-key"),
+        ("[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\n[lora]\nr = 0\n", "settings.bad-value"),
+        ("nonsense", "settings.not-toml"),
+        ("[model]\npath = 'nowhere'\n[data]\ntrain = ['data/a.jsonl']\n", "model.missing"),
+        ("[model]\npath = 'model'\ngguf_file = 'm.gguf'\n[data]\ntrain = ['data/a.jsonl']\n", "model.missing"),
+        (
+            "[model]\npath = 'model'\ntask = 'sequence-classification'\n[data]\ntrain = ['data/a.jsonl']\n",
+            "model.labels-missing",
+        ),
+        ("[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\nevaluation = ['b.csv']\n", "data.missing"),
+        (
+            "[listen]\naddress = '0.0.0.0'\n[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\n",
+            "listen.plaintext",
+        ),
+    ],
+)
+def test_each_mistake_has_its_reason(config: Path, text: str, reason: str) -> None:
+    config.write_text(text)
+    assert reasons(config) == [reason]
+
+
+def test_an_empty_data_file_is_found(config: Path) -> None:
+    (config.parent / "data/b.jsonl").touch()
+    assert reasons(config) == ["data.empty"]
+
+
+def test_no_settings_at_all(tmp_path: Path) -> None:
+    assert reasons(tmp_path / "none.toml") == ["settings.missing"]

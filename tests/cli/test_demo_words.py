@@ -1,0 +1,144 @@
+"""The demo's table, final words and picture, from nodes that were watched."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from decaf_node.cli.demo.articles import Article
+from decaf_node.cli.demo.baselines import Curves
+from decaf_node.cli.demo.mesh import Node
+from decaf_node.cli.demo.newsrooms import Layout, lay_out
+from decaf_node.cli.demo.plot import draw
+from decaf_node.cli.demo.recipe import language_model
+from decaf_node.cli.demo.report import Answers, conclusion, introduction, whereabouts
+from decaf_node.cli.demo.results import gather
+from decaf_node.cli.demo.shares import Deal, deal
+from decaf_node.cli.demo.sight import Point, Sight
+from decaf_node.cli.demo.view import View, node_table
+from tests.cli.reports import peer_report, round_report, status_report
+
+ROUNDS = 3
+TOPICS = ("business", "entertainment", "politics", "sports", "technology")
+
+
+def printed(*things: RenderableType) -> str:
+    """Return what an 80-column terminal without colours shows."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, highlight=False)
+    for thing in things:
+        console.print(thing)
+    return out.getvalue()
+
+
+@pytest.fixture
+def dealt() -> Deal:
+    return deal([Article(f"{t} {n}", t) for t in TOPICS for n in range(100)], 4, 20, 50, False, 0)
+
+
+@pytest.fixture
+def layout(dealt: Deal, tmp_path: Path) -> Layout:
+    return lay_out(language_model(tmp_path, iid=False), dealt, ROUNDS, 0, tmp_path)
+
+
+@pytest.fixture
+def nodes(layout: Layout) -> list[Node]:
+    """Three nodes that are done at .9, and one that was killed after its second round."""
+    watched = []
+    for room in layout.newsrooms:
+        ended = subprocess.Popen(["true"], text=True)
+        ended.wait()
+        node = Node(room, ended, standing="here")
+        for number in (2, 3):
+            rounds = tuple(round_report(n, 0.3 * n) for n in range(1, number + 1))
+            node.record.add(Sight("here", status_report(number, "training"), (peer_report(),), rounds))
+        watched.append(node)
+        status = status_report(4, "done")
+        node.record.add(Sight("here", status, (peer_report(),), (round_report(3, 0.9),)))
+    killed = watched[3].record
+    killed.status, killed.points = status_report(3), {n: Point(n, 0.3 * n) for n in (1, 2)}
+    watched[3].standing = "gone"
+    return watched
+
+
+@pytest.fixture
+def curves(layout: Layout) -> Curves:
+    alone = {room.places.config: [Point(1, 0.2), Point(3, 0.4)] for room in layout.newsrooms}
+    return alone | {layout.one_place: [Point(3, 0.95)]}
+
+
+def test_the_table_fits_80_columns(nodes: list[Node]) -> None:
+    lines = printed(node_table(nodes, ROUNDS)).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0].split() == ["node", "is", "round", "loss", "accuracy", "peers", "distance", "sent"]
+    assert lines[1].split() == ["newsroom-1", "done", "3/3", "0.333", "90.0", "%", "1", "0.250", "1.2", "MB"]
+    assert lines[4].split()[:3] == ["newsroom-4", "gone", "2/3"]
+
+
+def test_bytes_of_an_earlier_life_count(nodes: list[Node]) -> None:
+    nodes[0].record.add(Sight("here", status_report(4, instance="2", sent_bytes=800_000)))
+    assert nodes[0].record.sent_bytes == 2_000_000
+
+
+def test_a_node_that_is_gone_is_said_with_the_command_that_brings_it_back(nodes: list[Node]) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, no_color=True, legacy_windows=False)
+    with View(console, ROUNDS) as view:
+        view.nodes(nodes)
+    assert "newsroom-4 is gone" in out.getvalue()
+    command = nodes[3].restart_command()
+    places = nodes[3].newsroom.places
+    assert f"run --config {places.config} --state {places.state} --runtime {places.runtime}" in command
+
+
+def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
+    out = io.StringIO()
+    with View(Console(file=out, width=500), ROUNDS) as view:
+        view.nodes(nodes)
+        view.nodes(nodes)
+    assert out.getvalue().count("\n") == 1
+    assert "newsroom-1 done 3 (90.0 %)" in out.getvalue()
+
+
+def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], curves: Curves, layout: Layout, dealt: Deal) -> None:
+    results = gather(nodes, curves, layout, dealt)
+    assert results.mesh == pytest.approx(0.9)
+    assert results.alone == pytest.approx(0.4)
+    assert results.centralized == pytest.approx(0.95)
+    assert results.alone_bound == pytest.approx(0.4)
+    document = json.loads(json.dumps(results.document()))
+    assert [node["gone"] for node in document["nodes"]] == [False, False, False, True]
+    assert document["nodes"][3]["round"] == 2
+    assert document["bytes"] == 4 * 1_200_000
+
+
+def test_the_words_say_what_the_numbers_mean(nodes: list[Node], curves: Curves, layout: Layout, dealt: Deal) -> None:
+    results = gather(nodes, curves, layout, dealt)
+    text = printed(conclusion(results, Answers("Which topic?", "sports", "I think", "sports"), 100.0))
+    flat = " ".join(text.split())
+    assert "newsroom-4 sports, technology 40.0 % gone after round 2" in flat
+    assert "mean 40.0 % 90.0 %" in flat
+    assert "one place all articles 95.0 %" in flat
+    assert "cannot do better than about 40 %" in flat
+    assert "over the newsrooms that stayed" in flat
+    assert "after: sports (right: sports)" in flat
+    everyone = replace(results, nodes=results.nodes[:3])
+    assert "over the newsrooms that stayed" not in " ".join(printed(conclusion(everyone, None, 1.0)).split())
+
+
+def test_introduction_and_whereabouts_fit_80_columns(layout: Layout, dealt: Deal) -> None:
+    text = printed(introduction(layout.newsrooms, len(dealt.test)), whereabouts(Path("decaf-demo/1"), "newsroom-1"))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "newsroom-1  10 business, 10 entertainment" in text
+    assert "decaf-demo/1/adapter" in text
+
+
+def test_the_picture_is_a_png(nodes: list[Node], curves: Curves, layout: Layout, tmp_path: Path) -> None:
+    draw(tmp_path / "curves.png", nodes, curves, layout)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,73 @@
+"""The screen of ``decaf-node status``, and how numbers are written."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from decaf_node.cli.screen import status_screen
+from decaf_node.cli.words import duration, number, percent, short_id, size
+from decaf_node.daemon.reports import PeerReport, StatusReport
+from tests.cli.reports import NODE, peer_report, status_report
+
+
+def shown(report: StatusReport, *known: PeerReport) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=80).print(status_screen(report, known))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_essential_comes_first() -> None:
+    lines = shown(status_report(phase="exchanging"), peer_report("desk-b"))
+    assert lines[0] == "orin-a (DCF7-K2QX) in mesh lab"
+    assert lines[1] == "Nothing is wrong."
+    assert "round       4, exchanging, waits for desk-b" in lines
+    assert "saved       round 3" in lines
+    assert "neighbours  desk-b" in lines
+    assert any("accuracy 90.0 %" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_a_problem_stands_on_top() -> None:
+    lines = shown(status_report(problem="The disk is full; free some space."))
+    assert lines[1] == "! The disk is full; free some space."
+
+
+def test_a_young_node_has_nothing_to_show_yet() -> None:
+    lines = shown(status_report(round=1))
+    assert "saved       nothing yet" in lines
+    assert "held out    not evaluated yet" in lines
+    assert not any(line.startswith("adapter") for line in lines)
+
+
+def test_who_is_gone_is_named() -> None:
+    assert "neighbours  none in reach; gone: desk-b" in shown(status_report(), peer_report(state="gone"))
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123_456_789, "123 MB"), (2 * 10**13, "20.0 TB")]
+)
+def test_sizes(bytes_: int, text: str) -> None:
+    assert size(bytes_) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "0.2 s"), (59.0, "59 s"), (61.0, "1 min 1 s"), (3725.0, "1 h 2 min"), (90_000.0, "1 d 1 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_numbers() -> None:
+    assert [number(0.12345), number(None), number(float("nan")), number(1.2e-5), number(0.0)] == [
+        "0.123",
+        "-",
+        "-",
+        "1.2e-05",
+        "0.000",
+    ]
+    assert [percent(0.987), percent(None)] == ["98.7 %", "-"]
+    assert short_id(NODE) == "DCF7-K2QX"
