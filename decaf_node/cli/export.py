@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from decaf_node.cli.output import print_json, print_text
 from decaf_node.errors import NotAllowed, TryAgain
 
 ATTEMPTS = 5  # a running daemon may replace the adapter while it is copied
+UNKNOWN_BASE = "folder of the base model"
 
 
 def export(
@@ -76,5 +79,22 @@ def _copy(source: Path, fresh: Path, attempts: int = ATTEMPTS) -> Path:
 
 
 def loading_lines(folder: Path) -> str:
-    """Return the lines of Python that load the adapter in ``folder``."""
-    return f"    from decaf_node.training.export import load_exported\n    model = load_exported({str(folder)!r})"
+    """Return the lines of Python that load the adapter in ``folder`` on its base model."""
+    lines = (
+        "from pathlib import Path",
+        "from decaf_node.training.export import load_exported",
+        "model, tokenizer = load_exported(",
+        f"    Path({str(folder)!r}),",
+        f"    Path({_base_of(folder)!r}),",
+        ")",
+    )
+    return indent("\n".join(lines), "    ")
+
+
+def _base_of(folder: Path) -> str:
+    """Return the folder of the base model, as PEFT has noted it."""
+    try:
+        noted = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(noted.get("base_model_name_or_path") or UNKNOWN_BASE)
+    except (OSError, ValueError, AttributeError):
+        return UNKNOWN_BASE

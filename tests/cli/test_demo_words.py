@@ -102,8 +102,11 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
     with View(Console(file=out, width=500), ROUNDS) as view:
         view.nodes(nodes)
         view.nodes(nodes)
-    assert out.getvalue().count("\n") == 1
-    assert "newsroom-1 done 3 (90.0 %)" in out.getvalue()
+    lines = out.getvalue().splitlines()
+    assert "newsroom-1 done 3 (90.0 %)" in lines[0]
+    assert lines[1].startswith("newsroom-4 is gone")
+    assert lines[2] == f"  {nodes[3].restart_command()}"
+    assert len(lines) == 3
 
 
 def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], curves: Curves, layout: Layout, dealt: Deal) -> None:

@@ -26,6 +26,7 @@ class View:
         self._started = time.monotonic()
         self._said = ""
         self._said_at = -LINE_SECONDS
+        self._told: set[str] = set()
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> View:
@@ -46,6 +47,7 @@ class View:
         else:
             rows = (f"{n.newsroom.name} {_phase(n)} {n.record.round} ({percent(n.record.accuracy)})" for n in nodes)
             self._line(f"The mesh, round and accuracy of {self._rounds} rounds: " + "; ".join(rows))
+            self._tell_once(_notes(nodes))
 
     def work(self, what: str, done: float | None = None) -> None:
         """Show that ``what`` goes on; ``done`` is the share of it that is over, if that is known."""
@@ -65,6 +67,12 @@ class View:
         if sentence != self._said and now - self._said_at >= LINE_SECONDS:
             self._console.print(Text(sentence))
             self._said, self._said_at = sentence, now
+
+    def _tell_once(self, notes: list[Text]) -> None:
+        for note in notes:
+            if note.plain not in self._told:
+                self._console.print(note)
+        self._told = {note.plain for note in notes}
 
     def _clock(self, sentence: str) -> Text:
         return Text(f"{sentence} ({duration(time.monotonic() - self._started)} so far; Ctrl-C stops all)", style="dim")

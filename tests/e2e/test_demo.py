@@ -1,0 +1,175 @@
+"""The demo as people run it: the numbers, and what happens to its processes.
+
+Needs the demo's files (`make e2e` fetches them) and takes minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+ASSETS = Path(os.environ.get("DECAF_NODE_DEMO_ASSETS", ROOT / ".demo"))
+DEMO = [sys.executable, "-m", "decaf_node.cli.main", "demo", "--assets", str(ASSETS)]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short path for all that the demo makes; its processes have it in their command lines."""
+    folder = Path(tempfile.mkdtemp(prefix="dn-", dir="/tmp"))
+    yield folder
+    left = ours(folder)
+    for process in left:
+        process.kill()
+    shutil.rmtree(folder)
+    assert not left
+
+
+def ours(place: Path) -> list[psutil.Process]:
+    """Return the processes of demos run in ``place``, whoever their parent is."""
+
+    def is_ours(process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and any(str(place) in word for word in process.cmdline())
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if is_ours(process)]
+
+
+def start(place: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*DEMO, "--json", *options],
+        stdout=subprocess.PIPE,
+        stderr=(place / "screen").open("a"),
+        text=True,
+        cwd=place,
+        env=os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finish(demo: subprocess.Popen[str]) -> dict[str, Any]:
+    said, _ = demo.communicate(timeout=800)
+    assert demo.returncode == 0, said
+    document: dict[str, Any] = json.loads(said)
+    return document
+
+
+def eventually(what: Callable[[], Any], seconds: float = 240.0) -> Any:
+    """Wait until ``what()`` is true, and return it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not come to pass")
+
+
+def node(place: Path, number: int, *command: str) -> dict[str, Any] | None:
+    """Ask node ``number`` of the demo in ``place``; None while it does not answer."""
+    runtime = next(place.glob("decaf-*"), place) / str(number) / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "decaf_node.cli.main", *command, "--runtime", str(runtime), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document if done.returncode == 0 else None
+
+
+def mixed(place: Path, number: int, rounds: int) -> dict[str, Any] | None:
+    """Return the status of node ``number`` once it has mixed ``rounds`` rounds."""
+    status = node(place, number, "status")
+    return status if status and status["mixes"] >= rounds else None
+
+
+def pid_of(place: Path, number: int) -> int:
+    found: int
+    (found,) = (process.pid for process in ours(place) if f"/{number}/config.toml" in " ".join(process.cmdline()))
+    return found
+
+
+def test_the_mesh_ends_near_one_place_and_far_above_alone(place: Path) -> None:
+    document = finish(start(place))
+    assert document["mesh"] > document["centralized"] - 0.06
+    assert document["mesh"] > document["alone"] + 0.3
+    assert document["alone"] < 0.45
+    assert [one["gone"] for one in document["nodes"]] == [False] * 4
+    assert document["bytes"] > 0
+    assert Path(document["plot"]).read_bytes().startswith(b"\x89PNG")
+    assert (Path(document["adapter"]) / "adapter_config.json").is_file()
+    assert not list(place.glob("decaf-????????"))  # the work folder
+
+
+def test_two_at_the_same_time_and_again(place: Path) -> None:
+    demos = [start(place, "--rounds", "2"), start(place, "--rounds", "2", "--iid")]
+    documents = [finish(demo) for demo in demos]
+    documents.append(finish(start(place, "--rounds", "2")))
+    assert len({document["adapter"] for document in documents}) == 3
+    for document in documents:
+        assert not any(one["gone"] for one in document["nodes"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_puts_everything_away_when_interrupted(place: Path, number: signal.Signals, code: int) -> None:
+    demo = start(place)
+    eventually(lambda: mixed(place, 1, 1))
+    demo.send_signal(number)
+    demo.communicate(timeout=30)
+    assert demo.returncode == code
+    assert not ours(place)
+    assert not list(place.glob("decaf-????????"))
+    assert "Traceback" not in (place / "screen").read_text()
+
+
+def test_even_kill_9_of_the_demo_leaves_no_process(place: Path) -> None:
+    demo = start(place)
+    eventually(lambda: mixed(place, 1, 1))
+    demo.kill()
+    demo.communicate()
+    eventually(lambda: not ours(place), seconds=30)
+
+
+def test_a_killed_node_and_a_killed_trainer_do_not_stop_the_others(place: Path) -> None:
+    demo = start(place, "--rounds", "12")
+    eventually(lambda: mixed(place, 2, 2))
+    os.kill(pid_of(place, 4), signal.SIGKILL)
+    trainer = eventually(lambda: mixed(place, 2, 3))["trainer"]["pid"]
+    os.kill(trainer, signal.SIGKILL)
+    document = finish(demo)
+    assert [one["gone"] for one in document["nodes"]] == [False, False, False, True]
+    assert document["nodes"][3]["round"] < 12
+    assert document["mesh"] == pytest.approx(sum(one["mesh"] for one in document["nodes"][:3]) / 3)
+
+
+def test_a_killed_node_comes_back_with_the_command_that_is_shown(place: Path) -> None:
+    demo = start(place, "--rounds", "20")
+    before = eventually(lambda: mixed(place, 4, 3))
+    os.kill(pid_of(place, 4), signal.SIGKILL)
+    eventually(lambda: "newsroom-4 is gone" in (place / "screen").read_text())
+    command = next(
+        line for line in (place / "screen").read_text().splitlines() if line.startswith("  ") and " run " in line
+    )
+    again = subprocess.Popen(shlex.split(command), stderr=subprocess.DEVNULL, cwd=ROOT)
+    after = eventually(lambda: mixed(place, 4, before["mixes"] + 1))
+    assert after["node"] == before["node"]
+    assert after["round"] >= before["saved_round"]
+    document = finish(demo)
+    again.wait(timeout=10)
+    assert not document["nodes"][3]["gone"]
+    assert document["nodes"][3]["round"] == 20
