@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from decaf_node.link import Welcome
@@ -18,13 +16,14 @@ from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
 from decaf_node.training.cache import cache_lower_layers
 from decaf_node.training.callback import DecafCallback
-from decaf_node.training.data import Data, load_data, quiet_datasets
+from decaf_node.training.data import Data, load_data
 from decaf_node.training.evaluate import Evaluation, Scorer, classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate
 from decaf_node.training.link import Link
 from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
 from decaf_node.training.model import check_folder, choose_device, load_base, load_tokenizer
+from decaf_node.training.offline import quiet
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,6 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
     )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
-
-
-def quiet() -> None:
-    """Keep the libraries from chatting; their warnings stay."""
-    transformers.logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("accelerate").setLevel(logging.WARNING)
-    quiet_datasets()
 
 
 def _evaluator(

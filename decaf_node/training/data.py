@@ -215,12 +215,6 @@ def read_table(path: Path) -> datasets.Dataset:
             ) from error
 
 
-def quiet_datasets() -> None:
-    """No progress bars and no chatter."""
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-
-
 def _training_part(examples: list[Example], held_out: float) -> list[Example]:
     return [example for example in examples if example.content >= held_out]
 

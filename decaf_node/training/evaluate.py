@@ -110,7 +110,7 @@ def _continue(model: Any, cache: Any, mask: Tensor, lengths: Tensor, first: Tens
     total: Tensor = first[:, answer[0]]
     if len(answer) == 1:
         return total
-    rows, width = mask.shape
+    rows = mask.shape[0]
     ids = torch.tensor(answer, device=mask.device).expand(rows, -1)
     fed = ids[:, :-1]
     positions = lengths[:, None] + torch.arange(fed.shape[1], device=mask.device)
@@ -121,7 +121,7 @@ def _continue(model: Any, cache: Any, mask: Tensor, lengths: Tensor, first: Tens
         past_key_values=cache,
         use_cache=True,
     ).logits.float()
-    cache.crop(width)
+    cache.crop(-fed.shape[1])
     rest: Tensor = logits.log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2).sum(1)
     return total + rest
 

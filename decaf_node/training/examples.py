@@ -73,15 +73,24 @@ def answer_tokens(tokenizer: Any, prompt: str, answer: str, limit: int) -> tuple
     at either end of it.
     """
     tail = tokenizer(answer, add_special_tokens=False)["input_ids"] + _end(tokenizer)
-    head = _prompt_tokens(tokenizer, prompt)
+    head = prompt_tokens(tokenizer, prompt)
     excess = len(head) + len(tail) - limit
     if excess > 0:
         body = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         kept = max(len(body) - excess, 0)
         shorter = body[: kept - kept // 2] + body[len(body) - kept // 2 :]
-        head = _prompt_tokens(tokenizer, tokenizer.decode(shorter))
+        head = prompt_tokens(tokenizer, tokenizer.decode(shorter))
         head = head[: max(limit - len(tail), 0)]  # decoding and encoding again may give a token more
     return head, tail[: limit - len(head)]
+
+
+def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
+    """Return the tokens of a prompt: as the user's message where there is a chat template, else as it is."""
+    if not tokenizer.chat_template:
+        return list(tokenizer(prompt)["input_ids"])
+    chat = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def collate(examples: Sequence[Example], pad: int, causal: bool, keyed: bool) -> dict[str, Tensor]:
@@ -179,14 +188,6 @@ def _is_chat(messages: Any) -> bool:
         isinstance(message, Mapping) and isinstance(message.get("role"), str) and "content" in message
         for message in messages
     )
-
-
-def _prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    if not tokenizer.chat_template:
-        return list(tokenizer(prompt)["input_ids"])
-    chat = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _end(tokenizer: Any) -> list[int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 from decaf_node.errors import DecafError
 from decaf_node.training.link import DaemonGone, DaemonLink, connect
+from decaf_node.training.offline import go_offline
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,10 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m decaf_node.training.worker", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket of the daemon")
     logging.basicConfig(format="%(levelname)s %(message)s")
-    # Nothing is ever fetched: what is not in the folders is not there.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_DATASETS_OFFLINE"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    go_offline()
     try:
         return _work(connect(parser.parse_args(arguments).socket))
     except DecafError as error:

@@ -119,7 +119,7 @@ def topic_rows(copies: int = 8, labels: Sequence[str] = LABELS) -> list[dict[str
     ]
 
 
-def classifier_settings(model: Path, data: Path, **sections: Mapping[str, Any]) -> Settings:
+def classifier_settings(model: Path, data: Path, /, **sections: Mapping[str, Any]) -> Settings:
     """Settings of a mean-pooled classifier; ``sections`` are laid over them key by key."""
     return settings_of(
         {
@@ -136,7 +136,7 @@ def classifier_settings(model: Path, data: Path, **sections: Mapping[str, Any]) 
     )
 
 
-def causal_settings(model: Path, data: Path, **sections: Mapping[str, Any]) -> Settings:
+def causal_settings(model: Path, data: Path, /, **sections: Mapping[str, Any]) -> Settings:
     return settings_of(
         {
             "model": {"path": model, "device": "cpu"},

@@ -1,0 +1,31 @@
+"""Manners of the libraries: nothing is fetched from a model hub, and nobody chats."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def go_offline() -> None:
+    """Keep transformers and datasets off the network: what is not in the folders is not there.
+
+    To be called before they are imported.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    # the worker's own threads are counted by training.threads
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def quiet() -> None:
+    """Keep the libraries from chatting; their warnings stay, but for those that only their authors can heed."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
