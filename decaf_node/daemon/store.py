@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from decaf_node.daemon.database import Database, SavedRow
 from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors, make_folder, sync, sync_tree
@@ -75,7 +75,7 @@ class Store:
     Besides what is named below, all of them raise as ``database.Database`` does.
     """
 
-    def __init__(self, folder: Path, lock: int, database: Database, settings: StoreSection) -> None:
+    def __init__(self, folder: Path, lock: BinaryIO, database: Database, settings: StoreSection) -> None:
         self.folder = folder
         self._lock = lock
         self._database = database
@@ -87,9 +87,9 @@ class Store:
         return self.folder / "export" / "adapter"
 
     def close(self) -> None:
-        """Give the folder free."""
+        """Give the folder free; a second time does nothing."""
         self._database.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def mend(self) -> None:
         """Bring the folder into the order that a crash may have left undone: ``open_store`` does so."""
@@ -143,7 +143,10 @@ class Store:
     def discard_staging(self) -> None:
         """Remove what was staged and will not be committed."""
         for left in (self.folder / STAGING).iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
     def commit_round(
         self,
@@ -262,28 +265,30 @@ def _open(folder: Path, mesh: str, settings: StoreSection) -> Store:
     try:
         return Store(folder, lock, _database(folder, mesh), settings)
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise
 
 
-def _lock(folder: Path) -> int:
+def _lock(folder: Path) -> BinaryIO:
+    """Return the open lock file; whoever has it open and locked has the folder."""
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    lock = os.fdopen(descriptor, "r+b", buffering=0)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        return descriptor
+        lock.truncate()
+        lock.write(f"{os.getpid()}\n".encode())
     except BlockingIOError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
+        holder = lock.read(32).decode(errors="replace").strip() or "unknown"
+        lock.close()
         raise TryAgain(
             "state.locked",
             f"The state folder {folder} is in use by another decaf-node (PID {holder}); stop that one, or choose "
             "another folder with --state.",
         ) from None
     except OSError:
-        os.close(descriptor)
+        lock.close()
         raise
+    return cast(BinaryIO, lock)
 
 
 def _database(folder: Path, mesh: str) -> Database:
@@ -297,16 +302,22 @@ def _database(folder: Path, mesh: str) -> Database:
             f"{path} is missing but snapshots are there; restore it from a copy, or start with a new state folder.",
         )
     database = Database(path)
-    sync(folder)
-    kept = database.claim("mesh", mesh)
-    if kept != mesh:
+    try:
+        sync(folder)
+        _refuse_other_mesh(folder, database.claim("mesh", mesh), mesh)
+    except BaseException:
         database.close()
+        raise
+    return database
+
+
+def _refuse_other_mesh(folder: Path, kept: str, mesh: str) -> None:
+    if kept != mesh:
         raise BadSettings(
             "state.other-mesh",
             f"The state folder {folder} belongs to the mesh {kept!r}, not to {mesh!r}; set mesh.name back, or choose "
             "another folder with --state.",
         )
-    return database
 
 
 def _row(round: int, mixes: int, snapshot: File, trainer: File, details: Mapping[str, Any]) -> SavedRow:
