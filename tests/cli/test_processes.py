@@ -12,7 +12,8 @@ from threading import Thread
 import psutil
 import pytest
 
-from decaf_node.cli.demo.processes import ending_cleanly, listener, start_python, stop_all, undisturbed
+from decaf_node.cli.demo.processes import ending_cleanly, last_words, listener, start_python, stop_all, undisturbed
+from decaf_node.errors import BadData
 
 SAY_AND_WAIT = "import os, signal, sys; print(os.getpid(), flush=True); signal.pause()"
 
@@ -110,3 +111,16 @@ def test_sigterm_and_sighup_end_it_in_order(number: signal.Signals) -> None:
         signal.raise_signal(number)
     assert ended.value.code == 128 + number
     assert signal.getsignal(number) == before
+
+
+def test_last_words_keep_reason_and_kind(tmp_path: Path) -> None:
+    for start in ("ERROR ", "decaf-node: ", "2026-11-23 05:00:00 error    "):
+        (tmp_path / "log").write_text(f"INFO hello\n{start}There is no model at x; set it. [model.not-a-model]\nbye\n")
+        error = last_words(tmp_path / "log", 65)
+        assert (type(error), error.reason) == (BadData, "model.not-a-model")
+        assert error.message == "There is no model at x; set it."
+
+
+def test_without_last_words_the_log_speaks(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("one\nKilled\n")
+    assert str(last_words(tmp_path / "log", -9)).endswith("it said last: Killed [demo.process-ended]")

@@ -7,9 +7,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from decaf_node.cli.demo.processes import start_python, stop_all
+from decaf_node.cli.demo.processes import last_words, start_python, stop_all
 from decaf_node.cli.demo.sight import Point
-from decaf_node.errors import Bug
 
 Curves = dict[Path, list[Point]]
 
@@ -17,7 +16,7 @@ Curves = dict[Path, list[Point]]
 def train_alone(configs: Sequence[Path], log: Path, show: Callable[[Curves], None]) -> Curves:
     """Train each of ``configs`` in turn, in one process of its own, and ``show`` the curves as they grow.
 
-    Raises Bug, naming ``log``, if that process ends before all of them are trained.
+    Raises the error of that process if it ends before all of them are trained.
     """
     curves: Curves = {config: [] for config in configs}
     arguments = ["-m", "decaf_node.training.alone", *map(str, configs)]
@@ -33,10 +32,5 @@ def train_alone(configs: Sequence[Path], log: Path, show: Callable[[Curves], Non
     finally:
         stop_all([process])
     if code != 0 or not all(curves.values()):
-        raise Bug("demo.baseline-ended", f"Training alone has ended with code {code}; its log ends: {_tail(log)}")
+        raise last_words(log, code)
     return curves
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "empty"

@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 from decaf_node.cli.demo.assets import asset
-from decaf_node.cli.demo.processes import start_python, stop_all
-from decaf_node.errors import Bug
+from decaf_node.cli.demo.processes import last_words, start_python, stop_all
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONVERTED = "smollm2/model"
@@ -26,25 +25,27 @@ def converted(assets: Path, log: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=assets) as scratch:
             fresh = Path(scratch) / "model"
             ask(["-m", "decaf_node.training.convert", str(source), GGUF, str(fresh)], log)
-            if not target.is_dir():  # another demo may have been faster
+            try:
                 fresh.rename(target)
+            except OSError:
+                if not target.is_dir():  # another demo has been faster
+                    raise
     return target
 
 
 def answer(model: Path, adapter: Path | None, prompt: str, log: Path) -> str:
     """Return what the model says to ``prompt``, with or without the adapter."""
     chosen = ["--adapter", str(adapter)] if adapter else []
-    return ask(["-m", "decaf_node.training.answer", "--model", str(model), *chosen, prompt], log).strip()
+    return ask(["-m", "decaf_node.training.answer", "--model", str(model), *chosen, "--", prompt], log).strip()
 
 
 def ask(arguments: list[str], log: Path) -> str:
-    """Run Python to its end and return what it prints. Raises Bug, naming what it said last, if it fails."""
+    """Run Python to its end and return what it prints. Raises its error if it fails."""
     process = start_python(arguments, log, stdout=subprocess.PIPE)
     try:
         said, _ = process.communicate()
     finally:
         stop_all([process])
     if process.returncode != 0:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise Bug("demo.helper-failed", f"`python {' '.join(arguments[:2])}` has failed: {' '.join(last)}")
+        raise last_words(log, process.returncode)
     return said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from decaf_node.cli.demo.newsrooms import Newsroom
-from decaf_node.cli.demo.processes import start_python, stop_all
+from decaf_node.cli.demo.processes import last_words, start_python, stop_all
 from decaf_node.cli.demo.sight import Record, look
-from decaf_node.errors import Bug, DecafError, from_exit_code
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0  # a node that has been silent for longer is counted as gone
-LAST_WORDS = re.compile(r"(?P<message>[A-Z].*) \[(?P<reason>[a-z]+(?:\.[a-z-]+)+)\]$")
 
 Standing = Literal["starting", "here", "silent", "gone"]
 
@@ -64,7 +61,7 @@ def watch(nodes: Sequence[Node], show: Callable[[Sequence[Node]], None]) -> None
             list(pool.map(_look, nodes))
             show(nodes)
             if all(node.standing == "gone" for node in nodes):
-                raise _last_words(nodes[0])
+                raise last_words(nodes[0].newsroom.log, nodes[0].process.returncode)
             if all(node.done or node.standing == "gone" for node in nodes):
                 return
             time.sleep(POLL_SECONDS)
@@ -90,11 +87,3 @@ def _look(node: Node) -> None:
 def _place_options(room: Newsroom) -> list[str]:
     places = room.places
     return ["--config", str(places.config), "--state", str(places.state), "--runtime", str(places.runtime)]
-
-
-def _last_words(node: Node) -> DecafError:
-    """Return the error that ``node`` has ended with, from its log."""
-    for line in reversed(node.newsroom.log.read_text(encoding="utf-8", errors="replace").splitlines()):
-        if said := LAST_WORDS.search(line):
-            return from_exit_code(node.process.returncode, said["reason"], said["message"])
-    return Bug("demo.node-ended", f"All nodes have ended; the log of one is {node.newsroom.log} (keep it with --keep).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -15,8 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from decaf_node.errors import Bug, DecafError, from_exit_code
 from decaf_node.settings import ENVIRONMENT_PREFIX
 
+LAST_WORDS = re.compile(r"(?:decaf-node:|error|ERROR) +(?P<message>.*) \[(?P<reason>[a-z]+(?:[.-][a-z]+)+)\]$")
 STOP_SECONDS = 12.0  # a node promises a clean stop within 10 s
 
 # The child asks the kernel for SIGTERM when the demo dies, even by kill -9, and becomes the real program.
@@ -44,6 +47,15 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
             start_new_session=True,
             env=kept | quiet,
         )
+
+
+def last_words(log: Path, code: int) -> DecafError:
+    """Return the error that a process has ended with, from the sentence at the end of its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+    for line in reversed(lines[-20:]):
+        if said := LAST_WORDS.search(line):
+            return from_exit_code(code, said["reason"], said["message"])
+    return Bug("demo.process-ended", f"A process of the demo has ended with code {code}; it said last: {lines[-1]}")
 
 
 def stop_all(processes: Sequence[subprocess.Popen[str]], sockets: Sequence[Path] = ()) -> None:
