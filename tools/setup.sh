@@ -14,7 +14,7 @@ find_python() { # the newest Python from 3.10 on that can make a virtual environ
         "$name" -c "pass" 2>/dev/null || continue
         if ! "$name" -c "import sys; sys.exit(sys.version_info < (3, 10))"; then
             too_old=$(command -v "$name")
-        elif ! "$name" -c "import ensurepip, venv" 2>/dev/null; then
+        elif ! "$name" -c "import venv; from ensurepip import bootstrap" 2>/dev/null; then
             no_venv=$(command -v "$name")
         else
             command -v "$name"
@@ -50,7 +50,7 @@ fi
 if [[ -t 2 ]]; then
     "${pip[@]}" --progress-bar off "$@" | progress
 else
-    "${pip[@]}" --quiet "$@"
+    "${pip[@]}" -qq "$@" # errors only
 fi || {
     say "Installing $what failed for the reason above; mend it and run make again."
     exit 1
