@@ -314,10 +314,14 @@ class AdoptState:
 
 @dataclass(frozen=True)
 class SaveRound:
-    """Make the state after ``round`` durable and drop its receipts; ``RoundSaved`` or ``SaveFailed`` follows."""
+    """Make the state after ``round`` durable and drop its receipts; ``RoundSaved`` or ``SaveFailed`` follows.
+
+    covers: the edges whose receipts (peer, own) this state makes needless: mixed in it, or void
+    """
 
     round: int
     mixes: int
+    covers: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True)

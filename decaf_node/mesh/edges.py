@@ -1,0 +1,426 @@
+"""The edges of this node: one stream a neighbour, from the offer to both receipts.
+
+An edge belongs to the pair of snapshots that were current when both offers had met, and goes on until it is complete,
+however many rounds that takes; in each period of ours (from one publishing to the next) a peer gets at most one
+promise. On every new stream each end first says its last receipt to the other again, so that an edge whose last
+message was lost still counts at both ends.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from decaf_node.mesh import events as ev
+from decaf_node.mesh import objections
+from decaf_node.mesh.adoption import must_adopt
+from decaf_node.mesh.deadlines import Deadlines
+from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
+from decaf_node.mesh.ledger import Ledger
+from decaf_node.mesh.membership import Membership
+from decaf_node.mesh.objections import Refusal
+from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.published import KNOCK, RETRY, TRIES, Published, Try
+from decaf_node.mesh.sessions import (
+    Fetching,
+    Held,
+    Inspecting,
+    Opened,
+    Pair,
+    Promised,
+    Promising,
+    Serving,
+    Session,
+)
+from decaf_node.mesh.weights import share
+
+LEAST_WEIGHT = 1e-9  # an edge that would count for less is not worth its bytes
+
+
+class Edges:
+    """All streams of the node ``me``. mixes: what our offers say; trainer: whether one is there to inspect."""
+
+    def __init__(
+        self, me: str, policy: Policy, members: Membership, deadlines: Deadlines, random: Random, ledger: Ledger
+    ) -> None:
+        self.ledger = ledger
+        self.sessions: dict[str, Session] = {}
+        self.published: Published | None = None
+        self.mixes = 0
+        self.schema = ""
+        self.trainer = False
+        self._me = me
+        self._policy = policy
+        self._members = members
+        self._deadlines = deadlines
+        self._random = random
+
+    # --- publishing ------------------------------------------------------------------------------------------
+
+    def publish(self, snapshot: Snapshot, alone: bool, now: float) -> None:
+        """Freeze neighbours and degree with this snapshot. ``answer_held`` and ``due`` then begin its edges."""
+        self.ledger.publish()
+        late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
+        around = () if alone else self._members.neighbours(self.schema, now, self.held())
+        published = Published(snapshot, self.schema, now, slots=frozenset(late.union(around)))
+        published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
+        self.published = published
+        for peer in sorted(published.slots):
+            opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
+            published.tries[peer] = Try(now if opened else now + self._knock(peer))
+
+    def renew(self) -> list[Effect]:
+        """Give up the streams that nobody has answered with an offer; ``due`` opens them with the new snapshot."""
+        assert self.published is not None
+        opened = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Opened)]
+        for peer in opened:
+            del self.sessions[peer]
+        return [ev.CloseEdge(peer) for peer in opened if not self.published.has_room_for(peer)]
+
+    def answer_held(self, now: float) -> list[Effect]:
+        """Answer the offers that waited for our snapshot."""
+        effects: list[Effect] = []
+        for peer, offer in self.held().items():
+            effects += self._take_in(peer, offer, now)
+        return effects
+
+    def held(self) -> dict[str, Offer]:
+        """Return the offers that wait for our next snapshot."""
+        sessions = sorted(self.sessions.items())
+        return {peer: session.theirs for peer, session in sessions if isinstance(session, Held)}
+
+    def ours(self) -> Offer | None:
+        """Return what we say on an edge now; None before the first publishing."""
+        return None if self.published is None else self.published.offer(self.mixes)
+
+    def _knock(self, peer: str) -> float:
+        """Return how long to let the peer open the stream: the lower ID opens at once."""
+        return 0.0 if self._me < peer else KNOCK * self.wait(peer)
+
+    # --- waiting ---------------------------------------------------------------------------------------------
+
+    def wait(self, peer: str) -> float:
+        """Return how long after publishing the peer is waited for."""
+        member = self._members.get(peer)
+        return 0.0 if member is None else self._deadlines.wait(member.arrivals)
+
+    def awaited(self, now: float, last: bool) -> tuple[tuple[str, float], ...]:
+        """Return the peers whose edge the mix waits for, each with its deadline.
+
+        In the ``last`` round there is no later mix, so what is promised is waited for up to the ceiling.
+        """
+        published = self.published
+        if published is None:
+            return ()
+        until = {peer: published.at + self.wait(peer) for peer in published.awaited()}
+        if last:
+            ceiling = published.at + self._policy.wait_ceiling
+            until |= {peer: ceiling for peer, session in self.sessions.items() if isinstance(session, Promised)}
+        return tuple((peer, until[peer]) for peer in sorted(until) if now < until[peer])
+
+    def learn(self) -> None:
+        """The mix begins: remember who was there and who was waited for in vain."""
+        published = self.published
+        assert published is not None
+        for member in self._members:
+            if member.peer in published.settled:
+                member.arrivals.met()
+            elif member.peer in published.awaited():
+                member.arrivals.missed()
+
+    def due(self, now: float) -> list[Effect]:
+        """Open what is to be opened now: at first, again after a break, or knocking."""
+        effects: list[Effect] = []
+        for peer, at in self._openable(now).items():
+            if at <= now:
+                assert self.published is not None
+                ours = self.published.offer(self.mixes)
+                self.sessions[peer] = Opened(ours)
+                self.published.tries[peer] = self.published.tries[peer].opened()
+                effects.append(ev.OpenEdge(peer, ours))
+        return effects
+
+    def deadline(self, now: float) -> float | None:
+        """When ``due`` has something next."""
+        return min(self._openable(now).values(), default=None)
+
+    def _openable(self, now: float) -> dict[str, float]:
+        """Return the peers to which a stream may be opened, and when."""
+        published = self.published
+        if published is None:
+            return {}
+        times: dict[str, float] = {}
+        for peer, attempt in sorted(published.tries.items()):
+            member = self._members.get(peer)
+            free = peer not in self.sessions and published.has_room_for(peer) and attempt.times < TRIES
+            if free and member is not None and self._members.is_here(member, now) and now >= member.declined_until:
+                times[peer] = max(attempt.at, member.refused_until)
+        return times
+
+    # --- offers ----------------------------------------------------------------------------------------------
+
+    def offered(self, peer: str, offer: Offer, incoming: bool, now: float) -> list[Effect]:
+        """The peer's offer came: pair it, hold it, serve it, or refuse it."""
+        if (refusal := self._objection(peer, offer, now)) is not None:
+            return self.refuse(peer, refusal, now)
+        if incoming:
+            self.drop(peer)  # the stream that was up before is not any more
+            return self._serve(peer, now) if offer.adopt else self._take_in(peer, offer, now)
+        match self.sessions.get(peer):
+            case Opened(ours) if offer.adopt:
+                return self._let_adopt(peer, ours)
+            case Opened(ours):
+                return self._pair(peer, ours, offer)
+        return []
+
+    def hold(self, peer: str, offer: Offer) -> None:
+        """Keep the stream that the peer opened until we publish."""
+        self.drop(peer)
+        self.sessions[peer] = Held(offer)
+
+    def _objection(self, peer: str, offer: Offer, now: float) -> Refusal | None:
+        member = self._members.get(peer)
+        if member is None:
+            return objections.FULL
+        return objections.object_to(offer, member, self.schema, self._policy.snapshot_limit_bytes, now)
+
+    def _take_in(self, peer: str, offer: Offer, now: float) -> list[Effect]:
+        """Answer an offer on the peer's stream, or hold it."""
+        if (refusal := self._objection(peer, offer, now)) is not None:
+            return self.refuse(peer, refusal, now)
+        ours = self.ours()
+        if ours is not None and must_adopt(offer, ours, absent=False):
+            return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours)]
+        if ours is not None and self.published is not None and self.published.has_room_for(peer):
+            return [ev.AnswerEdge(peer, ours), *self._pair(peer, ours, offer)]
+        if self.schema and peer not in self._members.neighbours(self.schema, now, {*self.held(), peer}):
+            return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
+        self.sessions[peer] = Held(offer)
+        return []
+
+    def _pair(self, peer: str, ours: Offer, theirs: Offer) -> list[Effect]:
+        assert self.published is not None
+        assert ours.snapshot is not None
+        assert theirs.snapshot is not None
+        if must_adopt(theirs, ours, absent=False):
+            return self._let_adopt(peer, ours)
+        self.sessions[peer] = Fetching(Pair(ours.snapshot, theirs.snapshot, theirs.degree, self.published.at))
+        return [*self._say_again(peer), ev.FetchSnapshot(peer, theirs.snapshot)]
+
+    def _say_again(self, peer: str) -> list[Effect]:
+        member = self._members.get(peer)
+        return [] if member is None or member.said is None else [ev.SendReceipt(peer, member.said)]
+
+    def _serve(self, peer: str, now: float) -> list[Effect]:
+        ours = self.ours()
+        if ours is None:
+            return self.refuse(peer, objections.NO_SNAPSHOT, now)
+        return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours)]
+
+    def _let_adopt(self, peer: str, ours: Offer) -> list[Effect]:
+        """The peer takes our state instead of mixing: there is nothing to wait for."""
+        assert ours.snapshot is not None
+        self.sessions[peer] = Serving(ours.snapshot)
+        self._give_up(peer)
+        return []
+
+    # --- snapshots and receipts ------------------------------------------------------------------------------
+
+    def snapshot_received(self, peer: str, digest: str) -> list[Effect]:
+        """The peer's snapshot is here and whole: have it inspected."""
+        match self.sessions.get(peer):
+            case Fetching(pair, receipt) if pair.theirs.digest == digest:
+                self.sessions[peer] = Inspecting(pair, receipt)
+                return self._inspect(peer, pair)
+        return []
+
+    def snapshot_refused(self, event: ev.SnapshotRefused, now: float) -> list[Effect]:
+        """What came from the peer is of no use."""
+        match self.sessions.get(event.peer):
+            case Fetching(pair) if pair.theirs.digest == event.digest:
+                return self.refuse(event.peer, objections.bad_content("mesh.bad-snapshot", event.problem), now)
+        return []
+
+    def inspected(self, event: ev.SnapshotInspected, now: float) -> list[Effect]:
+        """The trainer has looked at the peer's snapshot: promise the edge, or refuse it."""
+        match self.sessions.get(event.peer):
+            case Inspecting(pair, receipt) if pair.theirs.digest == event.digest:
+                if (problem := objections.object_to_inspected(event)) is not None:
+                    return self.refuse(event.peer, problem, now)
+                if (member := self._members.get(event.peer)) is not None:
+                    member.distance = event.distance
+                return self._promise(event.peer, pair, receipt, now)
+        return []
+
+    def inspect_again(self) -> list[Effect]:
+        """A new trainer is there: it has to look at what the old one left."""
+        sessions = sorted(self.sessions.items())
+        return [
+            effect
+            for peer, session in sessions
+            if isinstance(session, Inspecting)
+            for effect in self._inspect(peer, session.pair)
+        ]
+
+    def _inspect(self, peer: str, pair: Pair) -> list[Effect]:
+        return [ev.InspectSnapshot(peer, pair.theirs.digest, pair.own.digest)] if self.trainer else []
+
+    def _promise(self, peer: str, pair: Pair, receipt: Receipt | None, now: float) -> list[Effect]:
+        published = self.published
+        assert published is not None
+        assert published.may_promise(peer), "a second promise in one period"
+        weight = share(published.degree, pair.degree, self.ledger.reserve)
+        if weight < LEAST_WEIGHT:
+            return self.refuse(peer, objections.NO_SHARE, now)
+        ours = Receipt(pair.own.digest, pair.theirs.digest, weight)
+        published.promised.add(peer)
+        self.ledger.promise(peer, ours, pair.since)
+        self.sessions[peer] = Promising(pair, receipt)
+        return [ev.SaveReceipt(peer, ours)]
+
+    def receipt_saved(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
+        """Our receipt survives a crash: send it. From here on the other end may count the edge."""
+        promise = self.ledger.promised(peer)
+        match self.sessions.get(peer):
+            case Promising(pair, theirs) if promise is not None and promise.receipt == receipt:
+                self.ledger.sent(peer)
+                self.sessions[peer] = Promised(pair)
+                if (member := self._members.get(peer)) is not None:
+                    member.said = receipt
+                sent: list[Effect] = [ev.SendReceipt(peer, receipt)]
+                return sent if theirs is None else sent + self._settle(peer, theirs, now)
+        return []
+
+    def receipt_received(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
+        """The peer's promise came: of this edge, or, said again, of an earlier one. Others change nothing."""
+        if (refusal := objections.object_to_weight(receipt)) is not None:
+            return self.refuse(peer, refusal, now)
+        promise = self.ledger.promised(peer)
+        if promise is not None and promise.sent and _match(receipt, promise.receipt):
+            return self._settle(peer, receipt, now)
+        match self.sessions.get(peer):
+            case (Fetching(pair) | Inspecting(pair) | Promising(pair)) as session if _belongs(receipt, pair):
+                self.sessions[peer] = type(session)(pair, receipt)
+            case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
+                return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
+        return []
+
+    def _settle(self, peer: str, theirs: Receipt, now: float) -> list[Effect]:
+        """Both receipts are here: the edge counts."""
+        promise = self.ledger.settle(peer, theirs)
+        published = self.published
+        if published is not None and promise.period == self.ledger.period:
+            published.settled.add(peer)
+        if (member := self._members.get(peer)) is not None:
+            member.arrivals.arrived(now - promise.since)
+            member.refusals, member.problem = 0, ""
+        if not isinstance(self.sessions.get(peer), Promised):
+            return []
+        del self.sessions[peer]
+        return [ev.CloseEdge(peer)]
+
+    # --- endings ---------------------------------------------------------------------------------------------
+
+    def refuse(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
+        """Tell the peer why not; nobody counts the edge."""
+        if isinstance(self.sessions.get(peer), Promised):
+            self.ledger.void(peer)
+        self.drop(peer)
+        self._give_up(peer)
+        if refusal.content:
+            self._members.refused(peer, refusal.message, now)
+        return [ev.RefuseEdge(peer, refusal.reason, refusal.message)]
+
+    def refused(self, event: ev.EdgeRefused, now: float) -> None:
+        """The peer wants no edge. It counts none, so a promise of this stream is void."""
+        peer = event.peer
+        if isinstance(self.sessions.get(peer), Promised):
+            self.ledger.void(peer)
+        self.drop(peer)
+        if event.reason == objections.DUPLICATE:
+            return self._retry(peer, now)
+        self._give_up(peer)
+        if event.reason in objections.DECLINES:
+            self._members.declined(peer, event.message, now)
+        elif event.reason in objections.OUR_FAULTS:
+            self._members.refused(peer, event.message, now)
+        elif (member := self._members.get(peer)) is not None:
+            member.problem = event.message
+        if self.published is not None:
+            self.published.tries.pop(peer, None)
+        return None
+
+    def broken(self, peer: str, now: float) -> None:
+        """The stream ended. What is promised on it may still count: the peer says so on the next stream."""
+        had = self.drop(peer)
+        if had is not None and not isinstance(had, Serving):
+            self._give_up(peer)
+            self._retry(peer, now)
+
+    def unreached(self, peer: str, now: float) -> list[Effect]:
+        """A probe or a dialling failed: a stream that nobody has answered goes nowhere."""
+        if not isinstance(self.sessions.get(peer), Opened):
+            return []
+        self.broken(peer, now)
+        return [ev.CloseEdge(peer)]
+
+    def shut(self, refusal: Refusal, now: float, serve: bool) -> list[Effect]:
+        """Refuse every edge whose promise is not sent yet; newcomers are served on if ``serve``."""
+        effects: list[Effect] = []
+        for peer, session in sorted(self.sessions.items()):
+            if isinstance(session, Promised) or (serve and isinstance(session, Serving)):
+                continue
+            effects += self.refuse(peer, refusal, now)
+        return effects
+
+    def close_promised(self) -> list[Effect]:
+        """End the streams whose edges no mix will count any more."""
+        peers = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Promised)]
+        for peer in peers:
+            self.drop(peer)
+        return [ev.CloseEdge(peer) for peer in peers]
+
+    def close_all(self) -> list[Effect]:
+        """End every stream."""
+        peers = sorted(self.sessions)
+        for peer in peers:
+            self.drop(peer)
+        return [ev.CloseEdge(peer) for peer in peers]
+
+    def needed(self) -> frozenset[str]:
+        """Return the snapshots whose bytes must be kept."""
+        digests = set(self.ledger.digests())
+        if self.published is not None:
+            digests.add(self.published.snapshot.digest)
+        for session in self.sessions.values():
+            match session:
+                case Opened(Offer(snapshot=Snapshot(digest))) | Serving(Snapshot(digest)):
+                    digests.add(digest)
+                case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
+                    digests |= {pair.own.digest, pair.theirs.digest}
+        return frozenset(digests)
+
+    def drop(self, peer: str) -> Session | None:
+        """Forget the stream. A receipt that was not sent is no promise."""
+        session = self.sessions.pop(peer, None)
+        if isinstance(session, Promising):
+            self.ledger.void(peer)
+        return session
+
+    def _give_up(self, peer: str) -> None:
+        if self.published is not None:
+            self.published.given_up.add(peer)
+
+    def _retry(self, peer: str, now: float) -> None:
+        published = self.published
+        if published is not None and peer in published.tries:
+            times = published.tries[peer].times
+            pause = RETRY * 2.0**times * self._random.uniform(0.5, 1.0)
+            published.tries[peer] = Try(now + pause + self._knock(peer), times)
+
+
+def _match(theirs: Receipt, ours: Receipt) -> bool:
+    return (theirs.own, theirs.theirs) == (ours.theirs, ours.own)
+
+
+def _belongs(receipt: Receipt, pair: Pair) -> bool:
+    return (receipt.own, receipt.theirs) == (pair.theirs.digest, pair.own.digest)

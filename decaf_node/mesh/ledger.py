@@ -1,0 +1,148 @@
+"""What this node has promised and owes: receipts, edges to be mixed, edges mixed and not saved yet.
+
+An edge goes through it like this: a receipt is written to disk (``promise``), then sent (``sent``); from then on the
+other end may count the edge at any time, so it is *half-open* until the other's receipt comes (``settle``). Then it is
+``ready`` for the next mix, then ``unsaved`` until the state that holds it is durable. A crash of the trainer loses the
+mixes since the last save: those edges are mixed ``again``.
+
+Weights: a period is the time from one publishing to the next. The reserve of a period is what was promised before it
+and is not mixed yet; each of the at most ``degree`` promises of the period takes at most (1 - reserve) / (1 + degree).
+So what is promised and not mixed never sums above 1, and neither do the fresh edges of any mix. (Edges mixed again
+were part of such a sum when they were first mixed; they stay as they were promised.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from decaf_node.mesh.events import Edge, Receipt
+from decaf_node.mesh.weights import ROUNDING
+
+HALF_OPEN_PERIODS = 8  # a promise that is not answered within so many rounds of ours is given up
+
+Key = tuple[str, str]  # peer, digest of our snapshot: an edge is used once
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Our receipt, written and perhaps sent. since: when its own snapshot was published."""
+
+    peer: str
+    receipt: Receipt
+    period: int
+    since: float
+    sent: bool = False
+
+    def edge(self, weight: float) -> Edge:
+        return Edge(self.peer, self.receipt.own, self.receipt.theirs, weight)
+
+
+class Ledger:
+    """The books of one node. unsaved: edges of an earlier life, to be mixed again."""
+
+    def __init__(self, unsaved: Iterable[Edge] = ()) -> None:
+        self.period = 0
+        self.reserve = 0.0
+        self.ready: tuple[Edge, ...] = ()
+        self.again: tuple[Edge, ...] = tuple(unsaved)
+        self.unsaved: tuple[Edge, ...] = ()
+        self._promises: dict[str, Promise] = {}
+        self._written: dict[Key, Edge] = {_key(edge): edge for edge in self.again}
+        self._saving: tuple[Edge, ...] = ()
+
+    def publish(self) -> None:
+        """Begin a period: give up what was never answered, and keep in reserve what is still owed."""
+        self.period += 1
+        for peer, promise in list(self._promises.items()):
+            if self.period - promise.period > HALF_OPEN_PERIODS:
+                del self._promises[peer]
+        self.reserve = self._owed()
+
+    def promise(self, peer: str, receipt: Receipt, since: float) -> None:
+        """Our receipt goes to disk. One of an earlier stream with the peer that it never answered is void:
+
+        it has said its own receipts again before its snapshot came, so it never will.
+        """
+        promise = Promise(peer, receipt, self.period, since)
+        self._promises[peer] = promise
+        self._written[_key(promise.edge(receipt.weight))] = promise.edge(receipt.weight)
+
+    def sent(self, peer: str) -> None:
+        """The receipt is on disk and on its way."""
+        self._promises[peer] = replace(self._promises[peer], sent=True)
+
+    def promised(self, peer: str) -> Promise | None:
+        """Return what was promised to the peer and is not settled."""
+        return self._promises.get(peer)
+
+    def void(self, peer: str) -> None:
+        """Nobody counts this edge."""
+        self._promises.pop(peer, None)
+
+    def settle(self, peer: str, theirs: Receipt) -> Promise:
+        """Both receipts are here: the edge counts, with the smaller weight. Returns what we had promised."""
+        promise = self._promises.pop(peer)
+        assert promise.sent, "settled before our receipt was sent"
+        self.ready += (promise.edge(min(promise.receipt.weight, theirs.weight)),)
+        return promise
+
+    def take(self) -> tuple[Edge, ...]:
+        """Return the edges of the next mix; they are ready no more."""
+        assert sum(edge.weight for edge in self.ready) <= 1.0 + ROUNDING, "the weights of a round sum above 1"
+        edges = self.again + self.ready
+        self.ready, self.again = (), ()
+        return edges
+
+    def mixed(self, edges: Iterable[Edge]) -> None:
+        """The trainer's state holds these edges now."""
+        self.unsaved += tuple(edges)
+
+    def lost(self, mixing: Iterable[Edge]) -> None:
+        """The trainer's state is lost: all since the last save is to be mixed again."""
+        self.again = self.unsaved + tuple(mixing) + self.again
+        self.unsaved = ()
+
+    def begin_save(self, current: str) -> tuple[Edge, ...]:
+        """Return the edges whose receipts the state to be saved makes needless: mixed, void or given up.
+
+        What is void with our ``current`` snapshot may be promised anew while the save is under way, and is left.
+        """
+        owed = {_key(promise.edge(0.0)) for promise in self._promises.values()}
+        owed |= {_key(edge) for edge in (*self.ready, *self.again)}
+        mixed = {_key(edge) for edge in self.unsaved}
+        self._saving = tuple(
+            edge for key, edge in self._written.items() if key in mixed or (key not in owed and edge.own != current)
+        )
+        return self._saving
+
+    def saved(self) -> None:
+        """What ``begin_save`` returned is durable."""
+        keys = {_key(edge) for edge in self._saving}
+        self._saving = ()
+        self.unsaved = tuple(edge for edge in self.unsaved if _key(edge) not in keys)
+        self.again = tuple(edge for edge in self.again if _key(edge) not in keys)
+        for key in keys:
+            self._written.pop(key, None)
+
+    def peers_of(self, own: str) -> frozenset[str]:
+        """Return the peers that have had an edge, or the promise of one, with our snapshot ``own``."""
+        return frozenset(peer for peer, digest in self._written if digest == own)
+
+    def digests(self) -> frozenset[str]:
+        """Return the snapshots that are still needed for mixing, or for mixing again."""
+        edges = [*self.ready, *self.again, *self.unsaved, *(p.edge(0.0) for p in self._promises.values())]
+        return frozenset(digest for edge in edges for digest in (edge.own, edge.theirs))
+
+    @property
+    def size(self) -> int:
+        """How many receipts are written and not needless yet."""
+        return len(self._written)
+
+    def _owed(self) -> float:
+        owed = sum(promise.receipt.weight for promise in self._promises.values())
+        return owed + sum(edge.weight for edge in self.ready)
+
+
+def _key(edge: Edge) -> Key:
+    return edge.peer, edge.own

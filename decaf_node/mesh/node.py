@@ -1,0 +1,203 @@
+"""The mesh machine: events in, effects out. The only place where a node decides anything.
+
+The daemon's driver and a simulator are two hosts of the same object. A host hands in every event with the time at
+which it handles it, performs the effects in the order in which they come, and hands in ``Tick`` at ``deadline()``.
+What it must see to:
+
+- at most one stream a peer (of two the one that the lower ID opened stays), in order, and no event of a stream that
+  another has replaced or that was closed; but a receipt counts whenever it comes;
+- ``EdgeBroken`` for every stream that ends without ``CloseEdge`` or ``RefuseEdge`` of ours, also while a newcomer is
+  served, or ``PeerSilent`` where it never came up;
+- what was written on a stream before ``CloseEdge`` still arrives: the last thing on it may be our receipt;
+- several receipts on one stream: each end says its last one again on a new stream;
+- bytes of all that is ``needed()`` stay where they are.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from decaf_node.mesh import events as ev
+from decaf_node.mesh import objections
+from decaf_node.mesh.deadlines import Deadlines
+from decaf_node.mesh.edges import Edges
+from decaf_node.mesh.events import Effect, Event, Saved
+from decaf_node.mesh.ledger import Ledger
+from decaf_node.mesh.membership import NEVER, Member, Membership
+from decaf_node.mesh.phases import Exchanging, Paused, Phase, Stopped
+from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.rounds import Rounds
+from decaf_node.mesh.sessions import Opened
+from decaf_node.mesh.view import NodeView, PeerView
+
+
+class Node:
+    """One node. ``saved`` is its last durable state, None for a node without one."""
+
+    def __init__(self, me: str, policy: Policy, random: Random, saved: Saved | None) -> None:
+        deadlines = Deadlines(policy.wait_floor, policy.wait_ceiling, policy.overlap)
+        ledger = Ledger(() if saved is None else saved.unsaved)
+        self._members = Membership(me, policy, random)
+        self._edges = Edges(me, policy, self._members, deadlines, random, ledger)
+        self._rounds = Rounds(policy, self._members, self._edges, deadlines, random, saved)
+        self._now = float("-inf")
+
+    @property
+    def phase(self) -> Phase:
+        """Where the node stands."""
+        inner = self._rounds.phase
+        return Paused(inner) if self._rounds.paused else inner
+
+    def step(self, event: Event, now: float) -> list[Effect]:
+        """Take one event; return what to do about it, in order.
+
+        An event that does not fit the phase is late or a duplicate: it changes nothing.
+        """
+        assert now >= self._now, "time runs backwards"
+        self._now = now
+        if isinstance(self.phase, Stopped):
+            return []
+        effects = self._take(event, now)
+        effects += self._rounds.due(now)
+        if not isinstance(self.phase, Stopped):
+            effects += [ev.ProbePeer(peer) for peer in self._members.due(now)]
+        return effects
+
+    def deadline(self) -> float | None:
+        """Return when ``Tick`` is wanted, in the clock of ``step``; None if nothing depends on time."""
+        if isinstance(self.phase, Stopped):
+            return None
+        times = [self._members.deadline(), self._rounds.deadline(self._now)]
+        return min((time for time in times if time is not None), default=None)
+
+    def needed(self) -> frozenset[str]:
+        """Return the digests whose bytes must be kept, in the spool or (an absent node's base) in the state folder."""
+        return self._edges.needed() | self._rounds.needed()
+
+    def view(self, now: float) -> NodeView:
+        """Return what people see of this node."""
+        rounds, published = self._rounds, self._edges.published
+        around = self._members.neighbours(self._edges.schema, now, self._edges.held())
+        waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
+        return NodeView(
+            phase=type(self.phase).__name__.lower(),
+            round=self.phase.round,
+            mixes=rounds.mixes,
+            degree=len(around) if published is None else published.degree,
+            waiting_for=tuple(peer for peer, _ in waiting),
+            saved_round=rounds.saved_round or 0,
+            peers=tuple(self._peer_view(member, member.peer in around, now) for member in self._members),
+        )
+
+    def _peer_view(self, member: Member, neighbour: bool, now: float) -> PeerView:
+        schema = self._edges.schema
+        foreign = bool(schema) and member.schema not in ("", schema)
+        return PeerView(
+            peer=member.peer,
+            name=member.name,
+            state=self._members.state(member, now),
+            addresses=member.addresses,
+            neighbour=neighbour,
+            round=member.round,
+            heard=None if member.heard is None else now - member.heard,
+            weight=member.weight,
+            distance=member.distance,
+            mixes=member.mixes,
+            problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,
+        )
+
+    # --- routing ---------------------------------------------------------------------------------------------
+
+    def _take(self, event: Event, now: float) -> list[Effect]:
+        rounds = self._rounds
+        match event:
+            case ev.TrainerStarted():
+                return rounds.trainer_started(event, now)
+            case ev.TrainerLost():
+                return rounds.trainer_lost()
+            case ev.RoundTrained():
+                return rounds.round_trained(event, now)
+            case ev.RoundMixed():
+                return rounds.round_mixed(event, now)
+            case ev.RoundSaved():
+                return rounds.round_saved(event, now)
+            case ev.SaveFailed():
+                return rounds.save_failed(event, now)
+            case ev.StateAdopted():
+                return rounds.state_adopted(event, now)
+            case ev.PauseRequested():
+                return rounds.pause(now)
+            case ev.ResumeRequested():
+                return rounds.resume()
+            case ev.StopRequested():
+                return rounds.stop(now)
+            case ev.Tick():
+                return []
+            case ev.PeerFound():
+                self._members.found(event, now)
+                return []
+            case ev.PeerAnswered():
+                self._members.answered(event, now)
+                return []
+            case _:
+                return self._take_from_peer(event, now)
+
+    def _take_from_peer(self, event: Event, now: float) -> list[Effect]:
+        """Something about a peer: whatever came from it shows that it is here."""
+        match event:
+            case ev.PeerSilent(peer):
+                session = self._edges.sessions.get(peer)
+                if session is None or isinstance(session, Opened):  # a stream that is up says more than a probe
+                    self._members.silent(event)
+            case ev.PeerLeft(peer):
+                self._members.said_goodbye(peer, now)
+            case ev.OfferReceived(peer, offer):
+                if (refused := self._note_offer(peer, offer, now)) is not None:
+                    return refused
+            case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
+                self._members.heard(peer, now)
+        return self._take_from_stream(event, now)
+
+    def _note_offer(self, peer: str, offer: ev.Offer, now: float) -> list[Effect] | None:
+        """An offer makes its sender a member; return a refusal if there is no room for it."""
+        member = self._members.heard(peer, now)
+        if member is None:
+            return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
+        member.schema, member.round = offer.schema, max(member.round, offer.round)
+        member.newcomer = offer.mixes == 0
+        member.declined_until = NEVER
+        return None
+
+    def _take_from_stream(self, event: Event, now: float) -> list[Effect]:
+        rounds, edges = self._rounds, self._edges
+        match event:
+            case (
+                ev.OfferReceived(peer)
+                | ev.SnapshotReceived(peer)
+                | ev.SnapshotRefused(peer)
+                | ev.SnapshotInspected(peer)
+                | ev.EdgeRefused(peer)
+                | ev.EdgeBroken(peer)
+                | ev.PeerSilent(peer)
+                | ev.PeerLeft(peer)
+            ) if rounds.asks(peer):
+                return rounds.join(event, now)
+            case ev.OfferReceived():
+                return rounds.offered(event, now)
+            case ev.SnapshotReceived(peer, digest):
+                return edges.snapshot_received(peer, digest)
+            case ev.SnapshotRefused():
+                return edges.snapshot_refused(event, now)
+            case ev.SnapshotInspected():
+                return edges.inspected(event, now)
+            case ev.ReceiptSaved(peer, receipt):
+                return edges.receipt_saved(peer, receipt, now)
+            case ev.ReceiptReceived(peer, receipt):
+                return edges.receipt_received(peer, receipt, now)
+            case ev.EdgeRefused():
+                edges.refused(event, now)
+            case ev.EdgeBroken(peer) | ev.PeerLeft(peer):
+                edges.broken(peer, now)
+            case ev.PeerSilent(peer):
+                return edges.unreached(peer, now)
+        return []

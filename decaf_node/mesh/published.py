@@ -1,0 +1,67 @@
+"""The current snapshot of this node, and what was frozen with it: neighbours, degree, and when to open to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from decaf_node.mesh.events import Offer, Snapshot
+
+TRIES = 3  # streams opened to one neighbour for one snapshot
+RETRY = 1.0  # seconds before the second, doubled for each further one
+KNOCK = 0.5  # of the wait for a neighbour that should open, before we open ourselves
+
+
+@dataclass(frozen=True)
+class Try:
+    """When to open to a neighbour next, and how often it was tried."""
+
+    at: float
+    times: int = 0
+
+    def opened(self) -> Try:
+        return replace(self, times=self.times + 1)
+
+
+@dataclass
+class Published:
+    """One snapshot of ours, from its publishing to the next.
+
+    slots:    peers that may have an edge in this period: the neighbours, and those whose late edge goes on
+    promised: those of them that have had their promise
+    settled:  those whose edge is complete
+    given_up: those that are not waited for: broken, refused, gone or adopting
+    """
+
+    snapshot: Snapshot
+    schema: str
+    at: float
+    slots: frozenset[str] = frozenset()
+    promised: set[str] = field(default_factory=set)
+    settled: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    tries: dict[str, Try] = field(default_factory=dict)
+    retired: bool = False
+
+    @property
+    def degree(self) -> int:
+        return len(self.slots)
+
+    def offer(self, mixes: int) -> Offer:
+        """Return what we say first on an edge with this snapshot."""
+        return Offer(self.schema, self.snapshot, self.snapshot.round, self.degree, mixes)
+
+    def has_room_for(self, peer: str) -> bool:
+        """Say whether an edge with the peer may begin."""
+        return not self.retired and self.may_promise(peer)
+
+    def may_promise(self, peer: str) -> bool:
+        """Say whether the peer may still have its one promise of this period."""
+        return peer in self.slots and peer not in self.promised
+
+    def awaited(self) -> list[str]:
+        """Return the peers whose edge may still come, sorted."""
+        return sorted(self.slots - self.settled - self.given_up)
+
+    def retire(self) -> None:
+        """No further edge begins with this snapshot: the state that it shows is lost."""
+        self.retired = True
