@@ -1,0 +1,77 @@
+"""``Control``: what operators do, on the local socket only; and that socket, which serves ``Monitor`` too."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import grpc
+
+from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.monitor import MonitorService
+from decaf_node.errors import TryAgain
+from decaf_node.mesh.events import Event, PauseRequested, ResumeRequested
+from decaf_node.v1 import control_pb2 as pb
+from decaf_node.v1 import control_pb2_grpc, monitor_pb2_grpc
+
+
+class ControlService(control_pb2_grpc.ControlServicer):
+    """Hands what operators want to the machine."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def Pause(
+        self, request: pb.PauseRequest, context: grpc.aio.ServicerContext[pb.PauseRequest, pb.PauseReply]
+    ) -> pb.PauseReply:
+        """See control.proto."""
+        return pb.PauseReply(phase=await self._after(PauseRequested()))
+
+    async def Resume(
+        self, request: pb.ResumeRequest, context: grpc.aio.ServicerContext[pb.ResumeRequest, pb.ResumeReply]
+    ) -> pb.ResumeReply:
+        """See control.proto."""
+        return pb.ResumeReply(phase=await self._after(ResumeRequested()))
+
+    async def _after(self, event: Event) -> str:
+        await self._driver.post_and_wait(event)
+        return self._driver.view().phase
+
+
+async def start_control(path: Path, monitor: MonitorService, control: ControlService) -> grpc.aio.Server:
+    """Serve both on the Unix socket ``path`` (absolute), which only this user can open.
+
+    A socket that is there is removed if nobody answers on it; raises TryAgain ``daemon.already-running`` if somebody
+    does.
+    """
+    _clear(path)
+    server = grpc.aio.server()
+    monitor_pb2_grpc.add_MonitorServicer_to_server(monitor, server)
+    control_pb2_grpc.add_ControlServicer_to_server(control, server)
+    old = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(old)
+    await server.start()
+    return server
+
+
+def _clear(path: Path) -> None:
+    if _answers(path):
+        raise TryAgain(
+            "daemon.already-running",
+            f"Another daemon answers at {path}; stop it, or choose another runtime folder with --runtime.",
+        )
+    path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.settimeout(1.0)
+        try:
+            trial.connect(str(path))
+        except OSError:
+            return False
+        return True

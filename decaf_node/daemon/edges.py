@@ -1,0 +1,120 @@
+"""The edge streams of this node: at most one to a peer. Opens, takes and ends them as the machine says."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from decaf_node.daemon.dial import Dialler, why_silent
+from decaf_node.daemon.exchange import DUPLICATE, Stream, Surroundings
+from decaf_node.daemon.tasks import Tasks
+from decaf_node.daemon.transport import ClientTransport, Transport
+from decaf_node.mesh.events import EdgeBroken, Offer, PeerSilent, Receipt, Snapshot
+
+DIAL_SECONDS = 5.0  # for a connection and the other end's first sign
+
+
+class Edges:
+    """Holds the streams of the node ``me``; at most ``limit`` at a time."""
+
+    def __init__(self, me: str, dialler: Dialler, around: Surroundings, tasks: Tasks, limit: int) -> None:
+        self._me = me
+        self._dialler = dialler
+        self._around = around
+        self._tasks = tasks
+        self._limit = limit
+        self._streams: dict[str, Stream] = {}
+
+    def open(self, peer: str, offer: Offer) -> None:
+        """Open a stream to the peer, instead of one that is up, and send the offer."""
+        stream = self._replace(Stream(peer, False, self._around))
+        self._tasks.spawn(self._dial(stream, offer))
+
+    def answer(self, peer: str, offer: Offer) -> None:
+        """Send our offer on the stream that the peer opened."""
+        if stream := self._stream(peer):
+            self._tasks.spawn(stream.send(offer))
+
+    def fetch(self, peer: str, snapshot: Snapshot) -> None:
+        """Ask for the snapshot that the peer has offered."""
+        if stream := self._stream(peer):
+            self._tasks.spawn(stream.fetch(snapshot))
+
+    def send_receipt(self, peer: str, receipt: Receipt) -> None:
+        """Send our receipt."""
+        if stream := self._stream(peer):
+            self._tasks.spawn(stream.send(receipt))
+
+    def refuse(self, peer: str, reason: str, message: str) -> None:
+        """Tell the peer why not, and end its stream."""
+        if stream := self._streams.pop(peer, None):
+            self._tasks.spawn(stream.refuse(reason, message))
+
+    def close(self, peer: str) -> None:
+        """End the stream to the peer, if one is up."""
+        if stream := self._streams.pop(peer, None):
+            self._tasks.spawn(stream.close())
+
+    async def close_all(self) -> None:
+        """End every stream, after what is being said."""
+        streams = [self._streams.pop(peer) for peer in sorted(self._streams)]
+        if streams:
+            await asyncio.wait([self._tasks.spawn(stream.close()) for stream in streams])
+
+    def refusal(self, peer: str) -> tuple[str, str] | None:
+        """Return why a stream that the peer opens now cannot be taken; None if it can."""
+        stream = self._streams.get(peer)
+        if stream is None:
+            if sum(not stream.over for stream in self._streams.values()) >= self._limit:
+                return "mesh.too-many-streams", "There are too many edges at this node already; try again later."
+            return None
+        if not stream.incoming and not stream.over and self._me < peer:
+            return DUPLICATE, "The node with the lower ID has opened a stream for this edge itself."
+        return None
+
+    async def take(self, peer: str, transport: Transport) -> None:
+        """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended."""
+        await self._replace(Stream(peer, True, self._around)).run(transport)
+
+    async def _dial(self, stream: Stream, offer: Offer) -> None:
+        address = self._dialler.best(stream.peer)
+        if address is None:
+            await self._unreached(stream, "no address of it is known")
+            return
+        with self._dialler.calling(address) as stub:
+            call = stub.Exchange()
+            try:
+                await asyncio.wait_for(call.wait_for_connection(), DIAL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                await self._unreached(stream, why_silent(address, error))
+            except asyncio.TimeoutError:
+                await self._unreached(stream, f"{address} does not answer within {DIAL_SECONDS:g} s")
+            else:
+                self._tasks.spawn(self._first_words(stream, offer))
+                await stream.run(ClientTransport(call))
+            finally:
+                call.cancel()
+
+    async def _first_words(self, stream: Stream, offer: Offer) -> None:
+        await stream.send(self._around.introduction())
+        await stream.send(offer)
+
+    async def _unreached(self, stream: Stream, problem: str) -> None:
+        stream.give_up()
+        await self._around.post(PeerSilent(stream.peer, problem), lambda: stream.current)
+
+    def _replace(self, stream: Stream) -> Stream:
+        old = self._streams.get(stream.peer)
+        self._streams[stream.peer] = stream
+        if old is not None:
+            old.current = False
+            self._tasks.spawn(old.close())
+        return stream
+
+    def _stream(self, peer: str) -> Stream | None:
+        stream = self._streams.get(peer)
+        if stream is None:
+            gone = EdgeBroken(peer, "there is no stream to it")
+            self._tasks.spawn(self._around.post(gone, lambda: peer not in self._streams))
+        return stream

@@ -1,0 +1,246 @@
+"""One edge stream from one end: offers, snapshots both ways in chunks, receipts. The machine decides, this acts.
+
+Every frame is checked before it is used; one that does not fit ends the stream with a refusal. At most one chunk is
+in memory for each direction: the next is read when the one before is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from decaf_node.daemon.fetch import Fetch
+from decaf_node.daemon.logs import fields
+from decaf_node.daemon.traffic import Bytes
+from decaf_node.daemon.transport import Transport
+from decaf_node.daemon.wire import Chunk, Frame, Introduction, Refusal, Want, bad_frame, decode, encode
+from decaf_node.errors import BadData, DecafError, TryAgain
+from decaf_node.mesh.events import (
+    EdgeBroken,
+    EdgeRefused,
+    Event,
+    Offer,
+    OfferReceived,
+    Receipt,
+    Snapshot,
+    SnapshotReceived,
+    SnapshotRefused,
+)
+
+log = logging.getLogger(__name__)
+
+DUPLICATE = "mesh.duplicate-stream"
+LAST_WORDS_SECONDS = 5.0  # for what is being said, and for the other end to end the stream too
+RECEIPTS = 4  # one of this edge, and the last of earlier ones said again
+Fresh = Callable[[], bool]
+
+
+class Post(Protocol):
+    """Hands an event to the machine; see ``Driver.post``."""
+
+    def __call__(self, event: Event, fresh: Fresh | None = None) -> Coroutine[Any, Any, None]:
+        """Queue the event."""
+
+
+class Surroundings(Protocol):
+    """What a stream needs of the node."""
+
+    @property
+    def post(self) -> Post:
+        """Hands an event to the machine, which forgets it if ``fresh`` says no when its turn comes."""
+
+    async def read(self, digest: str, offset: int) -> bytes:
+        """Return the next chunk of a snapshot in the spool. Raises TryAgain if it is not there any more."""
+
+    async def fetch(self, snapshot: Snapshot) -> Fetch | None:
+        """Begin to write a snapshot into the spool, where an earlier try ended; None if it is here already."""
+
+    def introduction(self) -> Introduction:
+        """Return how this node introduces itself now."""
+
+    def title(self, peer: str) -> str:
+        """Return the peer as people read it."""
+
+    async def take_receipt(self, peer: str, receipt: Receipt) -> None:
+        """Keep the peer's receipt and hand it to the machine."""
+
+    def count(self, sent: int = 0, received: int = 0) -> None:
+        """Count bytes of snapshots."""
+
+
+@dataclass
+class Said:
+    """What the other end has said so far on this stream."""
+
+    offer: bool = False
+    want: bool = False
+    receipts: int = 0
+
+
+class Stream:
+    """An edge stream to ``peer``. ``current`` until the machine has dropped it or another took its place."""
+
+    def __init__(self, peer: str, incoming: bool, around: Surroundings) -> None:
+        self.peer = peer
+        self.incoming = incoming
+        self.current = True
+        self.bytes = Bytes()
+        self._around = around
+        self._transport: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
+        self._writing = asyncio.Lock()
+        self._offered: dict[str, Snapshot] = {}
+        self._said = Said()
+        self._fetch: Fetch | None = None
+        self._serving: asyncio.Task[None] | None = None  # never cancelled: that would cancel the call
+        self._reading: asyncio.Task[str] | None = None
+
+    async def run(self, transport: Transport) -> None:
+        """Take what the other end says until the stream ends, one way or another."""
+        self._transport.set_result(transport)
+        self._reading = asyncio.create_task(self._take_all(transport))
+        if not self.current:
+            self._reading.cancel()
+        try:
+            await asyncio.wait({self._reading})
+        finally:
+            self._reading.cancel()
+        if not self._reading.cancelled():
+            await self.broken(self._reading.result())
+
+    async def broken(self, problem: str) -> None:
+        """Tell the machine that the stream has ended, unless it knows."""
+        log.debug("edge to %s: %s", self.peer, problem, extra=fields(peer=self.peer))
+        await self._around.post(EdgeBroken(self.peer, problem), self._is_current)
+
+    async def send(self, frame: Introduction | Offer | Receipt) -> None:
+        """Send a frame. A stream that has broken swallows it: its reader has told the machine."""
+        if isinstance(frame, Offer) and frame.snapshot is not None:
+            self._offered[frame.snapshot.digest] = frame.snapshot
+        await self._write(frame)
+
+    async def fetch(self, snapshot: Snapshot) -> None:
+        """Ask for the snapshot that the other end has offered; the machine hears when it is here."""
+        fetch = await self._around.fetch(snapshot)
+        if fetch is None:
+            await self._around.post(SnapshotReceived(self.peer, snapshot.digest))
+        elif self.current and not self.over:
+            self._fetch = fetch
+            await self._write(Want(snapshot.digest, fetch.offset))
+            if fetch.offset == snapshot.size_bytes:
+                await self._finish(fetch)
+
+    async def refuse(self, reason: str, message: str) -> None:
+        """Say why not, and end the stream."""
+        self.current = False
+        await self._write(Refusal(reason, message))
+        await self.close()
+
+    async def close(self) -> None:
+        """End the stream after what is being said."""
+        self.current = False
+        if self._transport.done():
+            await asyncio.wait({asyncio.ensure_future(self._end())}, timeout=LAST_WORDS_SECONDS)
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _end(self) -> None:
+        async with self._writing:
+            await self._transport.result().end()
+        if self._reading is not None and not self.incoming:
+            await asyncio.wait({self._reading})
+
+    @property
+    def over(self) -> bool:
+        """It has ended, or was never up."""
+        return self._transport.cancelled() or (self._reading is not None and self._reading.done())
+
+    def give_up(self) -> None:
+        """Nobody answers: what was to be sent goes nowhere."""
+        self._transport.cancel()
+
+    def _is_current(self) -> bool:
+        return self.current
+
+    async def _take_all(self, transport: Transport) -> str:
+        """Return why the stream ended."""
+        try:
+            while (message := await transport.read()) is not None:
+                frame = decode(message)
+                if isinstance(frame, Refusal):
+                    return await self._refused(frame)
+                await self._take(frame)
+        except BadData as error:
+            said = fields(peer=self.peer, reason=error.reason)
+            log.warning("edge with %s refused: %s", self._around.title(self.peer), error.message, extra=said)
+            await self._write(Refusal(error.reason, error.message))
+            return error.message
+        except DecafError as error:
+            return error.message
+        return "it ended the stream"
+
+    async def _refused(self, refusal: Refusal) -> str:
+        if refusal.reason != DUPLICATE:  # else its own stream comes, or came
+            event = EdgeRefused(self.peer, refusal.reason, refusal.message)
+            await self._around.post(event, self._is_current)
+        return refusal.message
+
+    async def _take(self, frame: Frame) -> None:
+        match frame:
+            case Offer() | Want() | Chunk() if not self.current:
+                return  # said before the other end knew
+            case Offer() if not self._said.offer:
+                self._said.offer = True
+                await self._around.post(OfferReceived(self.peer, frame, self.incoming), self._is_current)
+            case Want(digest, offset) if not self._said.want and digest in self._offered:
+                self._said.want = True
+                self._serving = asyncio.create_task(self._serve(self._offered[digest], offset))
+            case Chunk(offset, data) if self._fetch is not None:
+                await self._take_chunk(self._fetch, offset, data)
+            case Receipt() if self._said.receipts < RECEIPTS:
+                self._said.receipts += 1
+                await self._around.take_receipt(self.peer, frame)
+            case _:
+                raise bad_frame(f"a frame out of turn ({type(frame).__name__.lower()})")
+
+    async def _take_chunk(self, fetch: Fetch, offset: int, data: bytes) -> None:
+        if offset != fetch.offset or offset + len(data) > fetch.snapshot.size_bytes:
+            raise bad_frame("a chunk that does not follow the one before")
+        await fetch.write(offset, data)
+        self.bytes = Bytes(self.bytes.sent, self.bytes.received + len(data))
+        self._around.count(received=len(data))
+        if fetch.offset == fetch.snapshot.size_bytes:
+            await self._finish(fetch)
+
+    async def _finish(self, fetch: Fetch) -> None:
+        self._fetch = None
+        problem = await fetch.finish()
+        digest = fetch.snapshot.digest
+        if problem:
+            await self._around.post(SnapshotRefused(self.peer, digest, problem))
+        else:
+            await self._around.post(SnapshotReceived(self.peer, digest))
+
+    async def _serve(self, snapshot: Snapshot, offset: int) -> None:
+        try:
+            while offset < snapshot.size_bytes and self.current:
+                data = await self._around.read(snapshot.digest, offset)
+                if not await self._write(Chunk(offset, data)):
+                    return
+                offset += len(data)
+                self.bytes = Bytes(self.bytes.sent + len(data), self.bytes.received)
+                self._around.count(sent=len(data))
+        except TryAgain as error:
+            await self._write(Refusal(error.reason, error.message))
+
+    async def _write(self, frame: Frame) -> bool:
+        """Send a frame in turn; tell whether it went."""
+        transport = await self._transport
+        try:
+            async with self._writing:
+                await transport.write(encode(frame))
+        except TryAgain:
+            return False
+        return True

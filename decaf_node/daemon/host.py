@@ -1,0 +1,117 @@
+"""What the parts of a running daemon share: who the node is, its disk thread, its spool, and the way to the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from decaf_node.daemon.exchange import Post
+from decaf_node.daemon.fetch import Fetch, check_header
+from decaf_node.daemon.identity import short
+from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.spool import Spool
+from decaf_node.daemon.store import Store
+from decaf_node.daemon.traffic import Traffic
+from decaf_node.daemon.wire import Introduction
+from decaf_node.errors import BadData, DecafError
+from decaf_node.mesh.events import Receipt, ReceiptReceived, Snapshot
+
+Result = TypeVar("Result")
+DISK_THREADS = 2  # one may be held by a long save; the edges go on with the other
+
+
+@dataclass
+class Me:
+    """How this node introduces itself: what never changes, and what does."""
+
+    node: str
+    name: str
+    mesh: str
+    address: str = ""
+    schema: str = ""
+    round: int = 0
+
+    def introduction(self) -> Introduction:
+        """Return the introduction of now."""
+        return Introduction(self.node, self.name, self.mesh, self.schema, self.round, self.address)
+
+
+class Host:
+    """The surroundings of the edges (``exchange.Surroundings``), and the disk of everyone."""
+
+    def __init__(
+        self, me: Me, store: Store, spool: Spool, post: Post, name: Callable[[str], str], chunk_bytes: int
+    ) -> None:
+        self.me = me
+        self.store = store
+        self.spool = spool
+        self.problems = Problems()
+        self.traffic = Traffic()
+        self._post = post
+        self._name = name
+        self._chunk_bytes = chunk_bytes
+        self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
+
+    @property
+    def post(self) -> Post:
+        """See ``Surroundings``."""
+        return self._post
+
+    def close(self) -> None:
+        """Let the disk threads end after what they do."""
+        self._threads.shutdown(wait=True)
+
+    def introduction(self) -> Introduction:
+        """See ``Surroundings``."""
+        return self.me.introduction()
+
+    def title(self, peer: str) -> str:
+        """See ``Surroundings``."""
+        name = self._name(peer)
+        return f"{name} ({short(peer)})" if name else short(peer)
+
+    def count(self, sent: int = 0, received: int = 0) -> None:
+        """See ``Surroundings``."""
+        self.traffic.add(sent, received)
+
+    async def read(self, digest: str, offset: int) -> bytes:
+        """See ``Surroundings``."""
+        return await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
+
+    async def fetch(self, snapshot: Snapshot) -> Fetch | None:
+        """See ``Surroundings``."""
+        if await self.disk(lambda: self._is_here(snapshot)):
+            return None
+        partial = await self.disk(lambda: self.spool.partial(snapshot.digest, snapshot.size_bytes))
+        self.problems.clear("spool")
+        return Fetch(snapshot, partial, self.me.schema, self.disk)
+
+    async def take_receipt(self, peer: str, receipt: Receipt) -> None:
+        """See ``Surroundings``. The edge counts at the other end, so it counts here even if the disk fails us."""
+        with contextlib.suppress(DecafError):
+            await self.disk(lambda: self.store.complete_receipt(peer, receipt))
+        await self.post(ReceiptReceived(peer, receipt))
+
+    async def disk(self, work: Callable[[], Result]) -> Result:
+        """Run blocking work in a disk thread. What is wrong with the disk is said in ``status`` too."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except DecafError as error:
+            part = error.reason.partition(".")[0]
+            if part == "disk" or error.reason == "spool.full":
+                self.problems.set(part, error.message)
+            raise
+
+    def _is_here(self, snapshot: Snapshot) -> bool:
+        if not self.spool.has(snapshot.digest):
+            return False
+        try:
+            check_header(self.spool.path(snapshot.digest), snapshot, self.me.schema)
+        except BadData:
+            self.spool.path(snapshot.digest).unlink(missing_ok=True)
+            return False
+        return True

@@ -1,0 +1,299 @@
+"""The daemon put together: the only place that knows all its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, closing
+from typing import Any
+
+import grpc
+
+from decaf_node import link
+from decaf_node.daemon import logs
+from decaf_node.daemon.addresses import join
+from decaf_node.daemon.control import ControlService, start_control
+from decaf_node.daemon.dial import Dialler
+from decaf_node.daemon.discovery import Discovery
+from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.durable import disk_errors, make_folder
+from decaf_node.daemon.edges import Edges
+from decaf_node.daemon.history import History
+from decaf_node.daemon.host import Host, Me
+from decaf_node.daemon.identity import Identity, load_identity, short
+from decaf_node.daemon.lines import PeerLines, RoundLines
+from decaf_node.daemon.link_server import LinkServer
+from decaf_node.daemon.meeting import Meeting, check_peers
+from decaf_node.daemon.monitor import MonitorService
+from decaf_node.daemon.perform import Performer
+from decaf_node.daemon.rpc import MeshService, start_server
+from decaf_node.daemon.spool import Spool
+from decaf_node.daemon.status import Status
+from decaf_node.daemon.store import SavedState, Store, open_store
+from decaf_node.daemon.talk import Talk
+from decaf_node.daemon.tasks import Tasks
+from decaf_node.daemon.trainer import WORKER, Retry, Trainer
+from decaf_node.mesh.events import Saved, Snapshot, StopRequested
+from decaf_node.mesh.node import Node
+from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.view import NodeView
+from decaf_node.settings import Places, Settings
+
+log = logging.getLogger(__name__)
+
+LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes and for the trainer to end
+SERVER_GRACE_SECONDS = 0.5
+LAST_ACTS_SECONDS = 0.5
+
+
+def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER) -> int:
+    """Be a node until SIGTERM, SIGINT or an error; return the exit code.
+
+    worker: what Python runs as the trainer, before ``--socket PATH``. Raises DecafError for what a person should know.
+    """
+    logs.configure(settings.log.level, settings.log.format)
+    check_peers(settings.mesh.peers)
+    with disk_errors(places.runtime):
+        make_folder(places.runtime)
+    with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
+        identity = load_identity(places.state / "identity")
+        spool = Spool(places.spool, settings.limits.spool_bytes)
+        daemon = asyncio.run(_serve(settings, places, worker, identity, store, spool))
+    log.info("Stopped.")
+    return daemon
+
+
+async def _serve(
+    settings: Settings, places: Places, worker: Sequence[str], identity: Identity, store: Store, spool: Spool
+) -> int:
+    daemon = Daemon(settings, places, worker, identity, store, spool)
+    async with AsyncExitStack() as stack:
+        await daemon.start(stack)
+        await daemon.wait()
+        await daemon.leave()
+    return 0
+
+
+class Daemon:
+    """All parts of a running node."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        worker: Sequence[str],
+        identity: Identity,
+        store: Store,
+        spool: Spool,
+    ) -> None:
+        self._settings = settings
+        self._places = places
+        name = settings.node.name or socket.gethostname()
+        limits = settings.limits
+        saved = store.saved()
+        before = None if saved is None else saved_of(saved, store, spool)
+        node = Node(identity.node, policy_of(settings), random.Random(os.urandom(16)), before)
+        self.tasks = Tasks()
+        self.me = Me(identity.node, name, settings.mesh.name, round=saved.round if saved else 0)
+        self.driver = Driver(node, limits.events)
+        self.dialler = Dialler(self.me.introduction, limits.redial_backoff, limits.peers)
+        self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes)
+        self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.tasks)
+        self.history = History()
+        welcome = link.Welcome(self.me.node, name, settings.model_dump(mode="json"), str(places.spool.absolute()))
+        self.link = LinkServer(places.trainer_socket, limits.link_bytes, welcome, self._heard, self._lost)
+        self.trainer = Trainer(
+            self.link,
+            places.trainer_socket,
+            None if settings.training.trainer == "external" else worker,
+            Retry(limits.trainer_restarts, limits.trainer_backoff),
+        )
+        self.talk = Talk(
+            self.host,
+            self.link,
+            self.trainer,
+            self.history,
+            RoundLines(settings.round.evaluate_every, self.host.title),
+            node.needed,
+            saved.snapshot if saved else None,
+            self._ready,
+            self.tasks,
+        )
+        self.performer = Performer(self.host, self.talk, self.edges, self.dialler, self.tasks)
+        self.status = Status(self.host, self.driver, self.talk, self.trainer, self.history)
+        self._peer_lines = PeerLines(self.host.title)
+        self._discovery: Discovery | None = None
+        self._hurry = asyncio.Event()
+        self._running: list[asyncio.Task[None]] = []
+        self._asked_to_stop = False
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Bring everything up; ``stack`` takes it down again, in the opposite order."""
+        stack.callback(self.host.close)
+        control = await start_control(
+            self._places.control_socket.absolute(), MonitorService(self.status), ControlService(self.driver)
+        )
+        stack.push_async_callback(self._end_server, control)
+        stack.callback(self._places.control_socket.unlink, True)
+        server, port = await start_server(
+            MeshService(self.me.introduction, self.edges, self.meeting.heard), self._settings.listen
+        )
+        stack.push_async_callback(self._end_server, server)
+        self.me.address = join(self._settings.listen.address, port)
+        await self.link.start()
+        stack.push_async_callback(self.link.close)
+        stack.push_async_callback(self.dialler.close)
+        stack.push_async_callback(self.tasks.cancel)
+        self._start_looking(port)
+        stack.push_async_callback(self._end_running)
+        self._take_signals()
+        self._say_who()
+
+    async def wait(self) -> None:
+        """Return when the node has stopped, or must; raise what has ended it otherwise."""
+        ends: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(self.performer.stopped.wait()),
+            asyncio.ensure_future(self._hurry.wait()),
+            self.tasks.failed,
+        }
+        ended, _ = await asyncio.wait({*ends, *self._running}, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends - ended:
+            end.cancel()
+        for end in ended:
+            end.result()
+
+    async def leave(self) -> None:
+        """Say goodbye, and let the trainer end."""
+        self.trainer.stop()
+        ends = [self.performer.goodbye(LAST_ACTS_SECONDS), self.edges.close_all()]
+        if self._discovery is not None:
+            ends.append(self._discovery.close())
+        running = {self.tasks.spawn(end) for end in ends}
+        await asyncio.wait({*running, self._trainer_task}, timeout=LEAVE_SECONDS - 2 * SERVER_GRACE_SECONDS)
+
+    # --- starting ----------------------------------------------------------------------------------------------------
+
+    def _start_looking(self, port: int) -> None:
+        """Run the machine and the trainer, and look for the others."""
+        self._run(self.driver.run(self.performer.perform, self._watch))
+        self._trainer_task = self._run(self.trainer.run())
+        self.meeting.dial(self._settings.mesh.peers)
+        self._discovery = Discovery(
+            self.me.node,
+            self.me.name,
+            self.me.mesh,
+            port,
+            self._settings.discovery,
+            self.meeting.found,
+            self.meeting.left,
+            self._settings.listen.address,
+            self._warn,
+        )
+        self.tasks.spawn(self._discovery.start())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.append(task)
+        return task
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+
+    def _stop(self) -> None:
+        """A signal came: stop cleanly; at once if it is the second."""
+        if self._asked_to_stop:
+            self._hurry.set()
+            return
+        self._asked_to_stop = True
+        log.info("Stopping: the round is saved first. A second signal stops at once.")
+        self.tasks.spawn(self.driver.post(StopRequested()))
+        self.tasks.spawn(self._limit_stop())
+
+    async def _limit_stop(self) -> None:
+        await asyncio.sleep(max(0.0, self._settings.limits.stop - LEAVE_SECONDS))
+        log.warning("The round could not be saved in time (limits.stop); the round saved before it is kept.")
+        self._hurry.set()
+
+    def _say_who(self) -> None:
+        me, folder = self.me, self._places.state
+        said = logs.fields(event="started", node=me.node, name=me.name, mesh=me.mesh, address=me.address)
+        log.info(
+            "Node %s (%s) of the mesh %r listens on %s; its state is in %s.",
+            *(me.name, short(me.node), me.mesh, me.address, folder),
+            extra=said,
+        )
+
+    # --- what the parts tell each other ------------------------------------------------------------------------------
+
+    def _watch(self, view: NodeView) -> None:
+        self._peer_lines.watch(view)
+        self.status.watch(view)
+
+    def _warn(self, reason: str, message: str) -> None:
+        log.warning("%s", message, extra=logs.fields(reason=reason))
+
+    async def _heard(self, message: link.Message) -> None:
+        await self.talk.hear(message)
+
+    async def _lost(self, cause: str) -> None:
+        await self.talk.lost(cause)
+
+    async def _ready(self, schema: str) -> None:
+        if self._discovery is not None:
+            await self._discovery.announce(schema)
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    async def _end_running(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.wait(self._running)
+
+    async def _end_server(self, server: grpc.aio.Server) -> None:
+        await server.stop(SERVER_GRACE_SECONDS)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the machine is told of the settings."""
+    rounds, limits = settings.round, settings.limits
+    return Policy(
+        topology=settings.mesh.topology,
+        exchange=rounds.algorithm != "local",
+        overlap=rounds.overlap,
+        adopt_after=rounds.adopt_after,
+        wait_floor=rounds.wait_floor,
+        wait_ceiling=rounds.wait_ceiling,
+        limit=rounds.limit,
+        save_every=settings.store.save_every,
+        snapshot_limit_bytes=limits.snapshot_bytes,
+        peer_limit=limits.peers,
+        adopt_from=limits.adopt_from,
+        unsaved_receipts=limits.unsaved_receipts,
+        redial_backoff=limits.redial_backoff,
+    )
+
+
+def saved_of(state: SavedState, store: Store, spool: Spool) -> Saved:
+    """Return what the machine is told of the last durable state.
+
+    An edge whose snapshots are not both whole in the spool any more (a power cut) cannot be mixed again.
+    """
+    edges = store.unsaved()
+    whole = {digest for edge in edges for digest in (edge.own, edge.theirs) if spool.verified(digest)}
+    return Saved(
+        round=state.round,
+        mixes=state.mixes,
+        schema=state.schema,
+        snapshot=Snapshot(state.snapshot.digest, state.round, state.rank, state.snapshot.size_bytes),
+        unsaved=tuple(edge for edge in edges if edge.own in whole and edge.theirs in whole),
+        absent=max(0.0, time.time() - state.time),
+    )

@@ -1,0 +1,120 @@
+"""Effects become calls; what comes of them comes back as events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from decaf_node.daemon.dial import Dialler
+from decaf_node.daemon.edges import Edges
+from decaf_node.daemon.host import Host
+from decaf_node.daemon.logs import fields, printable
+from decaf_node.daemon.problems import Notices
+from decaf_node.daemon.talk import Talk
+from decaf_node.daemon.tasks import Tasks
+from decaf_node.errors import DecafError, TryAgain
+from decaf_node.mesh import events
+from decaf_node.mesh.events import Edge, Effect, Receipt
+
+log = logging.getLogger(__name__)
+
+
+class Performer:
+    """Acts on effects without waiting. ``stopped`` is set when the machine has nothing left to do."""
+
+    def __init__(self, host: Host, talk: Talk, edges: Edges, dialler: Dialler, tasks: Tasks) -> None:
+        self.stopped = asyncio.Event()
+        self._host = host
+        self._talk = talk
+        self._edges = edges
+        self._dialler = dialler
+        self._tasks = tasks
+        self._notices = Notices()
+
+    def perform(self, effect: Effect) -> None:
+        """Act on one effect."""
+        match effect:
+            case events.StartTraining() | events.InspectSnapshot() | events.MixRound() | events.AdoptState():
+                self._train(effect)
+            case events.SaveRound(round, mixes, covers):
+                self._talk.save(round, mixes, covers)
+            case events.PauseTraining():
+                self._talk.pause()
+            case events.ResumeTraining():
+                self._talk.resume()
+            case events.StopTraining():
+                self.stopped.set()
+            case events.ProbePeer(peer):
+                self._tasks.spawn(self._probe(peer))
+            case events.SaveReceipt(peer, receipt):
+                self._tasks.spawn(self._save_receipt(peer, receipt))
+            case events.Warn(reason, message, peer):
+                self._warn(reason, message, peer)
+            case _:
+                self._exchange(effect)
+
+    def _train(
+        self, effect: events.StartTraining | events.InspectSnapshot | events.MixRound | events.AdoptState
+    ) -> None:
+        match effect:
+            case events.StartTraining(round, resume):
+                self._host.me.round = round
+                self._talk.start(round, resume)
+            case events.InspectSnapshot(peer, digest, own):
+                self._talk.inspect(peer, digest, own)
+            case events.MixRound(round, edges):
+                self._talk.mix(round, edges)
+            case events.AdoptState(candidates, base):
+                self._talk.adopt(candidates, base)
+
+    def _exchange(self, effect: Effect) -> None:
+        match effect:
+            case events.OpenEdge(peer, offer):
+                self._edges.open(peer, offer)
+            case events.AnswerEdge(peer, offer):
+                self._edges.answer(peer, offer)
+            case events.FetchSnapshot(peer, snapshot):
+                self._edges.fetch(peer, snapshot)
+            case events.SendReceipt(peer, receipt):
+                self._edges.send_receipt(peer, receipt)
+            case events.RefuseEdge(peer, reason, message):
+                self._notices.say(reason, f"Edge with {self._host.title(peer)} refused: {printable(message)}", peer)
+                self._edges.refuse(peer, reason, message)
+            case events.CloseEdge(peer):
+                self._edges.close(peer)
+
+    def _warn(self, reason: str, message: str, peer: str) -> None:
+        sentence = f"{self._host.title(peer)}: {message}" if peer else message
+        self._notices.say(reason, printable(sentence), peer)
+
+    async def _probe(self, peer: str) -> None:
+        try:
+            answer = await self._dialler.hello(peer)
+        except TryAgain as error:
+            log.debug("probe of %s: %s", peer, error.message, extra=fields(peer=peer))
+            await self._host.post(events.PeerSilent(peer, error.message))
+        else:
+            await self._host.post(events.PeerAnswered(peer, answer.name, answer.schema, answer.round))
+
+    async def _save_receipt(self, peer: str, receipt: Receipt) -> None:
+        """Keep our receipt. If the disk cannot, the edge must not count: it ends here."""
+        edge = Edge(peer, receipt.own, receipt.theirs, receipt.weight)
+        round = self._host.me.round
+        try:
+            await self._host.disk(lambda: self._host.store.save_receipt(edge, round))
+        except DecafError as error:
+            self._edges.close(peer)
+            await self._host.post(events.EdgeBroken(peer, error.message))
+        else:
+            await self._host.post(events.ReceiptSaved(peer, receipt))
+
+    async def goodbye(self, seconds: float) -> None:
+        """Tell every peer that is known that this node goes away; those that do not hear it in time find out."""
+        peers = self._dialler.peers()
+        if peers:
+            await asyncio.wait([self._tasks.spawn(self._leave(peer)) for peer in peers], timeout=seconds)
+
+    async def _leave(self, peer: str) -> None:
+        with contextlib.suppress(TryAgain):
+            await self._dialler.hello(peer, leaving=True)

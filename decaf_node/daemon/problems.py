@@ -1,0 +1,55 @@
+"""What is wrong with this node now, in sentences for a person; each kind of trouble has one place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from decaf_node.daemon.logs import fields, printable
+
+log = logging.getLogger(__name__)
+
+REPEAT_SECONDS = 600.0  # the same notice is said again after so long
+NOTICES = 1024
+
+
+class Problems:
+    """Keeps what is wrong, for ``status``, and says it in the log when it begins or changes."""
+
+    def __init__(self) -> None:
+        self._sentences: dict[str, str] = {}
+
+    def set(self, place: str, sentence: str) -> None:
+        """Something is wrong at ``place`` (trainer, disk, ...): what, and what to do about it."""
+        if self._sentences.get(place) != sentence:
+            log.warning("%s", sentence, extra=fields(place=place))
+        self._sentences[place] = printable(sentence)
+
+    def clear(self, place: str) -> None:
+        """It is well again there."""
+        self._sentences.pop(place, None)
+
+    def text(self) -> str:
+        """Return all of it; empty if nothing is wrong."""
+        return " ".join(self._sentences[place] for place in sorted(self._sentences))
+
+
+class Notices:
+    """Says a thing about a peer once, and again only when it changes or after a while."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def say(self, reason: str, sentence: str, peer: str = "") -> None:
+        """Log the sentence, unless it was just said of this peer for this reason."""
+        before, when = self._said.get((reason, peer), ("", 0.0))
+        now = self._clock()
+        if sentence == before and now - when < REPEAT_SECONDS:
+            log.debug("%s", sentence, extra=fields(reason=reason, peer=peer))
+            return
+        if len(self._said) >= NOTICES:
+            self._said.clear()
+        self._said[reason, peer] = sentence, now
+        log.warning("%s", sentence, extra=fields(reason=reason, peer=peer))

@@ -1,0 +1,148 @@
+"""The node at a glance: puts together what its parts know, for the monitor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.history import History
+from decaf_node.daemon.host import Host
+from decaf_node.daemon.reports import PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.talk import Talk
+from decaf_node.daemon.trainer import Trainer
+from decaf_node.mesh.view import NodeView, PeerView
+
+ALONE_SECONDS = 60.0  # mDNS and the dialling of static peers take a few seconds
+
+
+class Status:
+    """Answers what the operators ask. clock: monotonic seconds."""
+
+    def __init__(
+        self,
+        host: Host,
+        driver: Driver,
+        talk: Talk,
+        trainer: Trainer,
+        history: History,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._driver = driver
+        self._talk = talk
+        self._trainer = trainer
+        self._history = history
+        self._clock = clock
+        self._instance = os.urandom(8).hex()
+        self._started = self._seen = clock()
+
+    def watch(self, view: NodeView) -> None:
+        """Look at the node after a step: when was another last here?"""
+        if any(peer.state != "gone" for peer in view.peers):
+            self._seen = self._clock()
+
+    def status(self) -> StatusReport:
+        """Return the node at a glance."""
+        view, me, total = self._driver.view(), self._host.me, self._host.traffic.total
+        return StatusReport(
+            node=me.node,
+            name=me.name,
+            mesh=me.mesh,
+            version=installed_version(),
+            instance=self._instance,
+            phase=view.phase,
+            problem=self._problem(view),
+            round=view.round,
+            saved_round=view.saved_round,
+            mixes=view.mixes,
+            degree=view.degree,
+            waiting_for=view.waiting_for,
+            uptime_seconds=self._clock() - self._started,
+            resident_bytes=resident_bytes(),
+            address=me.address,
+            schema=me.schema,
+            trainer=self._trainer_report(),
+            last_round=self._history.last,
+            sent_bytes=total.sent,
+            received_bytes=total.received,
+            state_folder=str(self._host.store.folder),
+            adapter_folder=str(self._host.store.adapter_folder),
+        )
+
+    def peers(self) -> list[PeerReport]:
+        """Return every member that the node knows of."""
+        return [_peer_report(peer) for peer in self._driver.view().peers]
+
+    async def rounds(self, before: int, limit: int) -> list[RoundReport]:
+        """Return the history, newest first."""
+        return await self._host.disk(lambda: self._host.store.rounds(before, limit))
+
+    def _problem(self, view: NodeView) -> str:
+        sentences = [self._host.problems.text()]
+        alone = self._clock() - self._seen
+        if all(peer.state == "gone" for peer in view.peers) and alone > ALONE_SECONDS:
+            sentences.append(
+                f"No other node of the mesh {self._host.me.mesh!r} has been seen for {alone / 60:.0f} min: "
+                "start one on this network, or name its address in mesh.peers."
+            )
+        sentences += [
+            f"{peer.name or peer.peer[:8]}: {peer.problem}" for peer in view.peers if peer.problem and peer.neighbour
+        ]
+        return " ".join(sentence for sentence in sentences if sentence)
+
+    def _trainer_report(self) -> TrainerReport:
+        ready, progress = self._talk.ready, self._talk.progress
+        last = self._history.last
+        loss = progress.loss if progress is not None else None if last is None else last.loss
+        return TrainerReport(
+            pid=self._trainer.pid,
+            state=self._trainer_state(),
+            restarts=self._trainer.restarts,
+            device=ready.device if ready is not None else "",
+            rank=ready.rank if ready is not None else 0,
+            parameters=ready.parameters if ready is not None else 0,
+            loss=loss,
+            step=progress.step if progress is not None else 0,
+            steps_per_second=progress.steps_per_second if progress is not None else 0.0,
+        )
+
+    def _trainer_state(self) -> str:
+        if self._talk.ready is not None:
+            return "ready"
+        if self._trainer.external:
+            return "external"
+        return "starting" if self._trainer.pid else "lost"
+
+
+def installed_version() -> str:
+    """Return the version of decaf-node."""
+    try:
+        return version("decaf-node")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process (Linux: statm counts pages)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _peer_report(view: PeerView) -> PeerReport:
+    return PeerReport(
+        node=view.peer,
+        name=view.name,
+        state=view.state,
+        addresses=view.addresses,
+        neighbour=view.neighbour,
+        round=view.round,
+        heard_seconds=view.heard,
+        weight=view.weight,
+        distance=view.distance,
+        mixes=view.mixes,
+        problem=view.problem,
+    )

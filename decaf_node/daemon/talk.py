@@ -1,0 +1,298 @@
+"""The conversation with the trainer: effects become its messages, in order; what it says becomes events and history."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from decaf_node import link
+from decaf_node.daemon.history import History
+from decaf_node.daemon.host import Host
+from decaf_node.daemon.lines import RoundLines
+from decaf_node.daemon.link_server import LinkServer
+from decaf_node.daemon.reports import RoundReport
+from decaf_node.daemon.tasks import Tasks
+from decaf_node.daemon.trainer import Trainer
+from decaf_node.errors import Bug, DecafError, TryAgain
+from decaf_node.mesh import events
+from decaf_node.mesh.events import Edge, Snapshot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A save under way. covers: see ``events.SaveRound``."""
+
+    round: int
+    mixes: int
+    covers: tuple[Edge, ...]
+
+
+class Talk:
+    """Speaks with the trainer.
+
+    needed: returns the digests that the machine still needs
+    saved:  the snapshot of the state at the start
+    told:   called with the schema when the trainer is ready
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        server: LinkServer,
+        trainer: Trainer,
+        history: History,
+        lines: RoundLines,
+        needed: Callable[[], frozenset[str]],
+        saved: link.File | None,
+        told: Callable[[str], Awaitable[None]],
+        tasks: Tasks,
+    ) -> None:
+        self.ready: link.TrainerReady | None = None
+        self.progress: link.Progress | None = None
+        self._host = host
+        self._server = server
+        self._trainer = trainer
+        self._history = history
+        self._lines = lines
+        self._needed = needed
+        self._saved = saved
+        self._told = told
+        self._tasks = tasks
+        self._in_turn = asyncio.Lock()
+        self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._saving: Saving | None = None
+
+    # --- what the machine wants --------------------------------------------------------------------------------------
+
+    def start(self, round: int, resume: bool) -> None:
+        """See ``events.StartTraining``."""
+
+        async def make() -> link.Message:
+            saved = await self._host.disk(self._host.store.saved) if resume else None
+            if saved is None:
+                return link.StartTraining(round)
+            return link.StartTraining(round, saved.snapshot, saved.trainer)
+
+        self._tell(make)
+
+    def inspect(self, peer: str, digest: str, own: str) -> None:
+        """See ``events.InspectSnapshot``."""
+        self._inspecting[digest].append(peer)
+        self._say(lambda: link.InspectSnapshot(self._file(digest), self._file(own)))
+
+    def mix(self, round: int, edges: tuple[Edge, ...]) -> None:
+        """See ``events.MixRound``."""
+        self._history.mixing(round, edges, self._host.traffic.since_mark())
+        self._say(
+            lambda: link.MixRound(
+                round,
+                tuple(
+                    link.MixEdge(edge.peer, edge.weight, self._file(edge.own), self._file(edge.theirs))
+                    for edge in edges
+                ),
+            )
+        )
+
+    def adopt(self, candidates: tuple[str, ...], base: str | None) -> None:
+        """See ``events.AdoptState``."""
+        self._say(
+            lambda: link.AdoptState(
+                tuple(self._file(digest) for digest in candidates), None if base is None else self._file(base)
+            )
+        )
+
+    def save(self, round: int, mixes: int, covers: tuple[Edge, ...]) -> None:
+        """See ``events.SaveRound``."""
+        self._saving = Saving(round, mixes, covers)
+
+        async def make() -> link.Message:
+            folder = await self._host.disk(lambda: self._host.store.staging(round))
+            return link.SaveState(round, str(folder))
+
+        async def fail(error: DecafError) -> None:
+            await self._save_failed(round, error.message)
+
+        self._tell(make, fail)
+
+    def pause(self) -> None:
+        """See ``events.PauseTraining``."""
+        self._say(link.Pause)
+
+    def resume(self) -> None:
+        """See ``events.ResumeTraining``."""
+        self._say(link.Resume)
+
+    # --- what the trainer says ---------------------------------------------------------------------------------------
+
+    async def hear(self, message: link.Message) -> None:
+        """Take one message of the trainer."""
+        match message:
+            case link.TrainerConnected(pid):
+                self._trainer.pid = pid
+            case link.TrainerReady():
+                await self._is_ready(message)
+            case link.Progress():
+                self.progress = message
+            case link.RoundTrained():
+                await self._trained(message)
+            case link.SnapshotInspected():
+                await self._inspected(message)
+            case link.RoundMixed():
+                await self._is_mixed(message)
+            case link.Evaluated():
+                await self._evaluated(message)
+            case link.StateSaved():
+                await self._state_saved(message)
+            case link.SaveFailed(round, problem):
+                await self._save_failed(round, problem)
+            case link.StateAdopted(_, chosen):
+                await self._host.post(events.StateAdopted(chosen))
+            case link.TrainerFailed():
+                self._host.problems.set("trainer", message.message)
+                self._trainer.failed(message)
+            case _:
+                log.warning("The trainer sent a message of the daemon (%s).", type(message).__name__)
+
+    async def lost(self, cause: str) -> None:
+        """The trainer is not heard any more: what it had not finished will not come."""
+        self._trainer.unheard()
+        self._lines.flush()
+        self.ready, self.progress = None, None
+        self._inspecting.clear()
+        self._saving = None
+        await self._host.post(events.TrainerLost(cause))
+
+    async def _is_ready(self, message: link.TrainerReady) -> None:
+        try:
+            await self._host.disk(lambda: self._host.store.check_schema(message.schema, message.parts))
+        except DecafError as error:
+            self._tasks.fail(error)
+            return
+        self._host.me.schema = message.schema
+        self._host.problems.clear("trainer")
+        self.ready = message
+        log.info(
+            "The trainer is ready: rank %d, %d parameters on %s.", message.rank, message.parameters, message.device
+        )
+        await self._host.post(events.TrainerStarted(message.schema, message.rank))
+        await self._told(message.schema)
+
+    async def _trained(self, message: link.RoundTrained) -> None:
+        self._lines.flush()
+        self._history.trained(message)
+        self._host.me.round = message.round
+        file = message.snapshot
+        await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
+
+    async def _inspected(self, message: link.SnapshotInspected) -> None:
+        waiting = self._inspecting.get(message.digest)
+        if not waiting:
+            return
+        peer = waiting.popleft()
+        if not waiting:
+            del self._inspecting[message.digest]
+        self._history.inspected(peer, message.digest, message.distance)
+        await self._host.post(
+            events.SnapshotInspected(peer, message.digest, message.finite, message.distance, message.problem)
+        )
+
+    async def _is_mixed(self, message: link.RoundMixed) -> None:
+        self._trainer.round_done()
+        row = self._history.mixed(message)
+        await self._record(row)
+        self._lines.mixed(row)
+        await self._host.post(events.RoundMixed(message.round))
+        await self._prune()
+
+    async def _evaluated(self, message: link.Evaluated) -> None:
+        row = self._history.evaluated(message)
+        if row is not None:
+            await self._record(row)
+            self._lines.evaluated(row)
+
+    async def _state_saved(self, message: link.StateSaved) -> None:
+        saving = self._saving
+        if saving is None or saving.round != message.round:
+            return
+        try:
+            await self._host.disk(
+                lambda: self._host.store.commit_round(
+                    saving.round,
+                    saving.mixes,
+                    message.snapshot,
+                    message.trainer,
+                    Path(message.export),
+                    {},
+                    saving.covers,
+                )
+            )
+        except DecafError as error:
+            await self._save_failed(saving.round, error.message)
+            return
+        self._saving = None
+        self._history.saved(saving.round)
+        self._host.problems.clear("disk")
+        self._host.problems.clear("save")
+        await self._host.post(events.RoundSaved(saving.round))
+
+    async def _save_failed(self, round: int, problem: str) -> None:
+        self._saving = None
+        self._host.problems.set("save", f"Round {round} is not saved: {problem}")
+        with contextlib.suppress(DecafError):
+            await self._host.disk(self._host.store.discard_staging)
+        await self._host.post(events.SaveFailed(round, problem))
+
+    async def _record(self, row: RoundReport) -> None:
+        """Keep a row of the history; a full disk costs the row and no more."""
+        with contextlib.suppress(TryAgain):
+            await self._host.disk(lambda: self._host.store.record_round(row))
+
+    async def _prune(self) -> None:
+        keep = self._needed()
+        with contextlib.suppress(TryAgain):
+            await self._host.disk(lambda: self._host.spool.prune(keep))
+
+    # --- the way to the trainer --------------------------------------------------------------------------------------
+
+    def _say(self, make: Callable[[], link.Message]) -> None:
+        async def at_once() -> link.Message:
+            return make()
+
+        self._tell(at_once)
+
+    def _tell(
+        self,
+        make: Callable[[], Awaitable[link.Message]],
+        fail: Callable[[DecafError], Awaitable[None]] | None = None,
+    ) -> None:
+        """Send the trainer what ``make`` gives, after all that was to be sent before."""
+        self._tasks.spawn(self._send_in_turn(make, fail))
+
+    async def _send_in_turn(
+        self,
+        make: Callable[[], Awaitable[link.Message]],
+        fail: Callable[[DecafError], Awaitable[None]] | None,
+    ) -> None:
+        async with self._in_turn:
+            try:
+                self._server.send(await make())
+            except DecafError as error:
+                if fail is None:
+                    raise
+                await fail(error)
+
+    def _file(self, digest: str) -> link.File:
+        """Return the snapshot of this digest: in the spool, else the saved one."""
+        path = self._host.spool.path(digest)
+        if path.exists():
+            return link.File(str(path), digest, path.stat().st_size)
+        if self._saved is not None and self._saved.digest == digest:
+            return self._saved
+        raise Bug("spool.missing", f"The snapshot {digest[:12]} is neither in the spool nor saved.")

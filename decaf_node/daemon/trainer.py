@@ -1,0 +1,198 @@
+"""The trainer as a child process: started, listened to, started again with back-off, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from decaf_node import link
+from decaf_node.daemon.link_server import LinkServer
+from decaf_node.daemon.logs import fields, printable
+from decaf_node.errors import DecafError, TryAgain, from_exit_code
+
+log = logging.getLogger(__name__)
+
+LEASH = ("-m", "decaf_node.daemon.leash")
+WORKER = ("-m", "decaf_node.training.worker")
+FIRST_RESTART_SECONDS = 1.0
+LAST_WORDS_SECONDS = 2.0  # for a trainer that has failed to end by itself, and to read what it said last
+OUTPUT_BYTES = 4096  # a longer line of its output is cut in pieces
+
+
+@dataclass(frozen=True)
+class Retry:
+    """limits.trainer_restarts and limits.trainer_backoff."""
+
+    restarts: int
+    backoff: float
+
+
+class Trainer:
+    """Keeps one trainer process alive. command: what Python runs, before ``--socket PATH``; None: it is external."""
+
+    def __init__(self, server: LinkServer, socket: Path, command: Sequence[str] | None, retry: Retry) -> None:
+        self.pid = 0
+        self.restarts = 0
+        self._server = server
+        self._socket = socket
+        self._command = command
+        self._retry = retry
+        self._stopping = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._failure: link.TrainerFailed | None = None
+        self._failures = 0
+
+    @property
+    def external(self) -> bool:
+        """Somebody else starts the trainer."""
+        return self._command is None
+
+    async def run(self) -> None:
+        """Start the trainer, and again whenever it ends, until ``stop``. Raises DecafError when that cannot help."""
+        while True:
+            self._failed.clear()
+            self._failure = None
+            ended = await (self._wait() if self._command is None else self._one_life(self._command))
+            if self._stopping.is_set():
+                return
+            wait = self._count_failure(ended)
+            self.restarts += 1
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait)
+
+    def failed(self, failure: link.TrainerFailed) -> None:
+        """The trainer has said its last words."""
+        self._failure = failure
+        self._failed.set()
+
+    def unheard(self) -> None:
+        """The link is broken: a trainer that lives on is of no use."""
+        if not self.external:
+            self._failed.set()
+
+    def round_done(self) -> None:
+        """A round is finished: failures in a row are counted from here."""
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Ask the trainer to end; ``run`` returns when it has. Cancelling ``run`` kills it."""
+        self._stopping.set()
+        self._server.send(link.Stop())
+
+    async def _wait(self) -> str:
+        """Wait until an external trainer fails, or for ``stop``."""
+        ends = {asyncio.create_task(event.wait()) for event in (self._failed, self._stopping)}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        return "it failed"
+
+    async def _one_life(self, command: Sequence[str]) -> str:
+        """Run the trainer once; return how it ended."""
+        output, child_output = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *LEASH,
+                str(os.getpid()),
+                *command,
+                "--socket",
+                str(self._socket),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=child_output,
+                stderr=child_output,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        finally:
+            os.close(child_output)
+        logging_output = asyncio.create_task(_log_output(output))
+        exited = asyncio.create_task(process.wait())
+        self.pid = process.pid
+        log.debug("trainer started", extra=fields(pid=process.pid))
+        try:
+            await self._until_over(exited)
+        finally:
+            _kill_group(process.pid)
+            await exited
+            self.pid = 0
+            await asyncio.wait({logging_output}, timeout=LAST_WORDS_SECONDS)
+            logging_output.cancel()
+        await self._server.end(LAST_WORDS_SECONDS)
+        return _how(exited.result())
+
+    async def _until_over(self, exited: asyncio.Task[int]) -> None:
+        """Return when the process has ended, or must be killed. One that stops may take its time: see ``stop``."""
+        failed = asyncio.create_task(self._failed.wait())
+        await asyncio.wait({exited, failed}, return_when=asyncio.FIRST_COMPLETED)
+        failed.cancel()
+        await asyncio.wait({exited}, timeout=LAST_WORDS_SECONDS)
+
+    def _count_failure(self, ended: str) -> float:
+        """Return how long to wait before the next start."""
+        failure = self._failure
+        if failure is not None and failure.fatal:
+            raise from_exit_code(failure.exit_code, failure.reason, failure.message)
+        self._failures += 1
+        said = f"{ended}: {printable(failure.message)}" if failure is not None else ended
+        if self._failures >= self._retry.restarts:
+            raise self._hopeless(said)
+        wait: float = min(FIRST_RESTART_SECONDS * 2.0 ** (self._failures - 1), self._retry.backoff)
+        log.warning("The trainer is gone (%s); starting it again in %g s.", said, wait, extra=fields(wait=wait))
+        return wait
+
+    def _hopeless(self, said: str) -> DecafError:
+        failure = self._failure
+        if failure is not None:
+            return from_exit_code(failure.exit_code, failure.reason, failure.message)
+        return TryAgain(
+            "trainer.keeps-ending",
+            f"The trainer has ended {self._failures} times in a row without finishing a round, at last so: {said}; "
+            "what it wrote is in the log.",
+        )
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"it ended with exit code {status}"
+    return f"it was killed by {signal.Signals(-status).name}"
+
+
+def _kill_group(pid: int) -> None:
+    """Kill what is left of the trainer and of the processes it started: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+async def _log_output(descriptor: int) -> None:
+    """Log what the trainer writes, line by line, until it ends."""
+    reader = asyncio.StreamReader(limit=OUTPUT_BYTES)
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    try:
+        async for line in _lines(reader):
+            log.info("trainer: %s", line)
+    finally:
+        transport.close()
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+    left = b""
+    while block := await reader.read(OUTPUT_BYTES):
+        *lines, left = (left + block).replace(b"\r", b"\n").split(b"\n")
+        if len(left) > OUTPUT_BYTES:
+            lines, left = [*lines, left], b""
+        for line in lines:
+            if text := line.decode(errors="replace").strip():
+                yield printable(text)
+    if left:
+        yield printable(left.decode(errors="replace"))

@@ -1,0 +1,29 @@
+"""A real daemon process with the scripted trainer: ``python run_scripted.py CONFIG STATE RUNTIME``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from decaf_node.daemon.main import run
+from decaf_node.errors import DecafError
+from decaf_node.settings import find_places, load_settings
+
+TRAINER = Path(__file__).with_name("scripted_trainer.py")
+
+
+def main() -> int:
+    config, state, runtime = (Path(argument) for argument in sys.argv[1:4])
+    try:
+        code = run(load_settings(config, os.environ), find_places(os.environ, config, state, runtime), (str(TRAINER),))
+    except DecafError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    heavy = sorted(name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules)
+    print(f"heavy modules: {heavy}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""A trainer without torch for tests of the daemon: one number is all it learns, and its snapshots are whole files.
+
+It speaks ``link.py``. Its state is one float ``value``; a round moves it by ``drift``; a mix moves it as product space
+says, so the sum over a mesh is kept. ``[training.arguments]`` of the settings script it, see ``Script``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decaf_node import link
+from decaf_node.snapshot import metadata, read_header
+
+BASE = "b" * 64
+
+
+@dataclass(frozen=True)
+class Script:
+    """What this trainer does. die_in_round: it is killed by SIGKILL there, once if ``once`` names a file to note it."""
+
+    value: float = 0.0
+    drift: float = 0.0
+    seconds: float = 0.05
+    bulk: int = 16
+    schema: str = "a" * 64
+    parts: str = "scripted"
+    die_in_round: int = 0
+    die_while_mixing: int = 0
+    once: str = ""
+    refuse: str = ""
+    publish_nan: bool = False
+    fail: str = ""
+    save_bytes: int = 0
+    ignore_stop: bool = False
+    shout: int = 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", required=True)
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect(parser.parse_args().socket)
+    return Scripted(stream).run()
+
+
+class Scripted:
+    def __init__(self, stream: socket.socket) -> None:
+        self.stream = stream
+        self.buffer = b""
+        self.paused = False
+        self.round = 0
+        self.awaited = False
+
+    def run(self) -> int:
+        self.send(link.TrainerConnected(os.getpid()))
+        welcome = self.receive(None)
+        assert isinstance(welcome, link.Welcome)
+        self.settings = welcome.settings
+        self.spool = Path(welcome.spool)
+        self.script = Script(**welcome.settings["training"]["arguments"])
+        self.value = self.script.value
+        print("scripted trainer is here")
+        if self.script.fail:
+            reason, exit_code, fatal = self.script.fail.split()
+            self.send(link.TrainerFailed(reason, f"It failed with {reason}.", int(exit_code), fatal == "fatal"))
+            return int(exit_code)
+        if self.script.shout:
+            print("x" * self.script.shout)
+        self.send(link.TrainerReady(self.script.schema, BASE, 1, 4, "cpu", {"kind": self.script.parts}))
+        try:
+            return self.train()
+        except EOFError:
+            return 0
+
+    def train(self) -> int:
+        limit = self.settings["round"]["limit"]
+        due = math.inf
+        while True:
+            waiting = self.round == 0 or self.awaited or self.paused or 0 < limit < self.round
+            if waiting:
+                due = math.inf
+            elif due == math.inf:
+                due = time.monotonic() + self.script.seconds
+            left = None if waiting else max(0.0, due - time.monotonic())
+            message = self.receive(left)
+            if isinstance(message, link.Stop):
+                if not self.script.ignore_stop:
+                    return 0
+            elif message is not None:
+                self.handle(message)
+            elif not waiting:
+                due = math.inf
+                self.publish()
+
+    def publish(self) -> None:
+        self.die_if(self.script.die_in_round)
+        self.value += self.script.drift
+        self.send(link.Progress(self.round, 3, 1.0 / self.round, 10.0))
+        value = math.nan if self.script.publish_nan else self.value
+        data = snapshot_bytes(value, self.round, self.script.schema, self.script.bulk)
+        file = put(self.spool, data)
+        self.awaited = True
+        self.send(link.RoundTrained(self.round, file, 1, 3, 1.0 / self.round, self.script.seconds))
+
+    def handle(self, message: link.Message) -> None:
+        match message:
+            case link.StartTraining(round, snapshot):
+                self.round = round
+                if snapshot is not None:
+                    self.value = value_of(snapshot)
+            case link.InspectSnapshot(snapshot, own):
+                self.inspect(snapshot, own)
+            case link.MixRound(round, edges):
+                self.die_if(self.script.die_while_mixing, round)
+                self.value += sum(edge.weight * (value_of(edge.theirs) - value_of(edge.own)) for edge in edges)
+                self.awaited, self.round = False, max(self.round, round + 1)
+                self.send(link.RoundMixed(round, len(edges), 0.0, 0.0, abs(self.value), 0.001))
+                if round % self.settings["round"]["evaluate_every"] == 0:
+                    self.send(link.Evaluated(round, abs(self.value), 0.5, 10, 0.001))
+            case link.AdoptState(candidates):
+                self.value = value_of(candidates[0])
+                self.send(link.StateAdopted(self.round, candidates[0].digest))
+            case link.SaveState(round, folder):
+                self.save(round, Path(folder))
+            case link.Pause():
+                self.paused = True
+            case link.Resume():
+                self.paused = False
+
+    def inspect(self, snapshot: link.File, own: link.File) -> None:
+        if self.script.refuse:
+            self.send(link.SnapshotInspected(snapshot.digest, True, 0.0, 0.0, self.script.refuse))
+            return
+        theirs = value_of(snapshot)
+        finite = math.isfinite(theirs)
+        distance = abs(theirs - value_of(own)) if finite else 0.0
+        self.send(link.SnapshotInspected(snapshot.digest, finite, distance, abs(theirs) if finite else 0.0))
+
+    def save(self, round: int, folder: Path) -> None:
+        try:
+            padding = b"0" * self.script.save_bytes
+            adapter = put(folder, snapshot_bytes(self.value, round, self.script.schema, self.script.bulk))
+            trainer = put(folder, json.dumps({"value": self.value}).encode() + padding, ".state")
+            export = folder / "export"
+            export.mkdir()
+            (export / "value.json").write_text(json.dumps({"value": self.value, "round": round}))
+        except OSError as error:
+            self.send(link.SaveFailed(round, f"{error.strerror}"))
+            return
+        self.send(link.StateSaved(round, adapter, trainer, str(export)))
+
+    def die_if(self, when: int, now: int | None = None) -> None:
+        if not when or when != (self.round if now is None else now):
+            return
+        if self.script.once:
+            note = Path(self.script.once)
+            if note.exists():
+                return
+            note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def send(self, message: link.Message) -> None:
+        try:
+            self.stream.sendall(link.encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            raise EOFError from None
+
+    def receive(self, timeout: float | None) -> link.Message | None:
+        while b"\n" not in self.buffer:
+            self.stream.settimeout(timeout if timeout is None else max(timeout, 0.001))
+            try:
+                block = self.stream.recv(65536)
+            except TimeoutError:
+                return None
+            except ConnectionResetError:
+                block = b""
+            if not block:
+                raise EOFError
+            self.buffer += block
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return link.decode(line)
+
+
+def snapshot_bytes(value: float, round: int, schema: str, bulk: int = 16, base: str = BASE) -> bytes:
+    """Return a whole snapshot that holds ``value``, with ``bulk`` more bytes (rounded down to whole floats)."""
+    count = bulk // 4
+    shapes: dict[str, list[int]] = {
+        "layer.lora_A.weight": [1, 3],
+        "layer.lora_B.weight": [2, 1],
+        "value": [1],
+        "bulk": [count],
+    }
+    header: dict[str, Any] = {"__metadata__": metadata(schema, base, round, {"layer": 1.0})}
+    position = 0
+    for name, shape in shapes.items():
+        size = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    raw = json.dumps(header).encode()
+    noise = hashlib.shake_128(struct.pack("<d", value)).digest(4 * count)
+    data = struct.pack("<6f", 1, 2, 3, 4, 5, value) + noise
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def value_of(file: link.File) -> float:
+    """Return the number that a snapshot holds."""
+    path = Path(file.path)
+    content = path.read_bytes()
+    begin = 8 + struct.unpack("<Q", content[:8])[0] + read_header(path).tensors["value"].begin
+    return float(struct.unpack_from("<f", content, begin)[0])
+
+
+def put(folder: Path, data: bytes, suffix: str = ".safetensors") -> link.File:
+    digest = hashlib.sha256(data).hexdigest()
+    staged = folder / f".{digest}.tmp"
+    staged.write_bytes(data)
+    whole = folder / f"{digest}{suffix}"
+    staged.rename(whole)
+    return link.File(str(whole), digest, len(data))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
