@@ -132,6 +132,8 @@ class LimitsSection(Section):
     spool_bytes: int = Field(4096 * MIB, ge=1, description="most bytes of snapshots in flight")
     chunk_bytes: int = Field(MIB, ge=1024, le=MIB, description="largest piece of a snapshot in one message")
     peers: Count = Field(1024, description="most members remembered")
+    events: Count = Field(1024, description="most events that wait for their turn in the node")
+    streams: Count = Field(256, description="most edges with other nodes at a time")
     adopt_from: Count = Field(5, description="most members asked for their state by a newcomer")
     unsaved_receipts: Count = Field(64, description="edges mixed since the last save before one is forced")
     trainer_restarts: Count = Field(5, description="crashes of the trainer in a row, without a round, before giving up")
