@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from decaf_node.lowrank.gauge import align
-from decaf_node.lowrank.mix import MEMORY_BYTES, Stack, stack, truncate
+from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
+from decaf_node.lowrank.mix import Stack, one_thread, stack, truncate
 from decaf_node.lowrank.product import BadProduct, Product
 
 # Matrices of a core's size (m, m) that are alive at once while it is solved.
@@ -56,6 +58,16 @@ class _Term:
     weight: float
 
 
+@dataclass(frozen=True)
+class _Layers:
+    """A few layers, mixed; the figures are one a layer."""
+
+    products: dict[str, Product]
+    tail: Tensor
+    interference: Tensor
+    norm: Tensor
+
+
 def mix_adapters(now: Adapter, edges: Sequence[AdapterEdge], *, memory_bytes: int = MEMORY_BYTES) -> MixedAdapter:
     """Return ``now + sum(w * (theirs - own))``: products by best rank-r product, other tensors plainly.
 
@@ -91,7 +103,7 @@ def mix_factors(now: Adapter, edges: Sequence[AdapterEdge], *, frozen_a: bool) -
         else:
             products[name] = _average_factors(product, layer, weights)
             errors.append(_interference(stack(layer, weights)).item())
-    tensors = {name: _plain(name, now, terms, MEMORY_BYTES) for name in now.tensors}
+    tensors = {name: _plain(name, terms, MEMORY_BYTES) for name in now.tensors}
     adapter = Adapter(products, tensors)
     return MixedAdapter(adapter, 0.0, math.hypot(*errors), norm(adapter))
 
@@ -164,38 +176,50 @@ def _merged(terms: Sequence[_Term]) -> list[_Term]:
 
 
 def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdapter:
+    """Mix group by group, one CPU thread a group: unlike threads inside a group they never wait for each other."""
     _check_same([term.adapter for term in terms])
-    weights = [term.weight for term in terms]
-    products: dict[str, Product] = {}
-    tails, errors = [0.0], [0.0]
-    for names in _groups(now, terms, memory_bytes // 4):
-        total = stack([_batch(term.adapter, names) for term in terms], weights, memory_bytes // 2)
-        old = total.products[0]
-        mixed = truncate(total, old.rank, old.scale, memory_bytes=memory_bytes // 2)
-        products.update(_layers(align(mixed.product, old, memory_bytes=memory_bytes // 2), names))
-        tails.append(_over_layers([mixed.tail]))
-        errors.append(_over_layers([_interference(total)]))
-    tensors = {name: _plain(name, now, terms, memory_bytes) for name in now.tensors}
-    adapter = Adapter({name: products[name] for name in now.products}, tensors)
-    return MixedAdapter(adapter, math.hypot(*tails), math.hypot(*errors), norm(adapter))
+    workers = torch.get_num_threads()
+    share = memory_bytes // workers
+
+    def mix(names: Sequence[str]) -> _Layers:
+        return _mix_layers(terms, names, share)
+
+    with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        done = list(pool.map(mix, _groups(now, terms, share)))
+    products = {name: product for layers in done for name, product in layers.products.items()}
+    tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
+    return MixedAdapter(
+        Adapter({name: products[name] for name in now.products}, tensors),
+        tail=_over_layers([layers.tail for layers in done]),
+        interference=_over_layers([layers.interference for layers in done]),
+        norm=_over_layers([layers.norm for layers in done]),
+    )
 
 
-def _groups(now: Adapter, terms: Sequence[_Term], limit_bytes: int) -> Iterator[list[str]]:
-    """Yield the layers in groups that can be mixed as one batch, each stacked in at most ``limit_bytes``."""
+def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:
+    total = stack([_batch(term.adapter, names) for term in terms], [term.weight for term in terms], memory_bytes)
+    old = total.products[0]
+    mixed = truncate(total, old.rank, old.scale, memory_bytes=memory_bytes)
+    product = align(mixed.product, old, memory_bytes=memory_bytes)
+    return _Layers(_unbatched(product, names), mixed.tail, _interference(total), product.norm())
+
+
+def _groups(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Iterator[list[str]]:
+    """Yield the layers in groups of one shape, each small enough to be copied into a piece of ``memory_bytes``."""
     alike: dict[object, list[str]] = defaultdict(list)
     for name, product in now.products.items():
         layer = [term.adapter.products[name] for term in terms]
-        kind = (product.shape, tuple((p.rank, p.scale, p.b.dtype, p.b.device) for p in layer))
-        alike[kind].append(name)
+        alike[product.shape, tuple((p.rank, p.scale, p.b.dtype, p.b.device) for p in layer)].append(name)
     for names in alike.values():
         layer = [term.adapter.products[names[0]] for term in terms]
-        size = sum(p.b.numel() * p.b.element_size() + p.a.numel() * p.a.element_size() for p in layer)
+        factors = sum(p.b.nbytes + p.a.nbytes for p in [*layer, layer[0]])
         cores = CORE_COPIES * 8 * sum(p.rank for p in layer) ** 2
-        step = max(1, limit_bytes // (size + cores))
+        step = max(1, piece_bytes(layer[0].b.device, memory_bytes) // (factors + cores))
         for start in range(0, len(names), step):
             yield names[start : start + step]
 
 
+@torch.no_grad()
 def _batch(adapter: Adapter, names: Sequence[str]) -> Product:
     products = [adapter.products[name] for name in names]
     if len(products) == 1:
@@ -203,7 +227,7 @@ def _batch(adapter: Adapter, names: Sequence[str]) -> Product:
     return Product(torch.stack([p.b for p in products]), torch.stack([p.a for p in products]), products[0].scale)
 
 
-def _layers(product: Product, names: Sequence[str]) -> dict[str, Product]:
+def _unbatched(product: Product, names: Sequence[str]) -> dict[str, Product]:
     if len(names) == 1:
         return {names[0]: product}
     pairs = zip(names, product.b, product.a, strict=True)
@@ -246,11 +270,12 @@ def _average_b(name: str, now: Product, layer: Sequence[Product], weights: Seque
     return Product(_weighted([product.b for product in layer], folded, MEMORY_BYTES), now.a.clone(), now.scale)
 
 
-def _plain(name: str, now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Tensor:
+def _plain(name: str, terms: Sequence[_Term], memory_bytes: int) -> Tensor:
     tensors = [term.adapter.tensors[name] for term in terms]
     return _weighted(tensors, [term.weight for term in terms], memory_bytes)
 
 
+@torch.no_grad()
 def _weighted(tensors: Sequence[Tensor], weights: Sequence[float], memory_bytes: int) -> Tensor:
     """Return ``sum(w * t)`` in the dtype of the first, summed in float64 piece by piece and rounded once."""
     result = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)

@@ -38,7 +38,7 @@ def write_snapshot(path: Path, adapter: Adapter, *, dtype: torch.dtype, schema: 
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for name, tensor in tensors.items():
-            file.write(memoryview(_rounded(name, tensor, dtype).reshape(-1).view(torch.uint8).numpy()))
+            file.write(_rounded(name, tensor, dtype).reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_snapshot(path: Path) -> tuple[Header, Adapter]:

@@ -11,17 +11,17 @@ CUDA's batched decompositions are loops over single ones (pytorch issues 175585,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.gram import combined, gram, stacked
+from decaf_node.lowrank.gram import MEMORY_BYTES, combined, gram, stacked
 from decaf_node.lowrank.product import BadProduct, Product, check_same_shape
 
-MEMORY_BYTES = 256 * 1024 * 1024
 CONDITION_LIMIT = 32.0
 EPSILON = torch.finfo(torch.float64).eps
 # Added to the diagonal of a Gram matrix, relative to its trace: above its rounding, so that Cholesky goes through.
@@ -112,8 +112,8 @@ def stack(products: Sequence[Product], weights: Sequence[float], memory_bytes: i
     check_same_shape(products)
     if len(weights) != len(products) or not all(math.isfinite(weight) for weight in weights):
         raise BadProduct("product.weights", f"The weights {list(weights)} do not fit {len(products)} products.")
-    gram_b = gram([product.b for product in products], -1, memory_bytes // 4).cpu()
-    gram_a = gram([product.a for product in products], -2, memory_bytes // 4).cpu()
+    gram_b = gram([product.b for product in products], -1, memory_bytes).cpu()
+    gram_a = gram([product.a for product in products], -2, memory_bytes).cpu()
     # A sum of squares is finite if and only if all that it sums is.
     if not (_diagonal(gram_b) + _diagonal(gram_a)).isfinite().all():
         raise BadProduct("product.not-finite", "A factor holds a number that is not finite; nothing was mixed.")
@@ -127,20 +127,32 @@ def truncate(
     if rank < 1 or not (math.isfinite(scale) and scale > 0):
         raise BadProduct("product.rank", f"There is no product of rank {rank} and scale {scale} to mix into.")
     core = decompose(total, rank, path=path, memory_bytes=memory_bytes)
-    product = _apply(total.products, core, rank, scale, memory_bytes // 4)
+    product = _apply(total.products, core, rank, scale, memory_bytes)
     return Mixed(product, core.values[..., rank:].square().sum(-1).sqrt())
 
 
 def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int = MEMORY_BYTES) -> Core:
     """Return the first ``rank`` (at most m) singular triples of a stack, as coefficients of its bare factors."""
     left, right = _columns(total)
-    roots = _roots(total, left, right, path, memory_bytes // 4)
-    u, values, w = torch.linalg.svd(roots.left @ roots.right.mT)
+    with one_thread():
+        roots = _roots(total, left, right, path, memory_bytes)
+        u, values, w = torch.linalg.svd(roots.left @ roots.right.mT)
     kept = values[..., :rank]
     inverse = torch.where(kept > roots.noise[..., None], kept, torch.inf).rsqrt()
     into_b = left[..., :, None] * (roots.right.mT @ w.mT[..., :rank]) * inverse[..., None, :]
     into_a = inverse[..., :, None] * (u.mT[..., :rank, :] @ roots.left) * right[..., None, :]
     return Core(into_b, into_a, values, inverse > 0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one CPU thread in here. Several only slow small matrices, by orders where cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _columns(total: Stack) -> tuple[Tensor, Tensor]:
@@ -152,7 +164,7 @@ def _columns(total: Stack) -> tuple[Tensor, Tensor]:
     return left, torch.where(balance > 0, weight.abs().sqrt() / balance, 0.0)
 
 
-def _roots(total: Stack, left: Tensor, right: Tensor, path: Path, block_bytes: int) -> _Roots:
+def _roots(total: Stack, left: Tensor, right: Tensor, path: Path, memory_bytes: int) -> _Roots:
     gram_l = total.gram_b * left[..., :, None] * left[..., None, :]
     gram_r = total.gram_a * right[..., :, None] * right[..., None, :]
     size, reference = (_trace(gram_l) * _trace(gram_r)).sqrt(), _reference(total)
@@ -164,8 +176,8 @@ def _roots(total: Stack, left: Tensor, right: Tensor, path: Path, block_bytes: i
         ill = torch.full_like(ill, path != "gram")
     for index in ill.nonzero().tolist():
         layer = tuple(index)
-        root_l[layer] = _qr_root([product.b[layer] for product in total.products], -1, block_bytes) * left[layer]
-        root_r[layer] = _qr_root([product.a[layer] for product in total.products], -2, block_bytes) * right[layer]
+        root_l[layer] = _qr_root([product.b[layer] for product in total.products], -1, memory_bytes) * left[layer]
+        root_r[layer] = _qr_root([product.a[layer] for product in total.products], -2, memory_bytes) * right[layer]
     rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
     return _Roots(root_l, root_r, torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference))
 
@@ -190,23 +202,23 @@ def _cholesky_root(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return root.masked_fill(nothing[..., None, None], 0.0), (info != 0) & ~nothing
 
 
-def _qr_root(parts: Sequence[Tensor], dim: int, block_bytes: int) -> Tensor:
+def _qr_root(parts: Sequence[Tensor], dim: int, memory_bytes: int) -> Tensor:
     """Return the (m, m) triangle of one layer's stack, by QR of one block after the other (on the CPU)."""
     width = sum(part.shape[dim] for part in parts)
     root = torch.zeros((width, width), dtype=torch.float64)
-    for _, block in stacked(parts, dim, block_bytes):
+    for _, block in stacked(parts, dim, memory_bytes):
         rows = (block if dim == -1 else block.mT).cpu()
         root = torch.linalg.qr(torch.cat([root, rows]), mode="r").R
     return root
 
 
-def _apply(products: Sequence[Product], core: Core, rank: int, scale: float, block_bytes: int) -> Product:
+def _apply(products: Sequence[Product], core: Core, rank: int, scale: float, memory_bytes: int) -> Product:
     dtype, device = products[0].b.dtype, products[0].b.device
     missing = rank - core.alive.shape[-1]
     into_b = torch.nn.functional.pad(core.into_b, (0, missing)).to(device) / math.sqrt(scale)
     into_a = torch.nn.functional.pad(core.into_a, (0, 0, 0, missing)).to(device) / math.sqrt(scale)
-    b = combined([product.b for product in products], into_b, -1, dtype, block_bytes)
-    return Product(b, combined([product.a for product in products], into_a, -2, dtype, block_bytes), scale)
+    b = combined([product.b for product in products], into_b, -1, dtype, memory_bytes)
+    return Product(b, combined([product.a for product in products], into_a, -2, dtype, memory_bytes), scale)
 
 
 def _diagonal(matrix: Tensor) -> Tensor:
