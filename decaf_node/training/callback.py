@@ -14,13 +14,13 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from decaf_node.errors import BadData, BadSettings, DecafError
-from decaf_node.link import TrainerConnected, TrainerFailed, TrainerReady, Welcome
+from decaf_node.errors import BadSettings, DecafError
+from decaf_node.link import TrainerReady, Welcome
 from decaf_node.settings import Settings, find_places
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
 from decaf_node.training.host import Evaluator, TrainerHost
-from decaf_node.training.link import DaemonGone, Link, connect
+from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
 from decaf_node.training.session import Identity, Session
@@ -155,23 +155,6 @@ class DecafCallback(TrainerCallback):
         except DecafError as error:
             tell_failure(link, error, fatal and (self._session is None or not self._session.started))
             raise
-
-
-def shake_hands(link: Link) -> Welcome:
-    """Say who we are and return what the daemon answers. Raises BadData or DaemonGone."""
-    link.send(TrainerConnected(os.getpid()))
-    welcome = link.wait()
-    if not isinstance(welcome, Welcome):
-        raise BadData("link.no-welcome", f"The daemon began with {type(welcome).__name__} instead of Welcome.")
-    return welcome
-
-
-def tell_failure(link: Link, error: DecafError, fatal: bool) -> None:
-    """Say the trainer's last words, if anyone is left to hear them."""
-    try:
-        link.send(TrainerFailed(error.reason, error.message, error.exit_code, fatal))
-    except DaemonGone:
-        return
 
 
 def default_socket() -> Path:

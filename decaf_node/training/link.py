@@ -1,14 +1,18 @@
-"""The trainer's end of the link to the daemon: send blocks, poll does not, wait does."""
+"""The trainer's end of the link to the daemon: send blocks, poll does not, wait does.
+
+Imports nothing heavy, so that a trainer can say who it is before it loads torch.
+"""
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from pathlib import Path
 from typing import Protocol
 
-from decaf_node.errors import BadData, DaemonUnreachable
-from decaf_node.link import FromTrainer, Message, decode, encode
+from decaf_node.errors import BadData, DaemonUnreachable, DecafError
+from decaf_node.link import FromTrainer, Message, TrainerConnected, TrainerFailed, Welcome, decode, encode
 
 LINE_LIMIT_BYTES = 16 * 1024 * 1024  # the settings come in the first message, so its own limit is a fixed one
 READ_BYTES = 64 * 1024
@@ -102,3 +106,20 @@ def connect(path: Path) -> DaemonLink:
         ) from None
     stream.settimeout(None)
     return DaemonLink(stream)
+
+
+def shake_hands(link: Link) -> Welcome:
+    """Say who we are and return what the daemon answers. Raises BadData or DaemonGone."""
+    link.send(TrainerConnected(os.getpid()))
+    welcome = link.wait()
+    if not isinstance(welcome, Welcome):
+        raise BadData("link.no-welcome", f"The daemon began with {type(welcome).__name__} instead of Welcome.")
+    return welcome
+
+
+def tell_failure(link: Link, error: DecafError, fatal: bool) -> None:
+    """Say the trainer's last words, if anyone is left to hear them."""
+    try:
+        link.send(TrainerFailed(error.reason, error.message, error.exit_code, fatal))
+    except DaemonGone:
+        return

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from decaf_node.errors import DecafError
-from decaf_node.training.link import DaemonGone, DaemonLink, connect
+from decaf_node.training.link import DaemonGone, DaemonLink, connect, shake_hands, tell_failure
 from decaf_node.training.offline import go_offline
 
 
@@ -33,11 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work(link: DaemonLink) -> int:
-    # heavy imports come after the connection, so that the daemon knows early that we live
-    from decaf_node.settings import Settings
-    from decaf_node.training.callback import shake_hands, tell_failure
-
     welcome = shake_hands(link)
+    # heavy imports come after the hand-shake, so that the daemon knows early that we live
+    from decaf_node.settings import Settings
     from decaf_node.training.assembly import assemble
 
     with tempfile.TemporaryDirectory(prefix="decaf-node-trainer-") as scratch:
