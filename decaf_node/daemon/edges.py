@@ -75,7 +75,13 @@ class Edges:
 
     async def take(self, peer: str, transport: Transport) -> None:
         """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended."""
-        await self._replace(Stream(peer, True, self._around)).run(transport)
+        stream = self._replace(Stream(peer, True, self._around))
+        running = self._tasks.spawn(stream.run(transport))
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:  # so gRPC tells the handler that the call is over
+            stream.cut()
+            raise
 
     async def _dial(self, stream: Stream, offer: Offer) -> None:
         address = self._dialler.best(stream.peer)

@@ -96,6 +96,7 @@ class Stream:
         self._fetch: Fetch | None = None
         self._serving: asyncio.Task[None] | None = None  # never cancelled: that would cancel the call
         self._reading: asyncio.Task[str] | None = None
+        self._cut = False
 
     async def run(self, transport: Transport) -> None:
         """Take what the other end says until the stream ends, one way or another."""
@@ -107,8 +108,16 @@ class Stream:
             await asyncio.wait({self._reading})
         finally:
             self._reading.cancel()
-        if not self._reading.cancelled():
+        if self._cut:
+            await self.broken("the connection broke")
+        elif not self._reading.cancelled():
             await self.broken(self._reading.result())
+
+    def cut(self) -> None:
+        """The connection is gone; whatever is being read will not come."""
+        self._cut = True
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def broken(self, problem: str) -> None:
         """Tell the machine that the stream has ended, unless it knows."""

@@ -1,0 +1,305 @@
+"""Edges over real sockets: snapshots both ways, resumed after a cut, refused where they are not what was offered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decaf_node.daemon.wire import Chunk, Refusal, Want
+from decaf_node.mesh.events import (
+    EdgeBroken,
+    EdgeRefused,
+    Offer,
+    OfferReceived,
+    PeerFound,
+    PeerSilent,
+    Receipt,
+    ReceiptReceived,
+    Snapshot,
+    SnapshotReceived,
+    SnapshotRefused,
+)
+from decaf_node.v1 import mesh_pb2
+from tests.daemon.ends import HIGH, LOW, SCHEMA, End, Proxy, acquaint, end, introduction, offer, stranger
+
+
+async def shake(low: End, high: End, mine: Snapshot, theirs: Snapshot) -> None:
+    """Open an edge and exchange both offers."""
+    low.edges.open(HIGH, offer(mine))
+    assert await high.seen(OfferReceived) == OfferReceived(LOW, offer(mine), incoming=True)
+    high.edges.answer(LOW, offer(theirs))
+    assert await low.seen(OfferReceived) == OfferReceived(HIGH, offer(theirs), incoming=False)
+
+
+async def test_snapshots_travel_both_ways_at_once(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0, bulk=50_000), high.publish(2.0, bulk=70_000)
+        await shake(low, high, mine, theirs)
+        low.edges.fetch(HIGH, theirs)
+        high.edges.fetch(LOW, mine)
+        assert await low.seen(SnapshotReceived) == SnapshotReceived(HIGH, theirs.digest)
+        assert await high.seen(SnapshotReceived) == SnapshotReceived(LOW, mine.digest)
+        assert low.spool.path(theirs.digest).read_bytes() == high.spool.path(theirs.digest).read_bytes()
+        assert low.host.traffic.total.sent == high.host.traffic.total.received == mine.size_bytes
+        assert high.host.traffic.total.sent == low.host.traffic.total.received == theirs.size_bytes
+
+
+async def test_the_last_receipt_arrives_before_the_stream_ends(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0)
+        await shake(low, high, mine, theirs)
+        ours, others = Receipt(mine.digest, theirs.digest, 0.5), Receipt(theirs.digest, mine.digest, 0.25)
+        high.edges.send_receipt(LOW, others)
+        assert await low.seen(ReceiptReceived) == ReceiptReceived(HIGH, others)
+        low.edges.send_receipt(HIGH, ours)
+        low.edges.close(HIGH)
+        assert await high.seen(ReceiptReceived) == ReceiptReceived(LOW, ours)
+        assert await high.seen(EdgeBroken)
+        assert low.count(EdgeBroken) == 0
+
+
+async def test_the_listening_end_closes_after_its_last_receipt(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0)
+        await shake(low, high, mine, theirs)
+        last = Receipt(theirs.digest, mine.digest, 0.25)
+        high.edges.send_receipt(LOW, last)
+        high.edges.close(LOW)
+        assert await low.seen(ReceiptReceived) == ReceiptReceived(HIGH, last)
+        assert await low.seen(EdgeBroken)
+        assert high.count(EdgeBroken) == 0
+
+
+async def test_a_cut_transfer_goes_on_where_it_ended(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        proxy = Proxy(int(high.me.address.rpartition(":")[2]))
+        acquaint(low, high, await proxy.start())
+        mine, theirs = low.publish(1.0), high.publish(2.0, bulk=400_000)
+        proxy.cut_after = 200_000
+        await shake(low, high, mine, theirs)
+        low.edges.fetch(HIGH, theirs)
+        assert (await low.seen(EdgeBroken)).peer == HIGH
+        assert (await high.seen(EdgeBroken)).peer == LOW
+        here = low.host.traffic.total.received
+        assert 0 < here < theirs.size_bytes
+        carried = proxy.to_caller
+
+        low.edges.open(HIGH, offer(mine))
+        await high.seen(OfferReceived, count=2)
+        high.edges.answer(LOW, offer(theirs))
+        await low.seen(OfferReceived, count=2)
+        low.edges.fetch(HIGH, theirs)
+        assert await low.seen(SnapshotReceived) == SnapshotReceived(HIGH, theirs.digest)
+        assert low.host.traffic.total.received == theirs.size_bytes
+        rest = theirs.size_bytes - here
+        assert rest <= proxy.to_caller - carried < rest * 1.05 + 2000  # frames and headers on top
+        await proxy.close()
+
+
+async def test_a_corrupted_chunk_is_refused(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        true = low.publish(2.0, bulk=3000)
+        data = bytearray(low.spool.path(true.digest).read_bytes())
+        low.spool.path(true.digest).unlink()
+        data[-1] ^= 1
+        await liar.say(introduction(), offer(true))
+        assert (await low.seen(OfferReceived)).incoming
+        low.edges.fetch(HIGH, true)
+        assert await liar.hear() == Want(true.digest, 0)
+        await liar.say(Chunk(0, bytes(data)))
+        refused = await low.seen(SnapshotRefused)
+        assert refused.digest == true.digest
+        assert "not those of the snapshot" in refused.problem
+        assert not low.spool.has(true.digest)
+
+
+@pytest.mark.parametrize(
+    ("schema", "round", "problem"), [("c" * 64, 1, "another schema"), (SCHEMA, 7, "not what was offered")]
+)
+async def test_a_snapshot_that_is_not_as_offered_is_refused(
+    tmp_path: Path, schema: str, round: int, problem: str
+) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0, schema=schema, round=round)
+        lie = Snapshot(theirs.digest, 1, theirs.rank, theirs.size_bytes)
+        await shake(low, high, mine, lie)
+        low.edges.fetch(HIGH, lie)
+        assert problem in (await low.seen(SnapshotRefused)).problem
+        low.edges.close(HIGH)
+        low.edges.open(HIGH, offer(mine))  # what was refused is no better the second time, though its bytes are here
+        await high.seen(OfferReceived, count=2)
+        high.edges.answer(LOW, offer(lie))
+        await low.seen(OfferReceived, count=2)
+        low.edges.fetch(HIGH, lie)
+        assert problem in (await low.seen(SnapshotRefused, count=2)).problem
+
+
+async def test_a_truncated_snapshot_is_refused_or_waited_for(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        whole = low.publish(2.0, bulk=3000)
+        data = low.spool.path(whole.digest).read_bytes()
+        low.spool.path(whole.digest).unlink()
+        await liar.say(introduction(), offer(whole))
+        await low.seen(OfferReceived)
+        low.edges.fetch(HIGH, whole)
+        assert await liar.hear() == Want(whole.digest, 0)
+        await liar.say(Chunk(0, data[:1000]))
+        await liar.call.done_writing()
+        assert (await low.seen(EdgeBroken)).problem == "it ended the stream"
+        assert low.count(SnapshotReceived) == low.count(SnapshotRefused) == 0
+
+
+BAD = Snapshot("0" * 64, 1, 1, 100)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        (Chunk(0, b"unasked"),),
+        (Want("1" * 64, 0),),
+        (offer(BAD), offer(BAD)),
+        (introduction(),),
+        (mesh_pb2.Frame(),),
+        (mesh_pb2.Frame(want=mesh_pb2.Want(digest=b"short")),),
+        (mesh_pb2.Frame(receipt=mesh_pb2.Receipt(own=b"o" * 32, theirs=b"t" * 32, weight=float("nan"))),),
+        (mesh_pb2.Frame(receipt=mesh_pb2.Receipt(own=b"o" * 32, theirs=b"t" * 32, weight=1.5)),),
+        (mesh_pb2.Frame(offer=mesh_pb2.Offer(schema="no fingerprint")),),
+        (mesh_pb2.Frame(offer=mesh_pb2.Offer(schema=SCHEMA, round=2**60)),),
+        tuple(Receipt("0" * 64, f"{number:064x}", 0.1) for number in range(5)),
+    ],
+)
+async def test_what_does_not_fit_ends_the_stream(tmp_path: Path, frames: tuple[Offer | mesh_pb2.Frame, ...]) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        await liar.say(introduction(), *frames)
+        refusal = await liar.hear()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "mesh.bad-frame"
+        assert await liar.hear() is None
+        assert (await low.seen(EdgeBroken)).peer == HIGH
+
+
+async def test_chunks_must_follow_each_other(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        await liar.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived)
+        low.edges.fetch(HIGH, BAD)
+        assert await liar.hear() == Want(BAD.digest, 0)
+        await liar.say(Chunk(10, b"later"))
+        assert isinstance(await liar.hear(), Refusal)
+        await low.seen(EdgeBroken)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (offer(None), "mesh.bad-frame"),
+        (introduction(mesh="other"), "mesh.other-mesh"),
+        (introduction(version=2), "mesh.other-version"),
+        (introduction(node=LOW), "mesh.own-id"),
+        (mesh_pb2.Frame(introduction=mesh_pb2.Introduction(version=1, node="me")), "mesh.bad-frame"),
+    ],
+)
+async def test_who_may_not_speak_is_told_why(
+    tmp_path: Path, first: Offer | mesh_pb2.Frame, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as other:
+        await other.say(first)
+        refusal = await other.hear()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == reason
+        assert await other.hear() is None
+        assert low.events == []
+        assert refusal.message in caplog.text
+
+
+async def test_of_two_streams_the_one_of_the_lower_id_stays(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        acquaint(high, low)
+        mine, theirs = low.publish(1.0), high.publish(2.0)
+        low.edges.open(HIGH, offer(mine))
+        high.edges.open(LOW, offer(theirs))
+        assert await high.seen(OfferReceived) == OfferReceived(LOW, offer(mine), incoming=True)
+        high.edges.answer(LOW, offer(theirs))
+        assert await low.seen(OfferReceived) == OfferReceived(HIGH, offer(theirs), incoming=False)
+        assert low.count(OfferReceived) == 1
+        assert low.count(EdgeBroken) == low.count(EdgeRefused) == high.count(EdgeRefused) == 0
+
+
+async def test_a_knock_on_a_stream_that_the_lower_id_opened_is_refused(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, stranger(low.me.address) as knocking:
+        acquaint(low, high)
+        low.edges.open(HIGH, offer(low.publish()))
+        await high.seen(OfferReceived)
+        await knocking.say(introduction(HIGH), offer(BAD))
+        refusal = await knocking.hear()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "mesh.duplicate-stream"
+        assert low.count(OfferReceived) == low.count(EdgeBroken) == 0
+
+
+async def test_a_stream_opened_anew_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as one, stranger(low.me.address) as two:
+        await one.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived)
+        await two.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived, count=2)
+        assert await one.hear() is None
+        low.edges.answer(HIGH, offer(None))
+        assert await two.hear() == offer(None)
+        assert low.count(EdgeBroken) == 0
+
+
+async def test_a_refusal_reaches_the_other_end(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        low.edges.open(HIGH, offer(low.publish()))
+        await high.seen(OfferReceived)
+        high.edges.refuse(LOW, "mesh.other-schema", "Another base model.")
+        assert await low.seen(EdgeRefused) == EdgeRefused(HIGH, "mesh.other-schema", "Another base model.")
+        assert high.count(EdgeBroken) == 0
+
+
+async def test_more_streams_than_allowed_are_refused(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, streams=1) as low, stranger(low.me.address) as one, stranger(low.me.address) as two:
+        await one.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived)
+        await two.say(introduction("Y" * 52), offer(BAD))
+        refusal = await two.hear()
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "mesh.too-many-streams"
+
+
+async def test_a_vanished_snapshot_ends_the_edge(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0)
+        await shake(low, high, mine, theirs)
+        high.spool.path(theirs.digest).unlink()
+        low.edges.fetch(HIGH, theirs)
+        assert (await low.seen(EdgeRefused)).reason == "spool.gone"
+
+
+async def test_nobody_at_the_address_is_silence(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low:
+        low.dialler.learn(HIGH, ("127.0.0.1:1",))
+        low.edges.open(HIGH, offer(low.publish()))
+        silent = await low.seen(PeerSilent)
+        assert silent.peer == HIGH
+        assert "127.0.0.1:1" in silent.problem
+        low.edges.open("Y" * 52, offer(low.publish()))
+        assert await low.seen(PeerSilent, count=2) == PeerSilent("Y" * 52, "no address of it is known")
+
+
+async def test_who_speaks_to_us_is_known_by_where_it_listens(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path, listen="0.0.0.0") as high:
+        acquaint(high, low)
+        assert (await high.dialler.hello(LOW)).name == "node-A"
+        port = high.me.address.rpartition(":")[2]
+        assert await low.seen(PeerFound) == PeerFound(HIGH, (f"127.0.0.1:{port}",))
+        assert (await low.dialler.hello(HIGH)).node == HIGH
