@@ -61,8 +61,8 @@ class Surroundings(Protocol):
     def introduction(self) -> Introduction:
         """Return how this node introduces itself now."""
 
-    def title(self, peer: str) -> str:
-        """Return the peer as people read it."""
+    def refused(self, peer: str, reason: str, message: str, by_us: bool) -> None:
+        """Say that an edge was refused, with the peer's name."""
 
     async def take_receipt(self, peer: str, receipt: Receipt) -> None:
         """Keep the peer's receipt and hand it to the machine."""
@@ -182,8 +182,7 @@ class Stream:
                     return await self._refused(frame)
                 await self._take(frame)
         except BadData as error:
-            said = fields(peer=self.peer, reason=error.reason)
-            log.warning("edge with %s refused: %s", self._around.title(self.peer), error.message, extra=said)
+            self._around.refused(self.peer, error.reason, error.message, by_us=True)
             await self._write(Refusal(error.reason, error.message))
             return error.message
         except DecafError as error:
@@ -192,6 +191,7 @@ class Stream:
 
     async def _refused(self, refusal: Refusal) -> str:
         if refusal.reason != DUPLICATE:  # else its own stream comes, or came
+            self._around.refused(self.peer, refusal.reason, refusal.message, by_us=False)
             event = EdgeRefused(self.peer, refusal.reason, refusal.message)
             await self._around.post(event, self._is_current)
         return refusal.message

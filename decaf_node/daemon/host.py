@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import TypeVar
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.fetch import Fetch, check_header
 from decaf_node.daemon.identity import short
-from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.logs import printable
+from decaf_node.daemon.problems import Notices, Problems
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.traffic import Traffic
@@ -50,6 +52,7 @@ class Host:
         self.store = store
         self.spool = spool
         self.problems = Problems()
+        self.notices = Notices()
         self.traffic = Traffic()
         self._post = post
         self._name = name
@@ -73,6 +76,11 @@ class Host:
         """See ``Surroundings``."""
         name = self._name(peer)
         return f"{name} ({short(peer)})" if name else short(peer)
+
+    def refused(self, peer: str, reason: str, message: str, by_us: bool) -> None:
+        """See ``Surroundings``."""
+        sentence = f"Edge with {self.title(peer)} refused{'' if by_us else ' by it'}: {printable(message)}"
+        self.notices.say(reason, sentence, peer, logging.WARNING if by_us else logging.INFO)
 
     def count(self, sent: int = 0, received: int = 0) -> None:
         """See ``Surroundings``."""

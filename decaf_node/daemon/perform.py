@@ -10,7 +10,6 @@ from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.logs import fields, printable
-from decaf_node.daemon.problems import Notices
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.errors import DecafError, TryAgain
@@ -30,7 +29,6 @@ class Performer:
         self._edges = edges
         self._dialler = dialler
         self._tasks = tasks
-        self._notices = Notices()
 
     def perform(self, effect: Effect) -> None:
         """Act on one effect."""
@@ -79,14 +77,14 @@ class Performer:
             case events.SendReceipt(peer, receipt):
                 self._edges.send_receipt(peer, receipt)
             case events.RefuseEdge(peer, reason, message):
-                self._notices.say(reason, f"Edge with {self._host.title(peer)} refused: {printable(message)}", peer)
+                self._host.refused(peer, reason, message, by_us=True)
                 self._edges.refuse(peer, reason, message)
             case events.CloseEdge(peer):
                 self._edges.close(peer)
 
     def _warn(self, reason: str, message: str, peer: str) -> None:
         sentence = f"{self._host.title(peer)}: {message}" if peer else message
-        self._notices.say(reason, printable(sentence), peer)
+        self._host.notices.say(reason, printable(sentence), peer)
 
     async def _probe(self, peer: str) -> None:
         try:

@@ -11,6 +11,7 @@ from decaf_node.daemon.logs import fields, printable
 log = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 600.0  # the same notice is said again after so long
+CHANGE_SECONDS = 10.0  # and one that differs in a number, say, after so long
 NOTICES = 1024
 
 
@@ -36,20 +37,20 @@ class Problems:
 
 
 class Notices:
-    """Says a thing about a peer once, and again only when it changes or after a while."""
+    """Says a thing about a peer once, and again only when it changes or after a while. level: of ``logging``."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._said: dict[tuple[str, str], tuple[str, float]] = {}
 
-    def say(self, reason: str, sentence: str, peer: str = "") -> None:
+    def say(self, reason: str, sentence: str, peer: str = "", level: int = logging.WARNING) -> None:
         """Log the sentence, unless it was just said of this peer for this reason."""
-        before, when = self._said.get((reason, peer), ("", 0.0))
+        before, when = self._said.get((reason, peer), ("", -REPEAT_SECONDS))
         now = self._clock()
-        if sentence == before and now - when < REPEAT_SECONDS:
+        if now - when < (REPEAT_SECONDS if sentence == before else CHANGE_SECONDS):
             log.debug("%s", sentence, extra=fields(reason=reason, peer=peer))
             return
         if len(self._said) >= NOTICES:
             self._said.clear()
         self._said[reason, peer] = sentence, now
-        log.warning("%s", sentence, extra=fields(reason=reason, peer=peer))
+        log.log(level, "%s", sentence, extra=fields(reason=reason, peer=peer))

@@ -90,7 +90,9 @@ class Status:
                 "start one on this network, or name its address in mesh.peers."
             )
         sentences += [
-            f"{peer.name or peer.peer[:8]}: {peer.problem}" for peer in view.peers if peer.problem and peer.neighbour
+            f"{self._host.title(peer.peer)}: {peer.problem}"
+            for peer in view.peers
+            if peer.problem and peer.state != "gone"
         ]
         return " ".join(sentence for sentence in sentences if sentence)
 

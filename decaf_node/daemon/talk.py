@@ -244,7 +244,7 @@ class Talk:
 
     async def _save_failed(self, round: int, problem: str) -> None:
         self._saving = None
-        self._host.problems.set("save", f"Round {round} is not saved: {problem}")
+        self._host.problems.set("save", f"The last round is not saved: {problem}")
         with contextlib.suppress(DecafError):
             await self._host.disk(self._host.store.discard_staging)
         await self._host.post(events.SaveFailed(round, problem))

@@ -145,7 +145,8 @@ class Scripted:
             return
         theirs = value_of(snapshot)
         finite = math.isfinite(theirs)
-        distance = abs(theirs - value_of(own)) if finite else 0.0
+        distance = abs(theirs - value_of(own))
+        distance = distance if math.isfinite(distance) else 0.0
         self.send(link.SnapshotInspected(snapshot.digest, finite, distance, abs(theirs) if finite else 0.0))
 
     def save(self, round: int, folder: Path) -> None:
