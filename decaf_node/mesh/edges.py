@@ -15,7 +15,7 @@ from decaf_node.mesh import objections
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
-from decaf_node.mesh.ledger import Ledger
+from decaf_node.mesh.ledger import EARLIER, Ledger
 from decaf_node.mesh.membership import Membership
 from decaf_node.mesh.objections import Refusal
 from decaf_node.mesh.policy import Policy
@@ -33,6 +33,8 @@ from decaf_node.mesh.sessions import (
 )
 from decaf_node.mesh.weights import share
 
+HALF_OPEN_CEILINGS = 5  # wait ceilings that an unanswered promise is kept at least
+STALLED_CEILINGS = 10  # wait ceilings after which a stream that brings no end is given up
 LEAST_WEIGHT = 1e-9  # an edge that would count for less is not worth its bytes
 
 
@@ -58,7 +60,7 @@ class Edges:
 
     def publish(self, snapshot: Snapshot, alone: bool, now: float) -> None:
         """Freeze neighbours and degree with this snapshot. ``answer_held`` and ``due`` then begin its edges."""
-        self.ledger.publish()
+        self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling)
         late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
         around = () if alone else self._members.neighbours(self.schema, now, self.held())
         published = Published(snapshot, self.schema, now, slots=frozenset(late.union(around)))
@@ -68,13 +70,28 @@ class Edges:
             opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
             published.tries[peer] = Try(now if opened else now + self._knock(peer))
 
-    def renew(self) -> list[Effect]:
-        """Give up the streams that nobody has answered with an offer; ``due`` opens them with the new snapshot."""
+    def renew(self, now: float) -> list[Effect]:
+        """Give up the streams that nobody has answered, and those on which nothing comes to an end.
+
+        ``due`` opens them again, with the new snapshot.
+        """
         assert self.published is not None
         opened = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Opened)]
-        for peer in opened:
-            del self.sessions[peer]
-        return [ev.CloseEdge(peer) for peer in opened if not self.published.has_room_for(peer)]
+        stalled = [peer for peer, session in sorted(self.sessions.items()) if self._is_stalled(session, now)]
+        for peer in (*opened, *stalled):
+            self.drop(peer)
+        close = [*stalled, *(peer for peer in opened if not self.published.has_room_for(peer))]
+        return [ev.CloseEdge(peer) for peer in close]
+
+    def _is_stalled(self, session: Session, now: float) -> bool:
+        match session:
+            case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
+                since = pair.since
+            case Serving(since=since):
+                pass
+            case _:
+                return False
+        return now - since > STALLED_CEILINGS * self._policy.wait_ceiling
 
     def answer_held(self, now: float) -> list[Effect]:
         """Answer the offers that waited for our snapshot."""
@@ -88,8 +105,14 @@ class Edges:
         sessions = sorted(self.sessions.items())
         return {peer: session.theirs for peer, session in sessions if isinstance(session, Held)}
 
-    def ours(self) -> Offer | None:
-        """Return what we say on an edge now; None before the first publishing."""
+    def ours(self, peer: str = "") -> Offer | None:
+        """Return what we have said to the peer on the stream that we opened, else what we say now.
+
+        None before the first publishing.
+        """
+        match self.sessions.get(peer):
+            case Opened(ours):
+                return ours
         return None if self.published is None else self.published.offer(self.mixes)
 
     def _knock(self, peer: str) -> float:
@@ -111,21 +134,32 @@ class Edges:
         published = self.published
         if published is None:
             return ()
-        until = {peer: published.at + self.wait(peer) for peer in published.awaited()}
+        until = {peer: published.at + self.wait(peer) for peer in self._hoped_for(now)}
         if last:
             ceiling = published.at + self._policy.wait_ceiling
             until |= {peer: ceiling for peer, session in self.sessions.items() if isinstance(session, Promised)}
         return tuple((peer, until[peer]) for peer in sorted(until) if now < until[peer])
 
-    def learn(self) -> None:
+    def learn(self, now: float) -> None:
         """The mix begins: remember who was there and who was waited for in vain."""
         published = self.published
         assert published is not None
+        missed = self._hoped_for(now)
         for member in self._members:
             if member.peer in published.settled:
                 member.arrivals.met()
-            elif member.peer in published.awaited():
+            elif member.peer in missed:
                 member.arrivals.missed()
+
+    def _hoped_for(self, now: float) -> list[str]:
+        """Return the peers whose edge may still come: a stream is up, or they are here to open one."""
+        assert self.published is not None
+        members = [self._members.get(peer) for peer in self.published.awaited()]
+        return [
+            member.peer
+            for member in members
+            if member is not None and (member.peer in self.sessions or self._members.is_here(member, now))
+        ]
 
     def due(self, now: float) -> list[Effect]:
         """Open what is to be opened now: at first, again after a break, or knocking."""
@@ -167,10 +201,14 @@ class Edges:
             return self._serve(peer, now) if offer.adopt else self._take_in(peer, offer, now)
         match self.sessions.get(peer):
             case Opened(ours) if offer.adopt:
-                return self._let_adopt(peer, ours)
+                return self._let_adopt(peer, ours, now)
             case Opened(ours):
-                return self._pair(peer, ours, offer)
+                return self._pair(peer, ours, offer, now)
         return []
+
+    def is_open(self, peer: str) -> bool:
+        """Say whether an answer to a stream of ours is awaited."""
+        return isinstance(self.sessions.get(peer), Opened)
 
     def hold(self, peer: str, offer: Offer) -> None:
         """Keep the stream that the peer opened until we publish."""
@@ -189,24 +227,25 @@ class Edges:
             return self.refuse(peer, refusal, now)
         ours = self.ours()
         if ours is not None and must_adopt(offer, ours, absent=False):
-            return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours)]
+            return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours, now)]
         if ours is not None and self.published is not None and self.published.has_room_for(peer):
-            return [ev.AnswerEdge(peer, ours), *self._pair(peer, ours, offer)]
+            return [ev.AnswerEdge(peer, ours), *self._pair(peer, ours, offer, now)]
         if self.schema and peer not in self._members.neighbours(self.schema, now, {*self.held(), peer}):
             return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
         self.sessions[peer] = Held(offer)
         return []
 
-    def _pair(self, peer: str, ours: Offer, theirs: Offer) -> list[Effect]:
+    def _pair(self, peer: str, ours: Offer, theirs: Offer, now: float) -> list[Effect]:
         assert self.published is not None
         assert ours.snapshot is not None
         assert theirs.snapshot is not None
         if must_adopt(theirs, ours, absent=False):
-            return self._let_adopt(peer, ours)
+            return self._let_adopt(peer, ours, now)
         self.sessions[peer] = Fetching(Pair(ours.snapshot, theirs.snapshot, theirs.degree, self.published.at))
-        return [*self._say_again(peer), ev.FetchSnapshot(peer, theirs.snapshot)]
+        return [*self.say_again(peer), ev.FetchSnapshot(peer, theirs.snapshot)]
 
-    def _say_again(self, peer: str) -> list[Effect]:
+    def say_again(self, peer: str) -> list[Effect]:
+        """Say our last receipt again: the stream before may have lost it."""
         member = self._members.get(peer)
         return [] if member is None or member.said is None else [ev.SendReceipt(peer, member.said)]
 
@@ -214,14 +253,14 @@ class Edges:
         ours = self.ours()
         if ours is None:
             return self.refuse(peer, objections.NO_SNAPSHOT, now)
-        return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours)]
+        return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours, now)]
 
-    def _let_adopt(self, peer: str, ours: Offer) -> list[Effect]:
+    def _let_adopt(self, peer: str, ours: Offer, now: float) -> list[Effect]:
         """The peer takes our state instead of mixing: there is nothing to wait for."""
         assert ours.snapshot is not None
-        self.sessions[peer] = Serving(ours.snapshot)
+        self.sessions[peer] = Serving(ours.snapshot, now)
         self._give_up(peer)
-        return []
+        return self.say_again(peer)
 
     # --- snapshots and receipts ------------------------------------------------------------------------------
 
@@ -311,7 +350,8 @@ class Edges:
         if published is not None and promise.period == self.ledger.period:
             published.settled.add(peer)
         if (member := self._members.get(peer)) is not None:
-            member.arrivals.arrived(now - promise.since)
+            if promise.since != EARLIER:
+                member.arrivals.arrived(now - promise.since)
             member.refusals, member.problem = 0, ""
         if not isinstance(self.sessions.get(peer), Promised):
             return []
@@ -356,12 +396,16 @@ class Edges:
             self._give_up(peer)
             self._retry(peer, now)
 
-    def unreached(self, peer: str, now: float) -> list[Effect]:
-        """A probe or a dialling failed: a stream that nobody has answered goes nowhere."""
-        if not isinstance(self.sessions.get(peer), Opened):
+    def left(self, peer: str, now: float) -> list[Effect]:
+        """The peer said goodbye: its stream is no use any more."""
+        if peer not in self.sessions:
             return []
         self.broken(peer, now)
         return [ev.CloseEdge(peer)]
+
+    def unreached(self, peer: str, now: float) -> list[Effect]:
+        """A probe or a dialling failed: a stream that nobody has answered goes nowhere."""
+        return self.left(peer, now) if self.is_open(peer) else []
 
     def shut(self, refusal: Refusal, now: float, serve: bool) -> list[Effect]:
         """Refuse every edge whose promise is not sent yet; newcomers are served on if ``serve``."""

@@ -66,6 +66,7 @@ class Saved:
 
     unsaved: edges whose receipts were exchanged after it and whose mix it does not hold yet; they are mixed again
     absent:  seconds since it was saved
+    promised: edges of which only our receipt is kept (weight: as we proposed); the other end may still answer
     """
 
     round: int
@@ -74,6 +75,7 @@ class Saved:
     snapshot: Snapshot
     unsaved: tuple[Edge, ...] = ()
     absent: float = 0.0
+    promised: tuple[Edge, ...] = ()
 
 
 # --- events ------------------------------------------------------------------------------------------------------

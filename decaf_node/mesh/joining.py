@@ -41,8 +41,10 @@ class Joining:
     def begin(self, round: int, met: Mapping[str, tuple[Offer, bool]], now: float) -> Step:
         """Ask those that we have ``met`` on streams that are up (their offer, and whether they opened), and others.
 
-        Every edge that is not promised is refused: what we have now is not to be mixed.
+        Every edge that is not promised is refused, and no other begins: what we have now is not to be mixed.
         """
+        assert self._edges.published is not None, "nobody adopts before it has published"
+        self._edges.published.retire()
         for peer in met:
             self._edges.drop(peer)
         effects = self._edges.shut(objections.ADOPTING, now, serve=False)
@@ -71,9 +73,11 @@ class Joining:
                 return self._judge(phase, event, now)
             case ev.SnapshotRefused(peer, digest, problem) if ask and ask.pending and ask.digest == digest:
                 return self._refuse(phase, peer, objections.bad_content("mesh.bad-snapshot", problem), now)
-            case ev.EdgeRefused(peer) | ev.EdgeBroken(peer) | ev.PeerLeft(peer) if ask and ask.pending:
+            case ev.EdgeRefused(peer) | ev.EdgeBroken(peer) if ask and ask.pending:
                 return _fail(phase, peer), []
-            case ev.PeerSilent(peer) if ask and ask.stage == "asked":
+            case ev.PeerLeft(peer) | ev.PeerSilent(peer) if ask and ask.pending:
+                if isinstance(event, ev.PeerSilent) and ask.stage != "asked":
+                    return phase, []
                 return _fail(phase, peer), [ev.CloseEdge(peer)]
         return phase, []
 
@@ -109,7 +113,11 @@ class Joining:
             return _fail(phase, peer), [_refusal(peer, objections.ADOPTING)]
         asks = adoption.put(phase.asks, peer, "fetching", offer.snapshot.digest, offer.snapshot.round)
         answer: list[Effect] = [ev.AnswerEdge(peer, self._asking(phase.round))] if incoming else []
-        return replace(phase, asks=asks), [*answer, ev.FetchSnapshot(peer, offer.snapshot)]
+        return replace(phase, asks=asks), [
+            *answer,
+            *self._edges.say_again(peer),
+            ev.FetchSnapshot(peer, offer.snapshot),
+        ]
 
     def _inspect(self, phase: Adopting, peer: str, digest: str) -> Step:
         published = self._edges.published

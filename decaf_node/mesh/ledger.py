@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from decaf_node.mesh.events import Edge, Receipt
 from decaf_node.mesh.weights import ROUNDING
 
-HALF_OPEN_PERIODS = 8  # a promise that is not answered within so many rounds of ours is given up
+HALF_OPEN_PERIODS = 16  # a promise not answered within so many rounds of ours, and its patience, is given up
+
+EARLIER = float("-inf")  # published in an earlier life
 
 Key = tuple[str, str]  # peer, digest of our snapshot: an edge is used once
 
@@ -39,23 +41,29 @@ class Promise:
 
 
 class Ledger:
-    """The books of one node. unsaved: edges of an earlier life, to be mixed again."""
+    """The books of one node, opened with what an earlier life has left: edges to be mixed again, and promises."""
 
-    def __init__(self, unsaved: Iterable[Edge] = ()) -> None:
+    def __init__(self, unsaved: tuple[Edge, ...] = (), promised: tuple[Edge, ...] = ()) -> None:
         self.period = 0
         self.reserve = 0.0
         self.ready: tuple[Edge, ...] = ()
-        self.again: tuple[Edge, ...] = tuple(unsaved)
+        self.again: tuple[Edge, ...] = unsaved
         self.unsaved: tuple[Edge, ...] = ()
-        self._promises: dict[str, Promise] = {}
-        self._written: dict[Key, Edge] = {_key(edge): edge for edge in self.again}
+        self._promises: dict[str, Promise] = {
+            edge.peer: Promise(edge.peer, Receipt(edge.own, edge.theirs, edge.weight), 0, EARLIER, sent=True)
+            for edge in promised
+        }
+        self._written: dict[Key, Edge] = {_key(edge): edge for edge in (*self.again, *promised)}
         self._saving: tuple[Edge, ...] = ()
 
-    def publish(self) -> None:
-        """Begin a period: give up what was never answered, and keep in reserve what is still owed."""
+    def publish(self, expired: float) -> None:
+        """Begin a period: give up what was never answered, and keep in reserve what is still owed.
+
+        expired: promises with snapshots published before it may be given up.
+        """
         self.period += 1
         for peer, promise in list(self._promises.items()):
-            if self.period - promise.period > HALF_OPEN_PERIODS:
+            if self.period - promise.period > HALF_OPEN_PERIODS and promise.since < expired:
                 del self._promises[peer]
         self.reserve = self._owed()
 

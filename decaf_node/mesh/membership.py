@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from decaf_node.mesh.deadlines import Arrivals
-from decaf_node.mesh.events import PeerAnswered, PeerFound, PeerSilent, Receipt
+from decaf_node.mesh.events import Edge, PeerAnswered, PeerFound, PeerSilent, Receipt
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.topology import neighbours
 
@@ -93,6 +93,11 @@ class Membership:
             and now >= member.declined_until
         ]
         return neighbours(self._policy.topology, eligible, self._me)
+
+    def remember(self, edge: Edge) -> None:
+        """In an earlier life we sent the peer a receipt of this edge; it is said again when we meet."""
+        if (member := self._add(edge.peer, NEVER)) is not None:
+            member.said = Receipt(edge.own, edge.theirs, edge.weight)
 
     # --- what happens -----------------------------------------------------------------------------------------
 

@@ -36,8 +36,10 @@ class Node:
 
     def __init__(self, me: str, policy: Policy, random: Random, saved: Saved | None) -> None:
         deadlines = Deadlines(policy.wait_floor, policy.wait_ceiling, policy.overlap)
-        ledger = Ledger(() if saved is None else saved.unsaved)
+        ledger = Ledger() if saved is None else Ledger(saved.unsaved, saved.promised)
         self._members = Membership(me, policy, random)
+        for edge in () if saved is None else (*saved.unsaved, *saved.promised):
+            self._members.remember(edge)
         self._edges = Edges(me, policy, self._members, deadlines, random, ledger)
         self._rounds = Rounds(policy, self._members, self._edges, deadlines, random, saved)
         self._now = float("-inf")
@@ -196,8 +198,10 @@ class Node:
                 return edges.receipt_received(peer, receipt, now)
             case ev.EdgeRefused():
                 edges.refused(event, now)
-            case ev.EdgeBroken(peer) | ev.PeerLeft(peer):
+            case ev.EdgeBroken(peer):
                 edges.broken(peer, now)
+            case ev.PeerLeft(peer):
+                return edges.left(peer, now)
             case ev.PeerSilent(peer):
                 return edges.unreached(peer, now)
         return []

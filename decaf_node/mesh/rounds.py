@@ -169,6 +169,8 @@ class Rounds:
                 self._show_mixes()
                 ahead = [ask.round for ask in chosen_from if ask.digest == event.chosen]
                 return self._mix(max([round, *ahead]), now)
+            case Stopping():  # it was under way when the stop was asked for, and the mix came after it
+                self.mixes, self.absent = max(self.mixes, 1), False
         return []
 
     # --- streams ---------------------------------------------------------------------------------------------
@@ -189,9 +191,11 @@ class Rounds:
     def offered(self, event: ev.OfferReceived, now: float) -> list[Effect]:
         """An offer came: is it to be taken at all, and does it show that we are a newcomer?"""
         peer, offer, incoming = event.peer, event.offer, event.incoming
+        if not incoming and not self._edges.is_open(peer):
+            return []
         if (refusal := self._gate(offer)) is not None:
             return self._edges.refuse(peer, refusal, now)
-        ours = self._edges.ours()
+        ours = self._edges.ours("" if incoming else peer)  # both ends judge by the same two offers
         if ours is not None and not offer.adopt and adoption.must_adopt(ours, offer, self.absent):
             return self._meet(peer, offer, incoming, now)
         return self._edges.offered(peer, offer, incoming, now)
@@ -281,7 +285,7 @@ class Rounds:
         if self._may_open():
             effects += self._edges.due(now)
         if isinstance(self.phase, Exchanging) and not self.awaited(now):
-            self._edges.learn()
+            self._edges.learn(now)
             effects += self._mix(self.phase.round, now)
         return effects
 
@@ -320,7 +324,7 @@ class Rounds:
         effects = self._rest(round)
         if self._cannot_save:
             effects += self._edges.shut(objections.CANNOT_SAVE, now, serve=True)
-        effects += self._edges.renew()
+        effects += self._edges.renew(now)
         met = self._members_ahead()
         if not met:
             return effects + self._edges.answer_held(now)

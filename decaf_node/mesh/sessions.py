@@ -74,6 +74,7 @@ class Serving:
     """A newcomer takes our snapshot as its state, or is about to ask for it: nothing counts."""
 
     own: Snapshot
+    since: float
 
 
 Paired = Fetching | Inspecting | Promising | Promised
