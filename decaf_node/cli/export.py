@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,10 +13,9 @@ import typer
 
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_text
-from decaf_node.errors import NotAllowed, TryAgain
+from decaf_node.errors import BadSettings, NotAllowed, TryAgain
 
 ATTEMPTS = 5  # a running daemon may replace the adapter while it is copied
-UNKNOWN_BASE = "folder of the base model"
 
 
 def export(
@@ -38,7 +37,9 @@ def export(
     if as_json:
         print_json({"adapter": str(folder.absolute())})
     else:
-        print_text(f"The adapter is in {folder}.\nLoad it in Python with:\n\n{loading_lines(folder)}")
+        print_text(
+            f"The adapter is in {folder}.\nLoad it in Python with:\n\n{loading_lines(folder, _model_of(places.config))}"
+        )
 
 
 def copy_adapter(source: Path, target: Path, force: bool = False) -> None:
@@ -78,23 +79,24 @@ def _copy(source: Path, fresh: Path, attempts: int = ATTEMPTS) -> Path:
     return _copy(source, fresh, attempts - 1)
 
 
-def loading_lines(folder: Path) -> str:
+def loading_lines(folder: Path, model: Path) -> str:
     """Return the lines of Python that load the adapter in ``folder`` on its base model."""
     lines = (
         "from pathlib import Path",
         "from decaf_node.training.export import load_exported",
         "model, tokenizer = load_exported(",
         f"    Path({str(folder)!r}),",
-        f"    Path({_base_of(folder)!r}),",
+        f"    Path({str(model)!r}),",
         ")",
     )
     return indent("\n".join(lines), "    ")
 
 
-def _base_of(folder: Path) -> str:
-    """Return the folder of the base model, as PEFT has noted it."""
+def _model_of(config: Path) -> Path:
+    """Return the folder of the base model as the settings name it, or words for it where they cannot be read."""
+    from decaf_node.settings import load_settings
+
     try:
-        noted = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(noted.get("base_model_name_or_path") or UNKNOWN_BASE)
-    except (OSError, ValueError, AttributeError):
-        return UNKNOWN_BASE
+        return load_settings(config, os.environ).model.path
+    except BadSettings:
+        return Path("folder of the base model")

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from decaf_node.cli.demo.articles import Article
-from decaf_node.cli.demo.baselines import Curves
+from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.mesh import Node
 from decaf_node.cli.demo.newsrooms import Layout, lay_out
 from decaf_node.cli.demo.plot import draw
@@ -68,9 +68,12 @@ def nodes(layout: Layout) -> list[Node]:
 
 
 @pytest.fixture
-def curves(layout: Layout) -> Curves:
-    alone = {room.places.config: [Point(1, 0.2), Point(3, 0.4)] for room in layout.newsrooms}
-    return alone | {layout.one_place: [Point(3, 0.95)]}
+def baselines(layout: Layout) -> Baselines:
+    trained = Baselines(layout)
+    for curve in trained.alone.values():
+        curve += [Point(1, 0.2), Point(3, 0.4)]
+    trained.one_place.append(Point(3, 0.95))
+    return trained
 
 
 def test_the_table_fits_80_columns(nodes: list[Node]) -> None:
@@ -109,8 +112,8 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
     assert len(lines) == 3
 
 
-def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], curves: Curves, layout: Layout, dealt: Deal) -> None:
-    results = gather(nodes, curves, layout, dealt)
+def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], baselines: Baselines, dealt: Deal) -> None:
+    results = gather(nodes, baselines, ROUNDS, dealt)
     assert results.mesh == pytest.approx(0.9)
     assert results.alone == pytest.approx(0.4)
     assert results.centralized == pytest.approx(0.95)
@@ -121,8 +124,8 @@ def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], curves: Curves,
     assert document["bytes"] == 4 * 1_200_000
 
 
-def test_the_words_say_what_the_numbers_mean(nodes: list[Node], curves: Curves, layout: Layout, dealt: Deal) -> None:
-    results = gather(nodes, curves, layout, dealt)
+def test_the_words_say_what_the_numbers_mean(nodes: list[Node], baselines: Baselines, dealt: Deal) -> None:
+    results = gather(nodes, baselines, ROUNDS, dealt)
     text = printed(conclusion(results, Answers("Which topic?", "sports", "I think", "sports"), 100.0))
     flat = " ".join(text.split())
     assert "newsroom-4 sports, technology 40.0 % gone after round 2" in flat
@@ -135,13 +138,21 @@ def test_the_words_say_what_the_numbers_mean(nodes: list[Node], curves: Curves, 
     assert "over the newsrooms that stayed" not in " ".join(printed(conclusion(everyone, None, 1.0)).split())
 
 
+def test_progress_of_the_baselines_counts_one_place_as_much_as_the_others(baselines: Baselines) -> None:
+    assert baselines.done == 1.0
+    baselines.one_place.clear()
+    assert baselines.done == 0.5
+
+
 def test_introduction_and_whereabouts_fit_80_columns(layout: Layout, dealt: Deal) -> None:
-    text = printed(introduction(layout.newsrooms, len(dealt.test)), whereabouts(Path("decaf-demo/1"), "newsroom-1"))
+    text = printed(
+        introduction(layout.newsrooms, len(dealt.test)), whereabouts(Path("decaf-demo/1"), "newsroom-1", Path("minilm"))
+    )
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "newsroom-1  10 business, 10 entertainment" in text
     assert "decaf-demo/1/adapter" in text
 
 
-def test_the_picture_is_a_png(nodes: list[Node], curves: Curves, layout: Layout, tmp_path: Path) -> None:
-    draw(tmp_path / "curves.png", nodes, curves, layout)
+def test_the_picture_is_a_png(nodes: list[Node], baselines: Baselines, tmp_path: Path) -> None:
+    draw(tmp_path / "curves.png", nodes, baselines)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -13,14 +13,18 @@ from decaf_node.cli.demo.recipe import Recipe, prompt
 from decaf_node.cli.demo.shares import Deal
 from decaf_node.settings import Places
 
+ALONE_EVALUATIONS = 3  # a node alone is soon as good as it gets, and measuring costs as much as training
+ONE_PLACE_EVALUATIONS = 6
+
 
 @dataclass(frozen=True)
 class Newsroom:
-    """One node. No two share an article."""
+    """One node. No two share an article. alone: the same settings, but measured less often."""
 
     name: str
     share: tuple[Article, ...]
     places: Places
+    alone: Path
     log: Path
 
 
@@ -41,12 +45,21 @@ def lay_out(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: Path) -> 
         folder = work / str(number)
         folder.mkdir()
         _write_rows(folder / "train.jsonl", share, recipe, dealt.labels)
-        document = _settings(recipe, dealt.labels, rounds, seed, work)
-        document["node"] = {"name": f"newsroom-{number}"}
-        (folder / "config.toml").write_text(toml(document), encoding="utf-8")
         places = Places(folder / "config.toml", folder / "state", folder / "run")
-        newsrooms.append(Newsroom(f"newsroom-{number}", share, places, folder / "log"))
+        room = Newsroom(f"newsroom-{number}", share, places, folder / "alone.toml", folder / "log")
+        document = _settings(recipe, dealt.labels, rounds, seed, work)
+        document["node"] = {"name": room.name}
+        places.config.write_text(toml(document), encoding="utf-8")
+        document["round"]["evaluate_every"] = every(rounds, ALONE_EVALUATIONS)
+        room.alone.write_text(toml(document), encoding="utf-8")
+        newsrooms.append(room)
     return Layout(tuple(newsrooms), _write_one_place(recipe, dealt, rounds, seed, work), rounds)
+
+
+def every(rounds: int, evaluations: int) -> int:
+    """Return the rounds between evaluations: about ``evaluations`` in all, the last round among them."""
+    fitting = [step for step in range(1, rounds + 1) if rounds % step == 0]
+    return min(fitting, key=lambda step: abs(rounds / step - evaluations))
 
 
 def toml(document: dict[str, dict[str, Any]]) -> str:
@@ -73,7 +86,7 @@ def _settings(recipe: Recipe, labels: Sequence[str], rounds: int, seed: int, wor
             "steps": recipe.steps,
             "limit": rounds,
             "overlap": False,
-            "evaluate_every": recipe.evaluate_every(rounds),
+            "evaluate_every": every(rounds, recipe.evaluations),
         },
         "store": {"save_every": 0},
     }
@@ -86,6 +99,7 @@ def _write_one_place(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: 
     document = _settings(recipe, dealt.labels, rounds, seed, work)
     document["data"]["train"] = ["all.jsonl"]
     document["round"]["steps"] = recipe.steps * len(dealt.shares)
+    document["round"]["evaluate_every"] = every(rounds, ONE_PLACE_EVALUATIONS)
     path = work / "one-place.toml"
     path.write_text(toml(document), encoding="utf-8")
     return path

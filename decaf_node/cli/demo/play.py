@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from decaf_node.cli.demo import language, mesh
 from decaf_node.cli.demo.articles import read_file, read_topics, without_duplicates
 from decaf_node.cli.demo.assets import asset, find_assets
-from decaf_node.cli.demo.baselines import Curves, train_alone
+from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.folders import make_output, work_folder
 from decaf_node.cli.demo.newsrooms import Layout, lay_out
 from decaf_node.cli.demo.plot import draw
@@ -59,16 +59,18 @@ def play(choices: Choices) -> None:
             nodes = run_mesh(layout, view)
             exporter = next(node.newsroom for node in nodes if node.done)
             copy_adapter(exporter.places.state / "export" / "adapter", output / "adapter")
-            curves = run_baselines(layout, work / "alone.log", view)
+            baselines = run_baselines(layout, work / "alone.log", view)
             answers = ask_before_and_after(recipe, dealt, output / "adapter", work / "answers.log", view)
-        results = gather(nodes, curves, layout, dealt)
-        draw(output / "curves.png", nodes, curves, layout)
+        results = gather(nodes, baselines, layout.rounds, dealt)
+        draw(output / "curves.png", nodes, baselines)
         seconds = time.monotonic() - started
         if choices.as_json:
             places = {"seconds": seconds, "plot": str(output / "curves.png"), "adapter": str(output / "adapter")}
             print_json(results.document() | places | (asdict(answers) if answers else {}))
         else:
-            print_rich(conclusion(results, answers, seconds), whereabouts(output, exporter.name))
+            print_rich(
+                conclusion(results, answers, seconds), whereabouts(output, exporter.name, Path(recipe.model["path"]))
+            )
         if choices.keep:
             screen.print(f"The folders of the nodes are kept in {work}.")
 
@@ -108,16 +110,11 @@ def run_mesh(layout: Layout, view: View) -> list[mesh.Node]:
     return nodes
 
 
-def run_baselines(layout: Layout, log: Path, view: View) -> Curves:
-    """Train each newsroom alone, then one place with everything."""
-    configs = [room.places.config for room in layout.newsrooms]
-    weight = dict.fromkeys(configs, 1) | {layout.one_place: len(configs)}  # one place takes as many steps as all
-
-    def show(curves: Curves) -> None:
-        done = sum(weight[config] * curve[-1].round for config, curve in curves.items() if curve)
-        view.work("To compare: each newsroom alone, then all in one place", done / sum(weight.values()) / layout.rounds)
-
-    return train_alone(list(weight), log, show)
+def run_baselines(layout: Layout, log: Path, view: View) -> Baselines:
+    """Train each newsroom alone, and one place with everything."""
+    baselines = Baselines(layout)
+    baselines.train(log, lambda so_far: view.work("To compare: each alone, and all in one place", so_far.done))
+    return baselines
 
 
 def ask_before_and_after(recipe: Recipe, dealt: Deal, adapter: Path, log: Path, view: View) -> Answers | None:

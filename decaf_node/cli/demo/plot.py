@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decaf_node.cli.demo.baselines import Curves
+from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.mesh import Node
-from decaf_node.cli.demo.newsrooms import Layout
 from decaf_node.cli.demo.sight import Point
 
 if TYPE_CHECKING:
@@ -17,17 +16,16 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by colour-blind people too
 
 
-def draw(path: Path, nodes: Sequence[Node], curves: Curves, layout: Layout) -> None:
+def draw(path: Path, nodes: Sequence[Node], baselines: Baselines) -> None:
     """Write the curves of the nodes in the mesh, of each alone and of one place to the PNG file ``path``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     mesh = {node.newsroom.name: node.record.curve for node in nodes}
-    alone = {room.name: curves[room.places.config] for room in layout.newsrooms}
     figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_accuracy(left, mesh, alone, curves[layout.one_place])
+    _draw_accuracy(left, mesh, baselines.alone, baselines.one_place)
     _draw_distance(right, mesh)
     figure.savefig(path, format="png")
 

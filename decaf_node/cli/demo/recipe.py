@@ -18,7 +18,8 @@ PROMPT_CHARACTERS = 600  # about what fits into the tokens of an example
 class Recipe:
     """Sections of the settings, and sizes. steps: local steps a round. share: most articles of a node.
 
-    test: most articles of the common test set. language: a language model answers in words.
+    test: most articles of the common test set. evaluations: about how often a node is measured on it.
+    language: a language model answers in words.
     """
 
     model: dict[str, Any]
@@ -31,11 +32,6 @@ class Recipe:
     test: int
     evaluations: int
     language: bool = False
-
-    def evaluate_every(self, rounds: int) -> int:
-        """Return the rounds between evaluations: about ``evaluations`` in all, the last round among them."""
-        fitting = [every for every in range(1, rounds + 1) if rounds % every == 0]
-        return min(fitting, key=lambda every: abs(rounds / every - self.evaluations))
 
 
 def classifier(model: Path, iid: bool) -> Recipe:

@@ -75,12 +75,12 @@ def conclusion(results: Results, answers: Answers | None, seconds: float) -> Ren
     )
 
 
-def whereabouts(output: Path, exporter: str) -> RenderableType:
+def whereabouts(output: Path, exporter: str, model: Path) -> RenderableType:
     """Return where plot and adapter are, how to load the adapter, and what to type for a real mesh."""
     return Group(
         Text(f"\nCurves:  {output / 'curves.png'}"),
         Text(f"Adapter: {output / 'adapter'} (of {exporter}). Load it in Python with:\n"),
-        Text(loading_lines(output / "adapter"), style="cyan"),
+        Text(loading_lines(output / "adapter", model), style="cyan"),
         Text("\nA real mesh, on your own machines:\n"),
         Text(REAL_MESH, style="cyan"),
     )

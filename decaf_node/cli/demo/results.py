@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from decaf_node.cli.demo.articles import Article
-from decaf_node.cli.demo.baselines import Curves
+from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.mesh import Node
-from decaf_node.cli.demo.newsrooms import Layout
 from decaf_node.cli.demo.shares import Deal, holdings
 from decaf_node.cli.demo.sight import Point
 
@@ -93,14 +92,14 @@ class Results:
         }
 
 
-def gather(nodes: Sequence[Node], curves: Curves, layout: Layout, dealt: Deal) -> Results:
-    """Put the results together from the nodes that were watched and from the curves of the baselines."""
+def gather(nodes: Sequence[Node], baselines: Baselines, rounds: int, dealt: Deal) -> Results:
+    """Put the results together from the nodes that were watched and from the baselines."""
     return Results(
         nodes=tuple(
             NodeResult(
                 name=node.newsroom.name,
                 holds=holdings(node.newsroom.share),
-                alone=last_accuracy(curves[node.newsroom.places.config]),
+                alone=last_accuracy(baselines.alone[node.newsroom.name]),
                 mesh=node.record.accuracy,
                 bound=share_of_labels(dealt.test, set(holdings(node.newsroom.share))),
                 round=node.record.round,
@@ -109,10 +108,10 @@ def gather(nodes: Sequence[Node], curves: Curves, layout: Layout, dealt: Deal) -
             )
             for node in nodes
         ),
-        centralized=last_accuracy(curves[layout.one_place]),
+        centralized=last_accuracy(baselines.one_place),
         labels=dealt.labels,
         test_examples=len(dealt.test),
-        rounds=layout.rounds,
+        rounds=rounds,
     )
 
 
