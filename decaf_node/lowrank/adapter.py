@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.gauge import align
+from decaf_node.lowrank.gauge import truncate_near
 from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
-from decaf_node.lowrank.mix import Stack, one_thread, stack, truncate
+from decaf_node.lowrank.mix import Stack, one_thread, stack
 from decaf_node.lowrank.product import BadProduct, Product
 
 # Matrices of a core's size (m, m) that are alive at once while it is solved.
@@ -75,7 +75,7 @@ def mix_adapters(now: Adapter, edges: Sequence[AdapterEdge], *, memory_bytes: in
     the others may have ranks, scales and dtypes of their own. Terms that are one object are one term: where ``own``
     is ``now``, the synchronous case, ``now`` weighs ``1 - sum(w)`` and nothing has to cancel.
 
-    Memory: at most ``memory_bytes`` beyond inputs and outputs, as far as single rows and the cores allow.
+    Memory: at most ``memory_bytes`` beyond inputs and outputs, as far as one row of a block and the cores allow.
     Raises BadData if layers, tensors or shapes differ, or a factor is not finite.
     """
     return _mixed(now, _terms(now, edges), memory_bytes)
@@ -128,16 +128,15 @@ def is_finite(adapter: Adapter) -> bool:
 
 
 def medoid(adapters: Sequence[Adapter]) -> int:
-    """Return the index of the adapter with the least sum of distances to the others; of equals the first."""
-    if not adapters:
-        raise BadProduct("adapter.none", "There is no adapter to choose from.")
-    sums = [0.0] * len(adapters)
-    for i, x in enumerate(adapters):
-        for j in range(i):
-            apart = distance(x, adapters[j])
-            sums[i] += apart
-            sums[j] += apart
-    return min(range(len(sums)), key=lambda i: (math.isnan(sums[i]), sums[i], i))
+    """Return the index of the adapter with the least sum of distances to the others; of equals the first.
+
+    Those that are not finite do not take part. Raises BadProduct if none is left.
+    """
+    usable = [i for i, adapter in enumerate(adapters) if math.isfinite(norm(adapter))]
+    if not usable:
+        raise BadProduct("adapter.none", "There is no adapter with finite numbers to choose from.")
+    apart = {(i, j): distance(adapters[i], adapters[j]) for i in usable for j in usable if i < j}
+    return min(usable, key=lambda i: sum(away for pair, away in apart.items() if i in pair))
 
 
 def adopt(chosen: Adapter, now: Adapter, base: Adapter | None, *, memory_bytes: int = MEMORY_BYTES) -> Adapter:
@@ -198,10 +197,8 @@ def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdap
 
 def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:
     total = stack([_batch(term.adapter, names) for term in terms], [term.weight for term in terms], memory_bytes)
-    old = total.products[0]
-    mixed = truncate(total, old.rank, old.scale, memory_bytes=memory_bytes)
-    product = align(mixed.product, old, memory_bytes=memory_bytes)
-    return _Layers(_unbatched(product, names), mixed.tail, _interference(total), product.norm())
+    mixed = truncate_near(total, memory_bytes=memory_bytes)
+    return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.product.norm())
 
 
 def _groups(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Iterator[list[str]]:

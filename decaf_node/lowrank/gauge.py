@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.gram import MEMORY_BYTES, combined, gram
-from decaf_node.lowrank.mix import decompose, one_thread, stack
+from decaf_node.lowrank.gram import MEMORY_BYTES, combined
+from decaf_node.lowrank.mix import Core, Mixed, Stack, decompose, one_thread, stack
 from decaf_node.lowrank.product import BadProduct, Product, check_same_shape
 
 # A dead direction in which the old A is shorter than this share of its root mean square gets a random row instead.
@@ -21,100 +21,108 @@ SEED = 0
 
 @dataclass(frozen=True)
 class _Turn:
-    """One layer's factors: ``b = new.b @ into_b``, ``a = of_new @ new.a + of_old @ old.a + of_noise @ noise``."""
+    """One layer's factors: ``b = [b_1 .. b_n] @ into_b``, ``a = into_a @ [a_1; ..; a_n] + into_noise @ noise``."""
 
     into_b: Tensor
-    of_new: Tensor
-    of_old: Tensor
-    of_noise: Tensor
+    into_a: Tensor
+    into_noise: Tensor
 
 
 def align(new: Product, old: Product, *, memory_bytes: int = MEMORY_BYTES) -> Product:
     """Return the product ``new`` in balanced factors, turned as near to those of ``old`` as a rotation can.
 
     The turn is the orthogonal Procrustes solution ``Q = U V^T`` of ``b_new^T b_old + a_new a_old^T = U S V^T``,
-    reflections allowed: without it Adam's moments would be noise after every mix. Where the rank of ``new`` is below r,
-    the other directions are dead: of the old columns the weakest become theirs, with B exactly 0 and the old rows of A
-    made orthogonal to the live ones, or seeded random rows where the old A has nothing left. So a product of zero
+    reflections allowed: without it Adam's moments would be noise after every mix. Where the rank of ``new`` is below
+    r, the other directions are dead: the weakest of the old columns become theirs, with B exactly 0 and the old rows
+    of A made orthogonal to the live ones, or seeded random rows where the old A has nothing left. So a product of zero
     keeps the old A as it is, and no gradient is zero for ever. Live and dead columns never mix.
 
     Why balanced: a nearer fit exists (keep A at the old A, B takes the rest), which also spares Adam's second moments
-    the step from ||A|| >> ||B|| to balance. In trials (two LoRA layers, six nodes on a ring, skewed labels, Adam kept,
-    best of five learning rates) it ended at .46 accuracy where this ends at .53; forgetting Adam's moments gave .53.
+    the step from ``||A|| >> ||B||``. In trials (two LoRA layers, six nodes on a ring, skewed labels, Adam's moments
+    kept, each at its best of five learning rates) it ended at an accuracy of .46, this at .53, and this with the
+    moments forgotten at .53 (never better than keeping them).
 
-    Shapes:  both products of one shape, rank and batch.
-    Dtypes:  float64 inside, whatever comes in; rounded once, to the dtype of ``new.b``.
+    Shapes:  both of one shape, rank and batch.
+    Dtypes:  float64 inside; rounded once, to the dtype of ``old``. The scale is that of ``old`` too.
     Error:   the product is unchanged to 2e-7 of its norm in float32.
     Raises:  BadProduct if the two do not fit, or a factor is not finite.
     """
     check_same_shape([new, old])
-    rank = new.rank
-    if rank != old.rank:
-        raise BadProduct("product.rank", f"Factors of rank {rank} cannot be aligned with those of rank {old.rank}.")
-    core = decompose(stack([new], [1.0 / new.scale], memory_bytes), rank, memory_bytes=memory_bytes)
-    gram_b = gram([old.b, new.b], -1, memory_bytes).cpu().reshape(-1, 2 * rank, 2 * rank)
-    gram_a = gram([old.a, new.a], -2, memory_bytes).cpu().reshape(-1, 2 * rank, 2 * rank)
-    layers = (core.into_b.reshape(-1, rank, rank), core.into_a.reshape(-1, rank, rank), gram_b, gram_a)
+    if new.rank != old.rank:
+        raise BadProduct("product.rank", f"Factors of rank {new.rank} cannot be aligned with those of rank {old.rank}.")
+    return truncate_near(stack([old, new], [0.0, 1.0], memory_bytes), memory_bytes=memory_bytes).product
+
+
+def truncate_near(total: Stack, *, memory_bytes: int = MEMORY_BYTES) -> Mixed:
+    """Return what ``mix.truncate`` would, in rank, scale and dtype of the first product, aligned with it.
+
+    One step instead of two: the Gram matrices of the stack know all that ``align`` asks, and nothing is rounded
+    in between.
+    """
+    old = total.products[0]
+    core = decompose(total, old.rank, memory_bytes=memory_bytes)
     with one_thread():
-        turns = [_turn(*layer) for layer in zip(*layers, strict=True)]
-    return _turned(new, old, turns, memory_bytes)
+        turns = [_turn(*layer, old.scale) for layer in _layers(core, total)]
+    return Mixed(_turned(total, turns, memory_bytes), core.values[..., old.rank :].square().sum(-1).sqrt())
 
 
-def _turn(into_b: Tensor, into_a: Tensor, gram_b: Tensor, gram_a: Tensor) -> _Turn:
-    """Return one layer's turn, from its SVD (see ``mix.Core``) and the Gram matrices of old and new factors."""
-    rank = len(into_a)
-    old = slice(0, rank), slice(0, rank)
-    cross = slice(0, rank), slice(rank, None)
+def _layers(core: Core, total: Stack) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    tensors = (core.into_b, core.into_a, total.gram_b, total.gram_a)
+    return list(zip(*(tensor.reshape(-1, *tensor.shape[-2:]) for tensor in tensors), strict=True))
+
+
+def _turn(into_b: Tensor, into_a: Tensor, gram_b: Tensor, gram_a: Tensor, scale: float) -> _Turn:
+    """Return one layer's turn, from its SVD (see ``mix.Core``) and the Gram matrices, whose first r are the old's."""
+    rank, size = into_a.shape
     alive = into_a.any(-1)
-    strength = gram_b[old].diagonal() * gram_a[old].diagonal()
+    into_b, into_a = into_b[:, alive] / math.sqrt(scale), into_a[alive] / math.sqrt(scale)
+    strength = (gram_b.diagonal() * gram_a.diagonal())[:rank]
     order = strength.sort(descending=True, stable=True).indices
-    live, dead = order[: int(alive.sum())], order[int(alive.sum()) :]
-    near = into_b[:, alive].T @ gram_b[cross][live].T + into_a[alive] @ gram_a[cross][live].T
-    u, _, v = torch.linalg.svd(near)
-    turn = _Turn(*(torch.zeros(rank, rank, dtype=torch.float64) for _ in range(4)))
-    turn.into_b[:, live] = into_b[:, alive] @ u @ v
-    turn.of_new[live] = (u @ v).T @ into_a[alive]
-    _revive(turn, live, dead, gram_a)
+    live, dead = order[: len(into_a)], order[len(into_a) :]
+    u, _, v = torch.linalg.svd(into_b.T @ gram_b[:, live] + into_a @ gram_a[:, live])
+    turn = _Turn(*(torch.zeros(shape, dtype=torch.float64) for shape in ((size, rank), (rank, size), (rank, rank))))
+    turn.into_b[:, live] = into_b @ u @ v
+    turn.into_a[live] = (u @ v).T @ into_a
+    _revive(turn, into_a, dead, gram_a)
     return turn
 
 
-def _revive(turn: _Turn, live: Tensor, dead: Tensor, gram_a: Tensor) -> None:
-    """Fill in the rows of A of the dead columns: the old ones, less what the live rows span, or random ones."""
-    rank = len(gram_a) // 2
-    old_old, old_new, new_new = gram_a[:rank, :rank], gram_a[:rank, rank:], gram_a[rank:, rank:]
-    length = math.sqrt(old_old.trace().item() / rank) or FRESH_LENGTH
-    rows = turn.of_new[live]
-    shares = torch.linalg.solve(rows @ new_new @ rows.T, rows @ old_new[dead].T).T
-    left = old_old[dead][:, dead] - shares @ rows @ old_new[dead].T
-    squared, axes = torch.linalg.eigh(left)
-    kept, lost = axes[:, squared > (SHORT * length) ** 2], axes[:, squared <= (SHORT * length) ** 2]
-    turn.of_old[dead[:, None], dead] = kept @ kept.T
-    turn.of_new[dead] = -kept @ kept.T @ shares @ rows
-    turn.of_noise[dead, : lost.shape[1]] = lost * length
+def _revive(turn: _Turn, live_rows: Tensor, dead: Tensor, gram_a: Tensor) -> None:
+    """Fill in the rows of A of the dead columns: the old ones less what the live rows span, or random ones."""
+    rank = len(turn.into_a)
+    length = math.sqrt(gram_a.diagonal()[:rank].sum().item() / rank) or FRESH_LENGTH
+    shares = torch.linalg.solve(live_rows @ gram_a @ live_rows.T, live_rows @ gram_a[:, dead]).T
+    rows = torch.nn.functional.one_hot(dead, gram_a.shape[0]).double() - shares @ live_rows
+    squared, axes = torch.linalg.eigh(rows @ gram_a @ rows.T)
+    short = squared <= (SHORT * length) ** 2
+    kept, lost = axes[:, ~short], axes[:, short]
+    turn.into_a[dead] = kept @ kept.T @ rows
+    turn.into_noise[dead, : lost.shape[1]] = lost * length
 
 
-def _turned(new: Product, old: Product, turns: list[_Turn], memory_bytes: int) -> Product:
+def _turned(total: Stack, turns: list[_Turn], memory_bytes: int) -> Product:
+    old = total.products[0]
+
     def batched(tensors: list[Tensor]) -> Tensor:
-        return torch.stack(tensors).reshape(*new.batch, *tensors[0].shape).to(new.b.device)
+        return torch.stack(tensors).reshape(*old.batch, *tensors[0].shape).to(old.b.device)
 
-    parts = [new.a, old.a]
-    into_a = [batched([turn.of_new for turn in turns]), batched([turn.of_old for turn in turns])]
-    if any(bool(turn.of_noise.any()) for turn in turns):
-        news, olds = new.a.reshape(-1, *new.a.shape[-2:]), old.a.reshape(-1, *old.a.shape[-2:])
-        parts.append(batched([_noise(*layer) for layer in zip(turns, news, olds, strict=True)]))
-        into_a.append(batched([turn.of_noise for turn in turns]))
-    b = combined([new.b], batched([turn.into_b for turn in turns]), -1, new.b.dtype, memory_bytes)
-    return Product(b, combined(parts, torch.cat(into_a, -1), -2, new.a.dtype, memory_bytes), new.scale)
+    rows, into_a = [product.a for product in total.products], batched([turn.into_a for turn in turns])
+    if any(bool(turn.into_noise.any()) for turn in turns):
+        rows.append(batched([_noise(total, turn, layer) for layer, turn in enumerate(turns)]))
+        into_a = torch.cat([into_a, batched([turn.into_noise for turn in turns])], -1)
+    columns, into_b = [product.b for product in total.products], batched([turn.into_b for turn in turns])
+    b = combined(columns, into_b, -1, old.b.dtype, memory_bytes)
+    return Product(b, combined(rows, into_a, -2, old.a.dtype, memory_bytes), old.scale)
 
 
-def _noise(turn: _Turn, new_a: Tensor, old_a: Tensor) -> Tensor:
+def _noise(total: Stack, turn: _Turn, layer: int) -> Tensor:
     """Return (r, k) seeded random rows of length 1, orthogonal to all other rows of one layer; zeros if unneeded."""
-    noise = torch.zeros(new_a.shape, dtype=torch.float64)
-    if not turn.of_noise.any():
+    rows = [product.a.reshape(-1, *product.a.shape[-2:])[layer].cpu() for product in total.products]
+    noise = torch.zeros(rows[0].shape, dtype=torch.float64)
+    if not turn.into_noise.any():
         return noise
     noise.normal_(generator=torch.Generator().manual_seed(SEED))
-    others = turn.of_new @ new_a.cpu().double() + turn.of_old @ old_a.cpu().double()
-    _, lengths, rows = torch.linalg.svd(others, full_matrices=False)
-    rows = rows[lengths > 1e-6 * lengths.max()]
-    noise -= noise @ rows.T @ rows
-    return torch.nn.functional.normalize(noise - noise @ rows.T @ rows)
+    _, lengths, span = torch.linalg.svd(combined(rows, turn.into_a, -2, torch.float64), full_matrices=False)
+    span = span[lengths > 1e-6 * lengths.max()]
+    noise -= noise @ span.T @ span
+    return torch.nn.functional.normalize(noise - noise @ span.T @ span)

@@ -99,7 +99,7 @@ def mix_products(
              ``||L|| ||R|| / sum |w| ||p||`` (after its columns are balanced; sqrt(r) where the products are).
              "auto" takes it, and "qr", which loses none, for the layers where that is above CONDITION_LIMIT, for
              those whose Cholesky decomposition breaks down, and for float64 factors.
-    Memory:  at most ``memory_bytes`` beyond inputs and outputs, as far as single rows and the cores allow.
+    Memory:  at most ``memory_bytes`` beyond inputs and outputs, as far as one row of a block and the cores allow.
     Unique:  only the product; see ``gauge.align`` for the factors.
     Raises:  BadProduct if shapes, lengths, weights, rank or scale do not fit, or a factor is not finite.
     Source:  arXiv 2505.21382 (DeCAF), consensus by truncated SVD.
