@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from decaf_node.link import File
 from decaf_node.lowrank.adapter import adopt
@@ -91,7 +92,7 @@ class TrainerHost:
             save_trainer_state(trainer, self._live.named(), self._optimizer, self._scheduler, progressed)
             write_export(export, self._model, self._settings.model, identity.base)
             return named_file(adapter), named_file(trainer), export
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise cannot_write(folder, error) from error
 
     def evaluate(self) -> Evaluation | None:

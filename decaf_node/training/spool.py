@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from decaf_node.errors import BadData, TryAgain
 from decaf_node.link import File
@@ -27,7 +29,7 @@ def publish(folder: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, 
         file = named_file(temporary)
         final = folder / f"{file.digest}.safetensors"
         temporary.replace(final)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise cannot_write(folder, error) from error
     return File(str(final), file.digest, file.size_bytes)
@@ -44,8 +46,16 @@ def named_file(path: Path) -> File:
     return File(str(path), digest_of(path), path.stat().st_size)
 
 
-def cannot_write(folder: Path, error: OSError) -> TryAgain | BadData:
+def cannot_write(folder: Path, error: OSError | SafetensorError) -> TryAgain | BadData:
     """Say for a person why nothing could be written to ``folder``."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    number = error.errno if isinstance(error, OSError) else _system_error(error)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return TryAgain("training.disk-full", f"There is no room left in {folder}; free some, or move it elsewhere.")
-    return BadData("training.cannot-write", f"{folder} cannot be written to: {error.strerror or error}.")
+    problem = os.strerror(number) if number else str(error)
+    return BadData("training.cannot-write", f"{folder} cannot be written to: {problem}.")
+
+
+def _system_error(error: SafetensorError) -> int | None:
+    """Return the error number that safetensors only tells in words ("os error 28")."""
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
