@@ -197,7 +197,6 @@ class Edges:
         if (refusal := self._objection(peer, offer, now)) is not None:
             return self.refuse(peer, refusal, now)
         if incoming:
-            self.drop(peer)  # the stream that was up before is not any more
             return self._serve(peer, now) if offer.adopt else self._take_in(peer, offer, now)
         match self.sessions.get(peer):
             case Opened(ours) if offer.adopt:
@@ -212,7 +211,6 @@ class Edges:
 
     def hold(self, peer: str, offer: Offer) -> None:
         """Keep the stream that the peer opened until we publish."""
-        self.drop(peer)
         self.sessions[peer] = Held(offer)
 
     def _objection(self, peer: str, offer: Offer, now: float) -> Refusal | None:
@@ -366,6 +364,8 @@ class Edges:
             self.ledger.void(peer)
         self.drop(peer)
         self._give_up(peer)
+        if self.published is not None:
+            self.published.tries.pop(peer, None)
         if refusal.content:
             self._members.refused(peer, refusal.message, now)
         return [ev.RefuseEdge(peer, refusal.reason, refusal.message)]
@@ -373,11 +373,12 @@ class Edges:
     def refused(self, event: ev.EdgeRefused, now: float) -> None:
         """The peer wants no edge. It counts none, so a promise of this stream is void."""
         peer = event.peer
+        if event.reason == objections.DUPLICATE:
+            self.drop(peer)
+            return self._retry(peer, now)
         if isinstance(self.sessions.get(peer), Promised):
             self.ledger.void(peer)
         self.drop(peer)
-        if event.reason == objections.DUPLICATE:
-            return self._retry(peer, now)
         self._give_up(peer)
         if event.reason in objections.DECLINES:
             self._members.declined(peer, event.message, now)
@@ -408,8 +409,11 @@ class Edges:
         return self.left(peer, now) if self.is_open(peer) else []
 
     def shut(self, refusal: Refusal, now: float, serve: bool) -> list[Effect]:
-        """Refuse every edge whose promise is not sent yet; newcomers are served on if ``serve``."""
+        """Refuse every edge whose promise is not sent yet, and wait for none; newcomers are served on if ``serve``."""
         effects: list[Effect] = []
+        if self.published is not None:
+            promised = {peer for peer, session in self.sessions.items() if isinstance(session, Promised)}
+            self.published.given_up |= self.published.slots - promised
         for peer, session in sorted(self.sessions.items()):
             if isinstance(session, Promised) or (serve and isinstance(session, Serving)):
                 continue

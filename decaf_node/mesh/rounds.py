@@ -191,7 +191,9 @@ class Rounds:
     def offered(self, event: ev.OfferReceived, now: float) -> list[Effect]:
         """An offer came: is it to be taken at all, and does it show that we are a newcomer?"""
         peer, offer, incoming = event.peer, event.offer, event.incoming
-        if not incoming and not self._edges.is_open(peer):
+        if incoming:
+            self._edges.drop(peer)  # its new stream takes the place of the old; a promise on that may still count
+        elif not self._edges.is_open(peer):
             return []
         if (refusal := self._gate(offer)) is not None:
             return self._edges.refuse(peer, refusal, now)

@@ -99,6 +99,7 @@ class Host:
     # --- the trainer -----------------------------------------------------------------------------------------
 
     def start_trainer(self) -> None:
+        self.paused = False
         self.step(ev.TrainerStarted(SCHEMA, 8))
 
     def lose_trainer(self) -> None:
