@@ -25,7 +25,7 @@ from decaf_node.mesh.events import Edge, Receipt
 BUSY_SECONDS = 2.0
 LOG_PAGES = 512
 LOG_BYTES = 4 * 1024 * 1024
-FORGET_ROUNDS = 16  # a receipt whose edge was neither completed nor mixed for so many rounds never will be
+FORGET_ROUNDS = 256  # a receipt whose edge was neither completed nor mixed for so many rounds never will be
 EARLY_RECEIPTS = 1024
 FOREVER = 2**63 - 1  # no round number is larger
 
@@ -158,6 +158,13 @@ class Database:
         rows = self._read(
             "SELECT peer, own, theirs, min(proposed, answered) FROM receipts WHERE answered IS NOT NULL"
             " ORDER BY round, peer, own, theirs"
+        )
+        return tuple(Edge(*row) for row in rows)
+
+    def promised(self) -> tuple[Edge, ...]:
+        """Return the edges of which only our receipt is kept, oldest first; weight: as we proposed."""
+        rows = self._read(
+            "SELECT peer, own, theirs, proposed FROM receipts WHERE answered IS NULL ORDER BY round, peer, own, theirs"
         )
         return tuple(Edge(*row) for row in rows)
 

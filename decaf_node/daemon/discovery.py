@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf import Error as ZeroconfError
@@ -90,14 +91,15 @@ class Discovery:
         self._zeroconf: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._service: AsyncServiceInfo | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Announce and look, as far as there is a network; go on watching for one. Nothing, if mDNS is off."""
-        if self._settings.mdns and self._watching is None:
+        if self._settings.mdns:
             await self._look_around()
-            self._watching = asyncio.create_task(self._watch())
+            self._spawn(self._watch())
 
     async def announce(self, schema: str) -> None:
         """From now on, say this schema fingerprint to others."""
@@ -107,10 +109,8 @@ class Discovery:
 
     async def close(self) -> None:
         """Say goodbye and stop; a second time does nothing."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
-            self._watching = None
+        self._closed = True
+        await self._end_tasks()
         async with self._changing:
             await self._shut()
 
@@ -141,7 +141,8 @@ class Discovery:
             self._zeroconf.zeroconf.registry.async_remove(self._service)
             self._service = None
         await self._shut()
-        if not self._problem("discovery.no-interface", not self._addresses, self._no_interface()):
+        self._problem("discovery.no-interface", not self._addresses, self._no_interface())
+        if self._addresses:
             await self._open()
 
     async def _open(self) -> None:
@@ -158,17 +159,34 @@ class Discovery:
 
     async def _shut(self) -> None:
         """Stop; say goodbye to those that the service was announced to."""
-        for task in self._asking.values():
-            task.cancel()
-        self._asking.clear()
-        if self._browser is not None:
-            await self._browser.async_cancel()
+        browser, self._browser = self._browser, None
+        if browser is not None:
+            await browser.async_cancel()
         if self._zeroconf is not None:
             try:
                 await self._zeroconf.async_close()
             except (OSError, ZeroconfError) as error:
                 logger.debug("mDNS did not close well: %r", error)
-        self._browser = self._zeroconf = self._service = None
+        self._zeroconf = self._service = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()  # nothing is expected to fail: the event loop is told
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     # --- this node ------------------------------------------------------------------------------------------------
 
@@ -222,7 +240,8 @@ class Discovery:
         if info.load_from_cache(zeroconf):
             self._seen(node, info)
         elif node not in self._asking and len(self._asking) < KNOWN_LIMIT:
-            self._asking[node] = asyncio.create_task(self._ask(zeroconf, node, info))
+            self._asking.add(node)
+            self._spawn(self._ask(zeroconf, node, info))
 
     async def _ask(self, zeroconf: Zeroconf, node: str, info: AsyncServiceInfo) -> None:
         """Ask for what was not said. A node that does not answer is told of again when it does."""
@@ -230,7 +249,7 @@ class Discovery:
             answered = await info.async_request(zeroconf, ASK_SECONDS * 1000, ASK_ALL)
         except (OSError, ZeroconfError):
             answered = False
-        self._asking.pop(node, None)
+        self._asking.discard(node)
         if answered:
             self._seen(node, info)
         else:
@@ -241,8 +260,8 @@ class Discovery:
         if text.get(b"mesh") != self._mesh.encode() or text.get(b"id") != node.encode():
             self._forget(node)
         elif node == self._node:
-            if info.server != self._server:
-                self._problem("discovery.cloned-identity", True, self._cloned(info))
+            if info.server != self._server and self._problem("discovery.cloned-identity", True, self._cloned(info)):
+                self._spawn(self._tell_again())
         else:
             ips = best_first(info.parsed_scoped_addresses(), self._addresses)
             places = tuple(join(ip, info.port or 0) for ip in ips[:ADDRESS_LIMIT])
@@ -251,6 +270,11 @@ class Discovery:
                 self._known[node] = known
                 self._found(node, places)
 
+    async def _tell_again(self) -> None:
+        """Let the clone hear of us: what it knows of itself keeps us from answering it."""
+        async with self._changing:
+            await self._tell()
+
     def _forget(self, node: str) -> None:
         if self._known.pop(node, None) is not None:
             self._left(node)
@@ -258,10 +282,12 @@ class Discovery:
     # --- what a person should know --------------------------------------------------------------------------------
 
     def _problem(self, reason: str, present: bool, message: str = "") -> bool:
-        if present and reason not in self._warned:
+        """Warn of a problem when it comes up; tell whether that was now."""
+        new = present and reason not in self._warned
+        if new:
             self._warn(reason, message)
         (self._warned.add if present else self._warned.discard)(reason)
-        return present
+        return new
 
     def _failed(self, error: Exception) -> None:
         message = f"mDNS does not work right now ({error or type(error).__name__}); it is tried again."

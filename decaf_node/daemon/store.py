@@ -191,6 +191,10 @@ class Store:
         """Return the edges with both receipts that no saved round holds, each with the smaller weight."""
         return self._database.unsaved()
 
+    def promised(self) -> tuple[Edge, ...]:
+        """Return the edges of which only our receipt is kept, each with the weight that we proposed."""
+        return self._database.promised()
+
     # --- history -------------------------------------------------------------------------------------------------
 
     def record_round(self, report: RoundReport) -> None:

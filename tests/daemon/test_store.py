@@ -332,7 +332,9 @@ def test_a_missing_export_link_comes_back_at_the_next_start(store: Store, state:
 def test_an_edge_counts_when_both_receipts_are_there(store: Store) -> None:
     store.save_receipt(EDGE, 3)
     assert store.unsaved() == ()
+    assert store.promised() == (EDGE,)
     store.complete_receipt("PEER", THEIRS)
+    assert store.promised() == ()
     assert store.unsaved() == (replace(EDGE, weight=0.2),)
     with reopened(store) as again:
         assert again.unsaved() == (replace(EDGE, weight=0.2),)
@@ -392,7 +394,7 @@ def test_a_receipt_that_was_never_answered_is_forgotten_in_the_end(store: Store,
     save(store, 10)
     store.complete_receipt("PEER", THEIRS)
     assert len(store.unsaved()) == 1, "late, but it counts"
-    save(store, 19)
+    save(store, 259)
     assert store.unsaved() == ()
 
 
