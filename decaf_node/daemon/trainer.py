@@ -23,7 +23,7 @@ LEASH = ("-m", "decaf_node.daemon.leash")
 WORKER = ("-m", "decaf_node.training.worker")
 FIRST_RESTART_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0  # for a trainer that has failed to end by itself, and to read what it said last
-OUTPUT_BYTES = 4096  # a longer line of its output is cut in pieces
+OUTPUT_BYTES = 2000  # read at a time; a longer line is cut in pieces of at most twice as much
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ def exported(status: StatusReport) -> float:
 
 def test_two_nodes_meet_mix_and_save() -> None:
     with mesh() as make:
-        a = make("a", script={"value": 1.0, "bulk": 3_000_000}, round=done(6)).start()
-        b = make("b", a, script={"value": 3.0, "bulk": 3_000_000, "drift": 0.5}, round=done(6)).start()
+        script = {"bulk": 3_000_000, "seconds": 1.0}  # long enough that the second has come before the first is done
+        a = make("a", script={**script, "value": 1.0}, round=done(6)).start()
+        b = make("b", a, script={**script, "value": 3.0, "drift": 0.5}, round=done(6)).start()
         ends = a.until(is_done), b.until(is_done)
         assert sum(exported(end) for end in ends) == pytest.approx(1.0 + 3.0 + 6 * 0.5, abs=1e-4)
         rows = a.rounds()

@@ -1,0 +1,153 @@
+"""Frames to protobuf and back; what is out of bounds is refused. Reports likewise."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from decaf_node.daemon import report_wire
+from decaf_node.daemon.addresses import from_source, is_loopback, split, target
+from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.wire import (
+    CHUNK_LIMIT_BYTES,
+    Chunk,
+    Frame,
+    Introduction,
+    Refusal,
+    Want,
+    decode,
+    encode,
+)
+from decaf_node.errors import BadData
+from decaf_node.mesh.events import Offer, Receipt, Snapshot
+from decaf_node.v1 import mesh_pb2 as pb
+
+DIGEST, OTHER = "ab" * 32, "cd" * 32
+NODE = "A" * 52
+SNAPSHOT = Snapshot(DIGEST, 3, 8, 1000)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Introduction(NODE, "näme", "lab", "e" * 64, 2**53, "[::1]:7433"),
+        Introduction(NODE, "", "", "", 0, ""),
+        Offer("e" * 64, SNAPSHOT, 3, 2, 1),
+        Offer("", None, 0, 0, 0, adopt=True),
+        Want(DIGEST, 2**40),
+        Chunk(5, b"x" * CHUNK_LIMIT_BYTES),
+        Receipt(DIGEST, OTHER, 0.25),
+        Refusal("mesh.other-schema", "Why not."),
+    ],
+)
+def test_frames_come_back_as_they_were(frame: Frame) -> None:
+    assert decode(pb.Frame.FromString(encode(frame).SerializeToString())) == frame
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.Frame(),
+        pb.Frame(introduction=pb.Introduction(node="x" * 52)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, schema="E" * 64)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, mesh="m" * 256)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, address="a" * 301)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, address="a\n:1")),
+        pb.Frame(introduction=pb.Introduction(node=NODE, round=2**53 + 1)),
+        pb.Frame(offer=pb.Offer(mixes=2**63)),
+        pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 31, size_bytes=1))),
+        pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 32, size_bytes=0))),
+        pb.Frame(want=pb.Want(digest=b"d" * 33)),
+        pb.Frame(chunk=pb.Chunk()),
+        pb.Frame(chunk=pb.Chunk(data=b"x" * (CHUNK_LIMIT_BYTES + 1))),
+        pb.Frame(receipt=pb.Receipt(own=b"d" * 32, theirs=b"d" * 32, weight=float("inf"))),
+        pb.Frame(receipt=pb.Receipt(own=b"d" * 32, theirs=b"d" * 32, weight=-0.1)),
+        pb.Frame(refusal=pb.Refusal(reason="No Reason")),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(message: pb.Frame) -> None:
+    with pytest.raises(BadData) as caught:
+        decode(message)
+    assert caught.value.reason == "mesh.bad-frame"
+
+
+def test_what_a_peer_says_cannot_forge_lines() -> None:
+    said = decode(pb.Frame(refusal=pb.Refusal(reason="a.b", message="one\ntwo\x1b[2J" + "x" * 2000)))
+    assert isinstance(said, Refusal)
+    assert said.message.startswith("one two [2J")
+    assert len(said.message) == 1000
+    who = decode(pb.Frame(introduction=pb.Introduction(version=1, node=NODE, name="a\rb" + "x" * 300)))
+    assert isinstance(who, Introduction)
+    assert who.name.startswith("a b")
+    assert len(who.name) == 255
+
+
+ROUND = RoundReport(
+    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport("n", 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
+)
+BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
+TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
+PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem")
+STATUS = StatusReport(
+    *("n", "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, ("x", "y"), 1.5, 1000, "a:1", "e" * 64),
+    *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),
+)
+
+
+def test_reports_come_back_as_they_were() -> None:
+    for row in (ROUND, BARE):
+        assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
+    for peer in (PEER, dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None)):
+        assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
+    for status in (
+        STATUS,
+        dataclasses.replace(STATUS, last_round=None, trainer=dataclasses.replace(TRAINER, loss=None)),
+    ):
+        assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
+
+
+@pytest.mark.parametrize(
+    ("address", "parts", "to"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80), "ipv4:127.0.0.1:80"),
+        ("[::1]:80", ("::1", 80), "ipv6:[::1]:80"),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80), "ipv6:[fe80::1%25eth0]:80"),
+        ("orin-a.local:7433", ("orin-a.local", 7433), "dns:///orin-a.local:7433"),
+    ],
+)
+def test_addresses_become_targets(address: str, parts: tuple[str, int], to: str) -> None:
+    assert split(address) == parts
+    assert target(address) == to
+
+
+@pytest.mark.parametrize(
+    "address", ["", "host", "host:", "host:0", "host:65536", "unix:/run/x:1", "a/b:1", ":1", "h:1²"]
+)
+def test_what_is_no_address_is_none(address: str) -> None:
+    assert split(address) is None
+
+
+@pytest.mark.parametrize(
+    ("claimed", "source", "address"),
+    [
+        ("10.0.0.5:7433", "ipv4:10.0.0.5:51000", "10.0.0.5:7433"),
+        ("0.0.0.0:7433", "ipv4:10.0.0.5:51000", "10.0.0.5:7433"),
+        ("[::]:7433", "ipv6:%5Bfd00::5%5D:51000", "[fd00::5]:7433"),
+        ("127.0.0.1:7433", "ipv4:127.0.0.1:51000", "127.0.0.1:7433"),
+        ("127.0.0.1:7433", "ipv4:10.0.0.5:51000", None),
+        ("somewhere:7433", "ipv4:10.0.0.5:51000", None),
+        ("", "ipv4:10.0.0.5:51000", None),
+        ("10.0.0.5:7433", "unix:", None),
+    ],
+)
+def test_where_a_caller_listens(claimed: str, source: str, address: str | None) -> None:
+    assert from_source(claimed, source) == address
+
+
+def test_loopback() -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("192.0.2.1")
