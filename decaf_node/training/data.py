@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from decaf_node.training.model import first_line
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 ROWS_AT_ONCE = 1000
+Stamp = tuple[int, int]  # size and time of a file
 logger = logging.getLogger(__name__)
 
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Loaded:
     """The examples of one file as it was when it had this size and time."""
 
-    stamp: tuple[int, int]
+    stamp: Stamp | None
     examples: list[Example]
 
 
@@ -56,7 +56,7 @@ class Files:
         self._columns = columns
         self._encode = encode
         self._loaded: dict[Path, Loaded] = {}
-        self._warned: set[Path] = set()
+        self._refused: dict[Path, Stamp | None] = {}
 
     def load(self) -> None:
         """Read everything for the first time. Raises BadData."""
@@ -67,14 +67,9 @@ class Files:
         """Read again what changed; say whether anything did. A file that cannot be read keeps its old content."""
         before, loaded = self._loaded, {}
         for path in self._found():
-            old = before.get(path)
-            try:
-                loaded[path] = old if old is not None and old.stamp == _stamp(path) else self._read(path)
-                self._warned.discard(path)
-            except BadData as error:
-                self._warn(path, error)
-                if old is not None:
-                    loaded[path] = old
+            file = self._again(path, before.get(path))
+            if file is not None:
+                loaded[path] = file
         self._loaded = loaded
         return loaded != before
 
@@ -89,10 +84,19 @@ class Files:
             found |= matches or {old for old in self._loaded if fnmatch(str(old), str(path))} or {path}
         return sorted(found)
 
-    def _warn(self, path: Path, error: BadData) -> None:
-        if path not in self._warned:
-            self._warned.add(path)
+    def _again(self, path: Path, old: Loaded | None) -> Loaded | None:
+        """Return what ``path`` holds now; ``old``, with one warning, as long as it cannot be read."""
+        stamp = _stamp(path)
+        if (old is not None and old.stamp == stamp) or (path in self._refused and self._refused[path] == stamp):
+            return old
+        try:
+            fresh = self._read(path)
+        except BadData as error:
+            self._refused[path] = stamp
             logger.warning("%s Its old content is used.", error)
+            return old
+        self._refused.pop(path, None)
+        return fresh
 
     def _read(self, path: Path) -> Loaded:
         stamp = _stamp(path)
@@ -200,7 +204,7 @@ def read_table(path: Path) -> datasets.Dataset:
     try:
         empty = path.stat().st_size == 0
     except OSError as error:
-        raise BadData("data.unreadable", f"{path} cannot be read: {error.strerror}.") from error
+        raise BadData("data.missing", f"The data file {path} cannot be read: {error.strerror}.") from error
     if empty:
         raise BadData("data.empty", f"{path} is empty.")
     options = {"keep_default_na": False} if kind == "csv" else {}  # a text "NA" is a text
@@ -219,9 +223,10 @@ def _training_part(examples: list[Example], held_out: float) -> list[Example]:
     return [example for example in examples if example.content >= held_out]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> Stamp | None:
+    """Return None for a file that is not there."""
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise BadData("data.missing", f"The data file {path} cannot be read: {error.strerror}.") from error
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_size, status.st_mtime_ns

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,10 +22,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bert(tmp_path_factory.mktemp("bert"))
 
 
-def build(bert: Path, **lora: object) -> torch.nn.Module:
+def build(bert: Path, **lora: object) -> Any:
     settings = classifier_settings(bert, bert, lora=lora)
-    model: torch.nn.Module = attach_lora(load_base(settings.model, 0), settings)
-    return model.eval()
+    return attach_lora(load_base(settings.model, 0), settings).eval()
 
 
 def randomised(adapter: Adapter, seed: int) -> Adapter:

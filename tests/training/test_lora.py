@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 
 from decaf_node.errors import BadSettings
 from decaf_node.settings import Settings
@@ -25,11 +25,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bert(tmp_path_factory.mktemp("bert"))
 
 
-def attached(settings: Settings) -> PeftModel:
+def attached(settings: Settings) -> Any:
     return attach_lora(load_base(settings.model, settings.mixing.initial_a_seed), settings)
 
 
-def tune(model: Path, **lora: Any) -> PeftModel:
+def tune(model: Path, **lora: Any) -> Any:
     return attached(causal_settings(model, model, lora=lora))
 
 
