@@ -72,8 +72,8 @@ def mix_adapters(now: Adapter, edges: Sequence[AdapterEdge], *, memory_bytes: in
     """Return ``now + sum(w * (theirs - own))``: products by best rank-r product, other tensors plainly.
 
     Rank, scale, dtype and device of each layer are those of ``now``, and its factors are near (see ``gauge.align``);
-    the others may have ranks, scales and dtypes of their own. Terms that are one object are one term: where ``own``
-    is ``now``, the synchronous case, ``now`` weighs ``1 - sum(w)`` and nothing has to cancel.
+    the others may have ranks, scales, dtypes and a device of their own. Terms that are one object are one term: where
+    ``own`` is ``now``, the synchronous case, ``now`` weighs ``1 - sum(w)`` and nothing has to cancel.
 
     Memory: at most ``memory_bytes`` beyond inputs and outputs, as far as one row of a block and the cores allow.
     Raises BadData if layers, tensors or shapes differ, or a factor is not finite.
@@ -90,6 +90,7 @@ def mix_factors(now: Adapter, edges: Sequence[AdapterEdge], *, frozen_a: bool) -
     """
     terms = _terms(now, edges)
     _check_same([term.adapter for term in terms])
+    _check_scales(now)
     products, errors = {}, [0.0]
     for name, product in now.products.items():
         layer = [term.adapter.products[name] for term in terms]
@@ -177,6 +178,7 @@ def _merged(terms: Sequence[_Term]) -> list[_Term]:
 def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdapter:
     """Mix group by group, one CPU thread a group: unlike threads inside a group they never wait for each other."""
     _check_same([term.adapter for term in terms])
+    _check_scales(now)
     workers = torch.get_num_threads()
     share = memory_bytes // workers
 
@@ -196,7 +198,9 @@ def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdap
 
 
 def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:
-    total = stack([_batch(term.adapter, names) for term in terms], [term.weight for term in terms], memory_bytes)
+    device = terms[0].adapter.products[names[0]].b.device
+    products = [_batch(term.adapter, names, device) for term in terms]
+    total = stack(products, [term.weight for term in terms], memory_bytes)
     mixed = truncate_near(total, memory_bytes=memory_bytes)
     return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.product.norm())
 
@@ -217,11 +221,13 @@ def _groups(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Iterator
 
 
 @torch.no_grad()
-def _batch(adapter: Adapter, names: Sequence[str]) -> Product:
+def _batch(adapter: Adapter, names: Sequence[str], device: torch.device) -> Product:
     products = [adapter.products[name] for name in names]
-    if len(products) == 1:
-        return products[0]  # as it is: large layers are not copied
-    return Product(torch.stack([p.b for p in products]), torch.stack([p.a for p in products]), products[0].scale)
+    scale = products[0].scale
+    if len(products) == 1:  # not copied, if it is where it should be: it may be large
+        return Product(products[0].b.to(device), products[0].a.to(device), scale)
+    b, a = torch.stack([product.b for product in products]), torch.stack([product.a for product in products])
+    return Product(b.to(device), a.to(device), scale)
 
 
 def _unbatched(product: Product, names: Sequence[str]) -> dict[str, Product]:
@@ -247,8 +253,8 @@ def _interference(total: Stack) -> Tensor:
 
 
 def _average_factors(now: Product, layer: Sequence[Product], weights: Sequence[float]) -> Product:
-    folds = [math.sqrt(abs(product.scale / now.scale)) for product in layer]
-    signs = [math.copysign(1.0, product.scale / now.scale) for product in layer]
+    folds = [math.sqrt(abs(product.scale) / now.scale) for product in layer]
+    signs = [math.copysign(1.0, product.scale) for product in layer]
     b = [weight * sign * fold for weight, sign, fold in zip(weights, signs, folds, strict=True)]
     a = [weight * fold for weight, fold in zip(weights, folds, strict=True)]
     return Product(
@@ -281,7 +287,7 @@ def _weighted(tensors: Sequence[Tensor], weights: Sequence[float], memory_bytes:
         piece = slice(start, start + step)
         total = torch.zeros(flat[0][piece].shape, dtype=torch.float64, device=result.device)
         for tensor, weight in zip(flat, weights, strict=True):
-            total += weight * tensor[piece]
+            total += weight * tensor[piece].to(result.device)
         result.view(-1)[piece] = total
     if not bool(result.isfinite().all()):
         raise BadProduct("product.not-finite", "A tensor holds a number that is not finite; nothing was mixed.")
@@ -289,10 +295,11 @@ def _weighted(tensors: Sequence[Tensor], weights: Sequence[float], memory_bytes:
 
 
 def _over_layers(figures: Sequence[Tensor]) -> float:
-    """Return the root of the sum of squares, with one transfer from the device."""
+    """Return the root of the sum of squares, with one wait for the device."""
     if not figures:
         return 0.0
-    return float(torch.cat([figure.reshape(-1) for figure in figures]).square().sum().sqrt())
+    flat = [figure.reshape(-1).to(figures[0].device) for figure in figures]
+    return float(torch.cat(flat).square().sum().sqrt())
 
 
 def _check_same(adapters: Sequence[Adapter]) -> None:
@@ -306,3 +313,9 @@ def _check_same(adapters: Sequence[Adapter]) -> None:
         for name, tensor in first.tensors.items():
             if other.tensors[name].shape != tensor.shape:
                 raise BadProduct("adapter.shape", f"Tensor {name} does not have the same shape in two adapters.")
+
+
+def _check_scales(now: Adapter) -> None:
+    for name, product in now.products.items():
+        if product.scale <= 0:
+            raise BadProduct("adapter.scale", f"Layer {name} has a LoRA scale of {product.scale}; it must be above 0.")

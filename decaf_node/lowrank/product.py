@@ -86,21 +86,25 @@ class Product:
 
 
 def add_products(products: Sequence[Product], weights: Sequence[float]) -> Product:
-    """Return ``sum(w * p)`` exactly, by stacking: its rank is the sum of the ranks, its scale 1."""
+    """Return ``sum(w * p)`` by stacking: its rank is the sum of the ranks, its scale 1, its dtype that of the first."""
     check_same_shape(products)
-    b = torch.cat([weight * p.scale * p.b for p, weight in zip(products, weights, strict=True)], -1)
-    return Product(b, torch.cat([p.a for p in products], -2))
+    own = products[0].b
+    b = torch.cat([weight * p.scale * p.b.to(own) for p, weight in zip(products, weights, strict=True)], -1)
+    return Product(b, torch.cat([p.a.to(own) for p in products], -2))
 
 
 def check_same_shape(products: Sequence[Product]) -> None:
-    """Raise BadProduct if the products cannot be summed: another (d, k), other layers, another device."""
+    """Raise BadProduct if the products cannot be summed: none, another (d, k), or other layers.
+
+    They may lie on several devices: the first one's is worked on.
+    """
     if not products:
         raise BadProduct("product.none", "There is no product to work on.")
     first = products[0]
     for other in products[1:]:
-        if other.shape != first.shape or other.batch != first.batch or other.b.device != first.b.device:
+        if other.shape != first.shape or other.batch != first.batch:
             raise BadProduct(
                 "product.mismatch",
-                f"Products of {tuple(first.batch)} layers of {first.shape} on {first.b.device} and of "
-                f"{tuple(other.batch)} of {other.shape} on {other.b.device} cannot be mixed.",
+                f"Products of {tuple(first.batch)} layers of {first.shape} and of {tuple(other.batch)} layers of "
+                f"{other.shape} cannot be mixed.",
             )

@@ -315,6 +315,16 @@ def test_adapters_that_do_not_match_are_refused() -> None:
     assert refused.value.reason == "product.weights"
 
 
+def test_a_scale_that_cannot_be_divided_by_is_refused() -> None:
+    now = _adapter(Factors(), scale=0.0)
+    with pytest.raises(BadProduct) as refused:
+        mix_adapters(now, [])
+    assert refused.value.reason == "adapter.scale"
+    with pytest.raises(BadProduct) as refused:
+        mix_factors(now, [], frozen_a=False)
+    assert refused.value.reason == "adapter.scale"
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_and_groups_change_nothing(threads: int) -> None:
     factors = Factors()
