@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 
 from decaf_node.daemon.logs import fields
@@ -68,8 +69,9 @@ def round_line(row: RoundReport, title: Callable[[str], str]) -> str:
         parts.append(f"held-out loss {row.evaluation_loss:.4f}")
     if row.evaluation_accuracy is not None:
         parts.append(f"accuracy {row.evaluation_accuracy:.3f}")
-    mixed = ", ".join(title(edge.node) for edge in row.edges)
-    parts.append(f"mixed with {len(row.edges)}" + (f": {mixed}" if mixed else ""))
+    edges = Counter(title(edge.node) for edge in row.edges)  # a late edge makes two with one neighbour
+    mixed = ", ".join(name if count == 1 else f"{name} {count} times" for name, count in edges.items())
+    parts.append(f"mixed with {mixed or 'nobody'}")
     parts.append(f"sent {amount(row.sent_bytes)}, received {amount(row.received_bytes)}")
     parts.append(f"{row.train_seconds + row.exchange_seconds + row.mix_seconds:.1f} s")
     return "; ".join(parts)

@@ -287,13 +287,15 @@ def saved_of(state: SavedState, store: Store, spool: Spool) -> Saved:
 
     An edge whose snapshots are not both whole in the spool any more (a power cut) cannot be mixed again.
     """
-    edges = store.unsaved()
-    whole = {digest for edge in edges for digest in (edge.own, edge.theirs) if spool.verified(digest)}
+    unsaved, promised = store.unsaved(), store.promised()
+    digests = {digest for edge in (*unsaved, *promised) for digest in (edge.own, edge.theirs)}
+    whole = {digest for digest in sorted(digests) if spool.verified(digest)}
     return Saved(
         round=state.round,
         mixes=state.mixes,
         schema=state.schema,
         snapshot=Snapshot(state.snapshot.digest, state.round, state.rank, state.snapshot.size_bytes),
-        unsaved=tuple(edge for edge in edges if edge.own in whole and edge.theirs in whole),
+        unsaved=tuple(edge for edge in unsaved if {edge.own, edge.theirs} <= whole),
         absent=max(0.0, time.time() - state.time),
+        promised=tuple(edge for edge in promised if {edge.own, edge.theirs} <= whole),
     )

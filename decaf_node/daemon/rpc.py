@@ -14,7 +14,7 @@ import grpc
 
 from decaf_node.daemon.addresses import is_loopback, join
 from decaf_node.daemon.edges import Edges
-from decaf_node.daemon.logs import fields
+from decaf_node.daemon.problems import Notices
 from decaf_node.daemon.transport import ServerTransport
 from decaf_node.daemon.wire import (
     MESSAGE_LIMIT_BYTES,
@@ -64,6 +64,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         self._me = me
         self._edges = edges
         self._heard = heard
+        self._notices = Notices()
 
     async def Hello(
         self,
@@ -75,6 +76,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             introduction = introduction_from_wire(getattr(request, "from"))
             self._check(introduction)
         except DecafError as error:
+            self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         await self._heard(introduction, context.peer(), request.leaving)
         return mesh_pb2.HelloReply(**{"from": introduction_to_wire(self._me())})
@@ -86,21 +88,24 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         transport = ServerTransport(context)
         await context.send_initial_metadata(())
         try:
-            introduction = await asyncio.wait_for(self._introduction(transport), FIRST_FRAME_SECONDS)
+            introduction = await self._introduction(transport)
             self._check(introduction)
             if refusal := self._edges.refusal(introduction.node):
                 await transport.write(encode(Refusal(*refusal)))
                 return
-        except (DecafError, asyncio.TimeoutError) as error:
+        except DecafError as error:
             await self._turn_away(transport, error, context.peer())
             return
         await self._heard(introduction, context.peer(), False)
         await self._edges.take(introduction.node, transport)
 
     async def _introduction(self, transport: ServerTransport) -> Introduction:
-        message = await transport.read()
+        try:
+            message = await asyncio.wait_for(transport.read(), FIRST_FRAME_SECONDS)
+        except asyncio.TimeoutError:
+            message = None
         if message is None:
-            raise bad_frame("nothing")
+            raise bad_frame("no introduction")
         frame = decode(message)
         if not isinstance(frame, Introduction):
             raise bad_frame("something else first than its introduction")
@@ -124,12 +129,14 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         if who.node == me.node:
             raise NotAllowed("mesh.own-id", "This node has the same ID: a node need not speak to itself.")
 
-    async def _turn_away(self, transport: ServerTransport, error: Exception, source: str) -> None:
-        reason = error.reason if isinstance(error, DecafError) else "mesh.bad-frame"
-        message = error.message if isinstance(error, DecafError) else "There was no introduction in time."
-        log.warning("refused a stream from %s: %s", source, message, extra=fields(source=source, reason=reason))
+    async def _turn_away(self, transport: ServerTransport, error: DecafError, source: str) -> None:
+        self._say_refused(error, source)
         with contextlib.suppress(TryAgain):
-            await transport.write(encode(Refusal(reason, message)))
+            await transport.write(encode(Refusal(error.reason, error.message)))
+
+    def _say_refused(self, error: DecafError, source: str) -> None:
+        host = source.rpartition(":")[0]  # the port is another one each time
+        self._notices.say(error.reason, f"Refused a node at {host}: {error.message}", host)
 
 
 async def start_server(service: MeshService, settings: ListenSection) -> tuple[grpc.aio.Server, int]:

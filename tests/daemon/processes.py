@@ -20,6 +20,7 @@ from decaf_node.errors import DaemonUnreachable, TryAgain
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("run_scripted.py")
+TRAINER = Path(__file__).with_name("scripted_trainer.py")
 PATIENCE = 30.0
 
 Settings = Mapping[str, Mapping[str, Any]]

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from decaf_node.daemon.reports import StatusReport
 from tests.daemon.disks import small_disk
-from tests.daemon.processes import alive, mesh, until
+from tests.daemon.processes import ROOT, TRAINER, alive, mesh, until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +57,7 @@ def test_two_nodes_meet_mix_and_save() -> None:
             (ends[1].node, "b", "alive", True)
         ]
         assert "Peer b (" in a.log()
-        assert "; mixed with 1: a (" in b.log()
+        assert "; mixed with a (" in b.log()
 
 
 def test_four_nodes_find_each_other_by_mdns_and_stay_small() -> None:
@@ -338,7 +340,7 @@ def test_a_full_disk_is_said_and_the_mesh_goes_on(tmp_path: Path) -> None:
             ballast.write_bytes(b"0" * 1_000_000)
         full = b.until(lambda status: "not saved" in status.problem)
         assert "No space" in full.problem
-        others = c.status().mixes
+        others = c.until(lambda status: status.mixes > 0).mixes
         onward = b.until(lambda status: status.round > full.round + 2)
         c.until(lambda status: status.mixes > others + 2)
         assert onward.saved_round < full.round
@@ -346,3 +348,39 @@ def test_a_full_disk_is_said_and_the_mesh_goes_on(tmp_path: Path) -> None:
         ballast.unlink()
         again = b.until(lambda status: status.saved_round > onward.round and not status.problem)
         b.until(lambda status: status.mixes > again.mixes)
+
+
+def test_a_newcomer_adopts_what_the_mesh_knows() -> None:
+    with mesh() as make:
+        a = make("a", script={"value": 4.0}).start()
+        b = make("b", a, script={"value": 4.0}).start()
+        a.until(lambda status: status.mixes > 3)
+        b.until(lambda status: status.mixes > 3)
+        c = make("c", a, b, script={"value": -1000.0}).start()
+        new = c.until(lambda status: status.mixes > 1 and status.saved_round == status.round - 1)
+        assert exported(new) == pytest.approx(4.0)
+        assert new.round >= 3
+        assert exported(a.status()) == pytest.approx(4.0)
+
+
+def test_a_trainer_of_ones_own_is_served() -> None:
+    with mesh() as make:
+        a = make("a", training={"trainer": "external"}).start()
+        assert a.until(lambda status: True).trainer.state == "external"
+        program = [sys.executable, str(TRAINER), "--socket", str(a.runtime / "trainer.sock")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        own = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            status = a.until(lambda status: status.saved_round >= 2)
+            assert status.trainer.pid == own.pid
+            own.kill()
+            own.wait()
+            lost = a.until(lambda status: status.trainer.state == "external" and status.phase == "starting")
+            own = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL)
+            a.until(lambda status: status.saved_round > lost.saved_round)
+            a.signal(signal.SIGTERM)
+            assert a.wait() == 0
+            assert own.wait(5) == 0
+        finally:
+            own.kill()
+            own.wait()

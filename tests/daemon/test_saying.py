@@ -146,7 +146,7 @@ def test_a_round_is_one_line_whenever_it_is_evaluated(caplog: pytest.LogCaptureF
         rows.append(history.mixed(link.RoundMixed(round, 1, 0.0, 0.0, 0.3, 0.05)))
     lines.mixed(rows[0])
     assert caplog.messages == [
-        "Round 1; loss 0.5000; mixed with 1: <PEER>; sent 18.4 MB, received 999 B; "
+        "Round 1; loss 0.5000; mixed with <PEER>; sent 18.4 MB, received 999 B; "
         f"{2.05 + rows[0].exchange_seconds:.1f} s"
     ]
     lines.mixed(rows[1])
