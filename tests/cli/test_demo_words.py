@@ -134,6 +134,7 @@ def test_the_words_say_what_the_numbers_mean(nodes: list[Node], baselines: Basel
     assert "cannot do better than about 40 %" in flat
     assert "over the newsrooms that stayed" in flat
     assert "after: sports (right: sports)" in flat
+    assert "all have the same model" in flat
     everyone = replace(results, nodes=results.nodes[:3])
     assert "over the newsrooms that stayed" not in " ".join(printed(conclusion(everyone, None, 1.0)).split())
 

@@ -33,10 +33,11 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
     """Start ``python arguments`` in a session of its own, so that Ctrl-C on the terminal reaches only the demo.
 
     Its stderr, and its stdout where ``stdout`` names nothing else, are appended to ``log``. It sees none of the
-    user's own node settings and asks no model hub. Call it from the main thread: the child lives as long as that.
+    user's own node settings, asks no model hub, and has its temporary files beside its log. Call it from the main
+    thread: the child lives as long as that.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
-    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    ours = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(log.parent)}
     with log.open("a") as file:
         return subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, str(os.getpid()), sys.executable, *arguments],
@@ -45,7 +46,7 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
             stderr=file,
             text=True,
             start_new_session=True,
-            env=kept | quiet,
+            env=kept | ours,
         )
 
 

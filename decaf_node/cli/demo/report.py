@@ -18,17 +18,17 @@ from decaf_node.cli.export import loading_lines
 from decaf_node.cli.words import duration, percent, size
 
 REAL_MESH = """\
-# the same on each machine; config.toml:
-[listen]
-address = "0.0.0.0"                      # plaintext for now, so run wants --insecure
-[model]
-path = "/srv/models/your-model"
-[data]
-train = ["/srv/data/*.jsonl"]            # stays on that machine
+    # config.toml, on each machine
+    [listen]
+    address = "0.0.0.0"              # plaintext so far: only where you trust all
+    [model]
+    path = "/srv/models/your-model"  # the same model everywhere
+    [data]
+    train = ["/srv/data/*.jsonl"]    # stays on its machine
 
-decaf-node config check --config config.toml
-decaf-node run --config config.toml --insecure    # they find each other by mDNS
-decaf-node status                                 # in another terminal\
+    decaf-node config check --config config.toml
+    decaf-node run --config config.toml --insecure   # they find each other
+    decaf-node status                                # in another terminal\
 """
 
 
@@ -104,6 +104,8 @@ def _reading(results: Results, seconds: float) -> Iterator[str]:
             f"Alone, a newsroom cannot do better than about {seen * 100:.0f} %: it has seen only some of the "
             f"{len(results.labels)} topics. So this shows that the mesh works, not by how much; `--iid` says more."
         )
+    if len({node.mesh for node in results.stayed}) == 1 < len(results.stayed):
+        yield "Each newsroom mixes with all others, so after a mix they all have the same model."
     if any(node.left for node in results.nodes):
         yield "The means are over the newsrooms that stayed; the others count for nothing."
     yield (

@@ -75,7 +75,7 @@ class View:
         self._told = {note.plain for note in notes}
 
     def _clock(self, sentence: str) -> Text:
-        return Text(f"{sentence} ({duration(time.monotonic() - self._started)} so far; Ctrl-C stops all)", style="dim")
+        return Text(f"{sentence} ({duration(time.monotonic() - self._started)}; Ctrl-C stops it)", style="dim")
 
 
 def node_table(nodes: Sequence[Node], rounds: int) -> Table:
