@@ -28,14 +28,23 @@ HELD = 0.05  # of its length: a round that ended sooner than this after the mix 
 
 @dataclass
 class Arrivals:
-    """What one neighbour's edges have taught: delays after our publishing, in time or late, and misses in a row."""
+    """What one neighbour's edges have taught.
+
+    delays:  from our publishing to the edge's completion, in time or late
+    learned: how long to wait by these alone; None before the first
+    misses:  rounds in a row that it was waited for in vain
+    """
 
     delays: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    learned: float | None = None
     misses: int = 0
 
     def arrived(self, delay: float) -> None:
         """An edge was complete ``delay`` after our publishing its snapshot."""
         self.delays.append(delay)
+        middle = median(self.delays)
+        spread = median(abs(other - middle) for other in self.delays)
+        self.learned = middle + max(SPREAD * spread, middle / 2)  # few delays have no spread yet
 
     def met(self) -> None:
         """An edge was there when we mixed."""
@@ -78,13 +87,10 @@ class Deadlines:
 
     def wait(self, arrivals: Arrivals) -> float:
         """Return how long after publishing such a neighbour is waited for."""
-        if not arrivals.delays:
+        if arrivals.learned is None:
             return self._within(UNMET * self._ceiling / 2**arrivals.misses)
-        middle = median(arrivals.delays)
-        spread = median(abs(delay - middle) for delay in arrivals.delays)
-        learned = middle + max(SPREAD * spread, middle / 2)  # few delays have no spread yet
         pace = max(self._paces, default=self._ceiling)
-        return self._within(min(learned, pace) / 2 ** max(0, arrivals.misses - PATIENCE))
+        return self._within(min(arrivals.learned, pace) / 2 ** max(0, arrivals.misses - PATIENCE))
 
     def _within(self, wait: float) -> float:
         return min(max(wait, self._floor), self._ceiling)
