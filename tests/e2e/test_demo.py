@@ -53,14 +53,15 @@ def ours(place: Path) -> list[psutil.Process]:
 
 
 def start(place: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*DEMO, "--json", *options],
-        stdout=subprocess.PIPE,
-        stderr=(place / "screen").open("a"),
-        text=True,
-        cwd=place,
-        env=os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)},
-    )
+    with (place / "screen").open("a") as screen:
+        return subprocess.Popen(
+            [*DEMO, "--json", *options],
+            stdout=subprocess.PIPE,
+            stderr=screen,
+            text=True,
+            cwd=place,
+            env=os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)},
+        )
 
 
 def finish(demo: subprocess.Popen[str]) -> dict[str, Any]:
