@@ -59,7 +59,7 @@ bench: .venv/installed-dev ## the benchmarks that need no GPU
 	@$(PYTHON) -m benchmarks.mix $(ARGS)
 
 clean: ## take away all that make has made here
-	@rm -rf .venv .venv-proto .demo decaf-demo build dist *.egg-info benchmarks/out
+	@rm -rf .venv .venv-proto .demo decaf-demo build dist *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find decaf_node tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
