@@ -14,12 +14,23 @@ hypothesis.settings.load_profile("decaf")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With CI=true a skipped test has failed: the machine lacks what the test needs."""
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and on CI nothing may be: {report.longrepr}"
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _fail_on_ci(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped:
+        _fail_on_ci(report)
+    return report
+
+
+def _fail_on_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With CI=true what is skipped has failed: the machine lacks what a test needs."""
+    if os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, and on CI nothing may be: {report.longrepr}"
