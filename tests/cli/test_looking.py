@@ -1,0 +1,112 @@
+"""``status``, ``peers``, ``rounds``, ``pause``, ``resume`` and ``export`` of real daemons with scripted trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import PROGRAM, decaf_node
+from tests.daemon.processes import Daemon, mesh
+
+ROUNDS = 4
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One of two nodes that have trained four rounds, mixed with each other, and are done."""
+    with mesh() as make:
+        first = make("orin-a", round={"limit": ROUNDS}).start()
+        make("desk-b", first, round={"limit": ROUNDS}).start().until(lambda status: status.phase == "done")
+        first.until(lambda status: status.phase == "done" and status.saved_round == ROUNDS)
+        yield first
+
+
+def ask(daemon: Daemon, *command: str) -> str:
+    done = decaf_node(*command, "--state", daemon.state, "--runtime", daemon.runtime)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def ask_json(daemon: Daemon, *command: str) -> Any:
+    return json.loads(ask(daemon, *command, "--json"))
+
+
+def test_status_is_one_plain_screen(daemon: Daemon) -> None:
+    screen = ask(daemon, "status")
+    lines = screen.splitlines()
+    assert lines[0].startswith("orin-a (")
+    assert "round       4, done" in [line.rstrip() for line in lines]
+    assert "neighbours  desk-b" in [line.rstrip() for line in lines]
+    assert "\x1b" not in screen
+    assert len(lines) < 24
+
+
+def test_status_as_json_has_every_field(daemon: Daemon) -> None:
+    report = ask_json(daemon, "status")
+    assert (report["name"], report["phase"], report["round"]) == ("orin-a", "done", ROUNDS)
+    assert report["last_round"]["round"] == ROUNDS
+    assert report["trainer"]["state"] == "ready"
+
+
+def test_peers_are_listed(daemon: Daemon) -> None:
+    assert [line.split()[:3:2] for line in ask(daemon, "peers").splitlines()[:2]] == [
+        ["name", "state"],
+        ["desk-b", "alive"],
+    ]
+    (peer,) = ask_json(daemon, "peers")["peers"]
+    assert (peer["name"], peer["state"]) == ("desk-b", "alive")
+
+
+def test_rounds_are_listed_newest_last(daemon: Daemon) -> None:
+    assert [row["round"] for row in ask_json(daemon, "rounds")["rounds"]] == [1, 2, 3, 4]
+    assert [row["round"] for row in ask_json(daemon, "rounds", "--limit", "2")["rounds"]] == [3, 4]
+    edges = [edge for row in ask_json(daemon, "rounds")["rounds"] for edge in row["edges"]]
+    assert edges
+    assert all(edge["weight"] == pytest.approx(0.5) for edge in edges)
+    table = ask(daemon, "rounds").splitlines()
+    assert table[0].split()[:4] == ["mixed", "at", "round", "loss"]
+    assert len(table) == 1 + ROUNDS
+
+
+def test_pause_and_resume_say_the_phase(daemon: Daemon) -> None:
+    assert ask_json(daemon, "pause") == {"phase": "paused"}
+    assert ask(daemon, "status").count("paused") == 1
+    assert ask(daemon, "resume") == "The node is done now.\n"
+
+
+def test_export_copies_the_saved_adapter(daemon: Daemon, tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    assert "load_exported" in ask(daemon, "export", str(target))
+    assert any(target.iterdir())
+
+
+def test_status_costs_less_than_half_a_second(daemon: Daemon) -> None:
+    """Its processor time, which a busy machine does not lengthen; the daemon's answer itself takes milliseconds."""
+    program = [*PROGRAM, "status", "--runtime", str(daemon.runtime)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_utime + usage.ru_stime < 0.5
+
+
+def test_a_daemon_that_does_not_answer_in_time_is_75(tmp_path: Path) -> None:
+    code = "import socket, sys, signal; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
+    code += "print('here', flush=True); signal.pause()"
+    hung = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "control.sock")], stdout=subprocess.PIPE)
+    assert hung.stdout is not None
+    with hung.stdout:
+        hung.stdout.readline()
+        done = decaf_node("status", "--runtime", tmp_path)
+        hung.kill()
+    hung.wait()
+    assert done.returncode == 75
+    assert "[daemon.slow]" in done.stderr
