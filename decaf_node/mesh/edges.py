@@ -30,6 +30,8 @@ from decaf_node.mesh.sessions import (
     Promising,
     Serving,
     Session,
+    begun,
+    digests_of,
 )
 from decaf_node.mesh.weights import share
 
@@ -76,22 +78,13 @@ class Edges:
         ``due`` opens them again, with the new snapshot.
         """
         assert self.published is not None
+        oldest = now - STALLED_CEILINGS * self._policy.wait_ceiling
         opened = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Opened)]
-        stalled = [peer for peer, session in sorted(self.sessions.items()) if self._is_stalled(session, now)]
+        stalled = [peer for peer, session in sorted(self.sessions.items()) if begun(session) < oldest]
         for peer in (*opened, *stalled):
             self.drop(peer)
         close = [*stalled, *(peer for peer in opened if not self.published.has_room_for(peer))]
         return [ev.CloseEdge(peer) for peer in close]
-
-    def _is_stalled(self, session: Session, now: float) -> bool:
-        match session:
-            case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
-                since = pair.since
-            case Serving(since=since):
-                pass
-            case _:
-                return False
-        return now - since > STALLED_CEILINGS * self._policy.wait_ceiling
 
     def answer_held(self, now: float) -> list[Effect]:
         """Answer the offers that waited for our snapshot."""
@@ -125,41 +118,6 @@ class Edges:
         """Return how long after publishing the peer is waited for."""
         member = self._members.get(peer)
         return 0.0 if member is None else self._deadlines.wait(member.arrivals)
-
-    def awaited(self, now: float, last: bool) -> tuple[tuple[str, float], ...]:
-        """Return the peers whose edge the mix waits for, each with its deadline.
-
-        In the ``last`` round there is no later mix, so what is promised is waited for up to the ceiling.
-        """
-        published = self.published
-        if published is None:
-            return ()
-        until = {peer: published.at + self.wait(peer) for peer in self._hoped_for(now)}
-        if last:
-            ceiling = published.at + self._policy.wait_ceiling
-            until |= {peer: ceiling for peer, session in self.sessions.items() if isinstance(session, Promised)}
-        return tuple((peer, until[peer]) for peer in sorted(until) if now < until[peer])
-
-    def learn(self, now: float) -> None:
-        """The mix begins: remember who was there and who was waited for in vain."""
-        published = self.published
-        assert published is not None
-        missed = self._hoped_for(now)
-        for member in self._members:
-            if member.peer in published.settled:
-                member.arrivals.met()
-            elif member.peer in missed:
-                member.arrivals.missed()
-
-    def _hoped_for(self, now: float) -> list[str]:
-        """Return the peers whose edge may still come: a stream is up, or they are here to open one."""
-        assert self.published is not None
-        members = [self._members.get(peer) for peer in self.published.awaited()]
-        return [
-            member.peer
-            for member in members
-            if member is not None and (member.peer in self.sessions or self._members.is_here(member, now))
-        ]
 
     def due(self, now: float) -> list[Effect]:
         """Open what is to be opened now: at first, again after a break, or knocking."""
@@ -332,10 +290,10 @@ class Edges:
         if (refusal := objections.object_to_weight(receipt)) is not None:
             return self.refuse(peer, refusal, now)
         promise = self.ledger.promised(peer)
-        if promise is not None and promise.sent and _match(receipt, promise.receipt):
+        if promise is not None and promise.is_answered_by(receipt):
             return self._settle(peer, receipt, now)
         match self.sessions.get(peer):
-            case (Fetching(pair) | Inspecting(pair) | Promising(pair)) as session if _belongs(receipt, pair):
+            case (Fetching(pair) | Inspecting(pair) | Promising(pair)) as session if pair.is_of(receipt):
                 self.sessions[peer] = type(session)(pair, receipt)
             case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
                 return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
@@ -439,13 +397,7 @@ class Edges:
         digests = set(self.ledger.digests())
         if self.published is not None:
             digests.add(self.published.snapshot.digest)
-        for session in self.sessions.values():
-            match session:
-                case Opened(Offer(snapshot=Snapshot(digest))) | Serving(Snapshot(digest)):
-                    digests.add(digest)
-                case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
-                    digests |= {pair.own.digest, pair.theirs.digest}
-        return frozenset(digests)
+        return frozenset(digests.union(*(digests_of(session) for session in self.sessions.values())))
 
     def drop(self, peer: str) -> Session | None:
         """Forget the stream. A receipt that was not sent is no promise."""
@@ -464,11 +416,3 @@ class Edges:
             times = published.tries[peer].times
             pause = RETRY * 2.0**times * self._random.uniform(0.5, 1.0)
             published.tries[peer] = Try(now + pause + self._knock(peer), times)
-
-
-def _match(theirs: Receipt, ours: Receipt) -> bool:
-    return (theirs.own, theirs.theirs) == (ours.theirs, ours.own)
-
-
-def _belongs(receipt: Receipt, pair: Pair) -> bool:
-    return (receipt.own, receipt.theirs) == (pair.theirs.digest, pair.own.digest)

@@ -39,6 +39,10 @@ class Promise:
     def edge(self, weight: float) -> Edge:
         return Edge(self.peer, self.receipt.own, self.receipt.theirs, weight)
 
+    def is_answered_by(self, theirs: Receipt) -> bool:
+        """Say whether the other end's receipt makes this edge count."""
+        return self.sent and (theirs.own, theirs.theirs) == (self.receipt.theirs, self.receipt.own)
+
 
 class Ledger:
     """The books of one node, opened with what an earlier life has left: edges to be mixed again, and promises."""

@@ -1,11 +1,11 @@
-"""Why an edge is not wanted: reason IDs and the sentences that people at both ends read."""
+"""What people read: why an edge is not wanted, at both ends, and what goes wrong here. Reason IDs and sentences."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from decaf_node.mesh.events import Offer, Receipt, SnapshotInspected
+from decaf_node.mesh.events import Offer, Receipt, SaveFailed, SnapshotInspected, Warn
 from decaf_node.mesh.membership import Member
 
 # A peer that says one of these wants no edges for a while: it is no neighbour until then.
@@ -56,11 +56,9 @@ def bad_content(reason: str, problem: str) -> Refusal:
 
 def object_to_inspected(event: SnapshotInspected) -> Refusal | None:
     """Return why a snapshot that the trainer has looked at cannot be mixed."""
-    if event.problem:
-        return bad_content("mesh.bad-snapshot", event.problem)
     if not (event.finite and math.isfinite(event.distance)):
-        return bad_content("mesh.not-finite", "it holds numbers that are not finite")
-    return None
+        return bad_content("mesh.not-finite", event.problem or "it holds numbers that are not finite")
+    return bad_content("mesh.bad-snapshot", event.problem) if event.problem else None
 
 
 def object_to_weight(receipt: Receipt) -> Refusal | None:
@@ -91,3 +89,18 @@ def object_to(offer: Offer, member: Member, schema: str, limit_bytes: int, now: 
 def schema_problem(theirs: str, ours: str) -> str:
     """Say that two nodes have nothing to mix."""
     return f"It has another base model or adapter (schema {theirs[:8]}) than this node (schema {ours[:8]})"
+
+
+def save_failed(event: SaveFailed) -> Warn:
+    """Say that a round is not durable."""
+    problem = event.problem.rstrip(".")
+    return Warn("mesh.save-failed", f"Round {event.round} could not be saved: {problem}; it is tried again later.")
+
+
+def trainer_of_other_schema(theirs: str, ours: str) -> Warn:
+    """Say that the trainer and the saved state do not belong together."""
+    return Warn(
+        "mesh.other-schema",
+        f"The trainer has another model or adapter (schema {theirs[:8]}) than the state of this node (schema "
+        f"{ours[:8]}); give it the old settings, or a new state folder.",
+    )

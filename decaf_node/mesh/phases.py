@@ -97,3 +97,13 @@ class Paused:
 
 Inner = Starting | Training | Exchanging | Mixing | Saving | Adopting | Done | Stopping | Stopped
 Phase = Inner | Paused
+
+
+def digests_of(phase: Inner) -> set[str]:
+    """Return the snapshots that the trainer works with in this phase, or may be given."""
+    match phase:
+        case Mixing(edges=edges) | Stopping(mixing=tuple() as edges):
+            return {digest for edge in edges for digest in (edge.own, edge.theirs)}
+        case Adopting(asks=asks):
+            return {ask.digest for ask in asks if ask.digest and ask.stage != "failed"}
+    return set()

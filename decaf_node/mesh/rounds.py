@@ -37,8 +37,10 @@ from decaf_node.mesh.phases import (
     Stopped,
     Stopping,
     Training,
+    digests_of,
 )
 from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.waiting import Waiting
 
 SAVE_AGAIN = 30.0  # seconds, where no further round will try
 UNSAVED_AT_MOST = 2  # times policy.unsaved_receipts: then no edge begins before a save has worked
@@ -62,13 +64,14 @@ class Rounds:
         self.absent = saved is not None and saved.absent > policy.adopt_after
         self.phase: Inner = Starting(self.completed + 1)
         self.paused = False
-        self.base = saved.snapshot.digest if saved is not None and saved.mixes else None
+        self.base = saved.snapshot.digest if saved is not None and self.absent and saved.mixes else None
         self._saved_at: float | None = None
         self._resting = False  # the trainer was told to take no step of another round
         self._policy = policy
         self._members = members
         self._edges = edges
         self._deadlines = deadlines
+        self._waiting = Waiting(policy, members, edges)
         self._joining = Joining(policy, members, edges, random)
         edges.schema = "" if saved is None else saved.schema
         self._show_mixes()
@@ -78,7 +81,7 @@ class Rounds:
     def trainer_started(self, event: ev.TrainerStarted, now: float) -> list[Effect]:
         """A trainer waits for work. One that comes unannounced stands in for another that was lost."""
         if self._edges.schema not in ("", event.schema):
-            return [_warn_other_schema(event.schema, self._edges.schema)]
+            return [objections.trainer_of_other_schema(event.schema, self._edges.schema)]
         lost = [] if isinstance(self.phase, Starting) else self.trainer_lost()
         if not isinstance(self.phase, Starting):
             return lost
@@ -156,9 +159,9 @@ class Rounds:
         """Say so and go on; it is tried again after the next round."""
         match self.phase:
             case Saving(round) if round == event.round:
-                return [_warn_save(event), *self._go_on(round, now)]
+                return [objections.save_failed(event), *self._go_on(round, now)]
             case Stopping(round, None) if round == event.round:
-                return [_warn_save(event), *self._stopped()]
+                return [objections.save_failed(event), *self._stopped()]
         return []
 
     def state_adopted(self, event: ev.StateAdopted, now: float) -> list[Effect]:
@@ -287,7 +290,7 @@ class Rounds:
         if self._may_open():
             effects += self._edges.due(now)
         if isinstance(self.phase, Exchanging) and not self.awaited(now):
-            self._edges.learn(now)
+            self._waiting.learn(now)
             effects += self._mix(self.phase.round, now)
         return effects
 
@@ -305,17 +308,12 @@ class Rounds:
 
     def needed(self) -> frozenset[str]:
         """Return the snapshots that the trainer has been given, or may be as a newcomer's."""
-        digests = {self.base} if self.base is not None else set()
-        match self.phase:
-            case Mixing(edges=edges) | Stopping(mixing=tuple() as edges):
-                digests |= {digest for edge in edges for digest in (edge.own, edge.theirs)}
-            case Adopting(asks=asks):
-                digests |= {ask.digest for ask in asks if ask.digest and ask.stage != "failed"}
-        return frozenset(digests)
+        base = {self.base} if self.base is not None else set()
+        return frozenset(base | digests_of(self.phase))
 
     def awaited(self, now: float) -> tuple[tuple[str, float], ...]:
         """Return the peers whose edges the mix of this round waits for, with their deadlines."""
-        return self._edges.awaited(now, last=self._is_last(self.phase.round))
+        return self._waiting.awaited(now, last=self._is_last(self.phase.round))
 
     def _publish(self, snapshot: Snapshot, now: float) -> list[Effect]:
         round = max(self.phase.round, snapshot.round)
@@ -443,16 +441,3 @@ class Rounds:
     def _show_mixes(self) -> None:
         """Who was absent for too long says what a newcomer says."""
         self._edges.mixes = 0 if self.absent else self.mixes
-
-
-def _warn_save(event: ev.SaveFailed) -> Effect:
-    problem = event.problem.rstrip(".")
-    return ev.Warn("mesh.save-failed", f"Round {event.round} could not be saved: {problem}; it is tried again later.")
-
-
-def _warn_other_schema(theirs: str, ours: str) -> Effect:
-    return ev.Warn(
-        "mesh.other-schema",
-        f"The trainer has another model or adapter (schema {theirs[:8]}) than the state of this node (schema "
-        f"{ours[:8]}); give it the old settings, or a new state folder.",
-    )

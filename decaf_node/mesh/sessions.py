@@ -37,6 +37,10 @@ class Pair:
     degree: int
     since: float
 
+    def is_of(self, receipt: Receipt) -> bool:
+        """Say whether the other end's receipt is of this edge."""
+        return (receipt.own, receipt.theirs) == (self.theirs.digest, self.own.digest)
+
 
 @dataclass(frozen=True)
 class Fetching:
@@ -79,3 +83,23 @@ class Serving:
 
 Paired = Fetching | Inspecting | Promising | Promised
 Session = Opened | Held | Paired | Serving
+
+
+def begun(session: Session) -> float:
+    """Return since when the stream should come to its end; infinity while nothing is under way."""
+    match session:
+        case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
+            return pair.since
+        case Serving(since=since):
+            return since
+    return float("inf")
+
+
+def digests_of(session: Session) -> set[str]:
+    """Return the snapshots that the stream needs."""
+    match session:
+        case Opened(Offer(snapshot=Snapshot(digest))) | Serving(Snapshot(digest)):
+            return {digest}
+        case Fetching(pair) | Inspecting(pair) | Promising(pair) | Promised(pair):
+            return {pair.own.digest, pair.theirs.digest}
+    return set()

@@ -45,9 +45,7 @@ def build(seed: int, faults: tuple[str, ...]) -> World:
         host = world.hosts[random.choice(names)]
         other = random.choice([name for name in names if name != host.name])
         fault = random.choice(faults)
-        world.at(
-            random.uniform(5.0, FAULTS_UNTIL), lambda fault=fault, host=host, other=other: strike(fault, host, other)
-        )
+        world.at(random.uniform(5.0, FAULTS_UNTIL), partial(strike, fault, host, other))
     return world
 
 
