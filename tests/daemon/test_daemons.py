@@ -123,11 +123,11 @@ def test_sigterm_saves_the_round_and_says_goodbye() -> None:
         started = time.monotonic()
         b.signal(signal.SIGTERM)
         assert b.wait() == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
         assert not alive(trainer)
         assert not list(b.runtime.glob("*.sock"))
         with a.client() as client:
-            until(lambda: [peer.state for peer in client.peers()] == ["gone"], patience=2.0)
+            until(lambda: [peer.state for peer in client.peers()] == ["gone"], patience=10.0)
         b.configure({"round": done(1), "mesh": {"peers": [a.address()]}})
         b.start()
         assert b.until(lambda status: status.phase == "done").saved_round >= 4
@@ -296,10 +296,11 @@ def test_pause_and_resume() -> None:
         a.until(lambda status: status.saved_round >= 1)
         with a.client() as client:
             assert client.pause() == "paused"
-            still = client.status().round
             b = make("b", a).start()
-            b.until(lambda status: status.round > 5)
-            assert client.status().round <= still + 1
+            onward = b.until(lambda status: status.round > 5).round  # what was under way at the pause is over
+            still = client.status().round
+            b.until(lambda status: status.round > onward + 5)
+            assert client.status().round == still
             assert client.resume() != "paused"
         a.until(lambda status: status.mixes > 0)
 
