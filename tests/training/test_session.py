@@ -140,8 +140,7 @@ class Stage:
             self.session.loss_known(sum(losses) / len(losses), len(losses))
 
     def dense(self) -> torch.Tensor:
-        product: torch.Tensor = self.layer.scale * self.layer.b.detach() @ self.layer.a.detach()
-        return product
+        return Product(self.layer.b.detach(), self.layer.a.detach(), self.layer.scale).dense()
 
     def theirs(self, seed: int, rank: int = 2, head: float = 1.0, round: int = 1) -> tuple[File, torch.Tensor]:
         """A neighbour's snapshot in the spool, and its dense product."""
