@@ -96,6 +96,7 @@ class Dialler:
             if answer.node == peer:
                 contact.addresses.insert(0, address)
                 contact.name = answer.name
+                await self._forget_channels()
                 return answer
             problem = f"another node answers at {address}"
         raise TryAgain("peer.silent", problem)
@@ -128,7 +129,7 @@ class Dialler:
         finally:
             self._calls[address] -= 1
 
-    async def forget_channels(self) -> None:
+    async def _forget_channels(self) -> None:
         """Close the channels to addresses that no peer is at any more, and on which there is no call."""
         used = {contact.addresses[0] for contact in self._contacts.values() if contact.addresses}
         for address in sorted(set(self._channels) - used):

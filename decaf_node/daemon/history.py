@@ -24,12 +24,12 @@ class History:
         self._clock = clock
         self._wall = wall
         self._open: dict[int, RoundReport] = {}
-        self._trained: dict[int, float] = {}
+        self._trained: tuple[int, float] | None = None
         self._distances: dict[tuple[str, str], float] = {}
 
     def trained(self, message: link.RoundTrained) -> None:
         """The local steps of a round are done."""
-        self._trained = {message.round: self._clock()}
+        self._trained = message.round, self._clock()
         row = self._row(message.round)
         self._keep(replace(row, steps=message.steps, loss=message.loss, train_seconds=message.seconds))
 
@@ -47,11 +47,15 @@ class History:
         )
         measured = [edge.distance for edge in reports if math.isfinite(edge.distance)]
         now = self._clock()
+        number, since = self._trained or (round, now)
+        row = self._open.pop(number, None) or _blank(round)
+        self._trained = None
         self._keep(
             replace(
-                self._row(round),
+                row,
+                round=round,  # which an adoption may have moved on since it was trained
                 edges=reports,
-                exchange_seconds=now - self._trained.get(round, now),
+                exchange_seconds=now - since,
                 consensus_distance=math.sqrt(sum(d * d for d in measured) / len(measured)) if measured else None,
                 sent_bytes=passed.sent,
                 received_bytes=passed.received,
@@ -106,7 +110,7 @@ def _blank(round: int) -> RoundReport:
         round=round,
         time=0.0,
         steps=0,
-        loss=math.nan,
+        loss=0.0,
         train_seconds=0.0,
         exchange_seconds=0.0,
         mix_seconds=0.0,

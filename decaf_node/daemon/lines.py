@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -63,7 +62,7 @@ class PeerLines:
 def round_line(row: RoundReport, title: Callable[[str], str]) -> str:
     """Return the sentence for a round."""
     parts = [f"Round {row.round}"]
-    if math.isfinite(row.loss):
+    if row.steps:
         parts.append(f"loss {row.loss:.4f}")
     if row.evaluation_loss is not None:
         parts.append(f"held-out loss {row.evaluation_loss:.4f}")
@@ -82,7 +81,7 @@ def round_fields(row: RoundReport) -> dict[str, dict[str, object]]:
     return fields(
         event="round",
         round=row.round,
-        loss=row.loss if math.isfinite(row.loss) else None,
+        loss=row.loss if row.steps else None,
         evaluation_loss=row.evaluation_loss,
         accuracy=row.evaluation_accuracy,
         neighbours=[edge.node for edge in row.edges],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from typing import Any, Literal, TextIO
 
@@ -36,11 +37,16 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "part": record.name.rpartition(".")[2],
             "message": record.getMessage()[:LINE_LIMIT],
-            **getattr(record, "fields", {}),
+            **{key: _finite(value) for key, value in getattr(record, "fields", {}).items()},
         }
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinities and no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def configure(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | None = None) -> None:

@@ -75,8 +75,10 @@ async def _serve(
     daemon = Daemon(settings, places, worker, identity, store, spool)
     async with AsyncExitStack() as stack:
         await daemon.start(stack)
-        await daemon.wait()
-        await daemon.leave()
+        try:
+            await daemon.wait()
+        finally:
+            await daemon.leave()
     return 0
 
 
@@ -143,7 +145,9 @@ class Daemon:
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
         server, port = await start_server(
-            MeshService(self.me.introduction, self.edges, self.meeting.heard), self._settings.listen
+            MeshService(self.me.introduction, self.edges, self.meeting.heard),
+            self._settings.listen,
+            self._settings.limits.streams,
         )
         stack.push_async_callback(self._end_server, server)
         self.me.address = join(self._settings.listen.address, port)
@@ -231,6 +235,8 @@ class Daemon:
             *(me.name, short(me.node), me.mesh, me.address, folder),
             extra=said,
         )
+        if self.trainer.external:
+            log.info("Waiting for a trainer to connect at %s.", self._places.trainer_socket)
 
     # --- what the parts tell each other ------------------------------------------------------------------------------
 

@@ -27,6 +27,10 @@ class Problems:
             log.warning("%s", sentence, extra=fields(place=place))
         self._sentences[place] = printable(sentence)
 
+    def has(self, place: str) -> bool:
+        """Tell whether something is wrong there."""
+        return place in self._sentences
+
     def clear(self, place: str) -> None:
         """It is well again there."""
         self._sentences.pop(place, None)

@@ -139,14 +139,14 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         self._notices.say(error.reason, f"Refused a node at {host}: {error.message}", host)
 
 
-async def start_server(service: MeshService, settings: ListenSection) -> tuple[grpc.aio.Server, int]:
-    """Listen for other nodes; return the server and its port.
+async def start_server(service: MeshService, settings: ListenSection, streams: int) -> tuple[grpc.aio.Server, int]:
+    """Listen for other nodes; return the server and its port. streams: most edges at a time.
 
     Raises NotAllowed ``listen.insecure``, TryAgain ``listen.port-in-use`` or ``listen.failed``, BadSettings
     ``listen.bad-address``.
     """
     check_address(settings)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * streams)
     mesh_pb2_grpc.add_MeshServicer_to_server(service, server)
     try:
         port = server.add_insecure_port(join(settings.address, settings.port))

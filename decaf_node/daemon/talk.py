@@ -163,11 +163,17 @@ class Talk:
     async def lost(self, cause: str) -> None:
         """The trainer is not heard any more: what it had not finished will not come."""
         self._trainer.unheard()
+        if not (self._trainer.stopping or self._host.problems.has("trainer")):
+            self._host.problems.set("trainer", self._gone(cause))
         self._lines.flush()
         self.ready, self.progress = None, None
         self._inspecting.clear()
         self._saving = None
         await self._host.post(events.TrainerLost(cause))
+
+    def _gone(self, cause: str) -> str:
+        onward = "start it again" if self._trainer.external else "it is started again"
+        return f"There is no trainer ({cause.rstrip('.')}); {onward}. The mesh is served meanwhile."
 
     async def _is_ready(self, message: link.TrainerReady) -> None:
         try:

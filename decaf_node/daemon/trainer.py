@@ -50,6 +50,11 @@ class Trainer:
         self._failures = 0
 
     @property
+    def stopping(self) -> bool:
+        """It was asked to end."""
+        return self._stopping.is_set()
+
+    @property
     def external(self) -> bool:
         """Somebody else starts the trainer."""
         return self._command is None
@@ -73,8 +78,10 @@ class Trainer:
         self._failed.set()
 
     def unheard(self) -> None:
-        """The link is broken: a trainer that lives on is of no use."""
-        if not self.external:
+        """The link is broken: a trainer of ours that lives on is of no use."""
+        if self.external:
+            self.pid = 0
+        else:
             self._failed.set()
 
     def round_done(self) -> None:

@@ -87,7 +87,7 @@ async def end(
     """Give an end that listens."""
     this = End(node, folder / node[:4], chunk_bytes, streams)
     service = MeshService(this.me.introduction, this.edges, this.meeting.heard)
-    server, port = await start_server(service, ListenSection(address=listen, port=0, insecure=True))
+    server, port = await start_server(service, ListenSection(address=listen, port=0, insecure=True), streams)
     this.me.address = f"{listen}:{port}"
     try:
         yield this

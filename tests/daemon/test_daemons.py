@@ -60,27 +60,50 @@ def test_two_nodes_meet_mix_and_save() -> None:
         assert "; mixed with a (" in b.log()
 
 
-def test_four_nodes_find_each_other_by_mdns_and_stay_small() -> None:
+def test_five_nodes_find_each_other_by_mdns_and_stay_small() -> None:
     with mesh() as make:
         discovery = {"mdns": True, "interfaces": ["127.0.0.1"]}
         name = f"lab-{os.getpid()}"
+        script = {"bulk": 4_000_000, "seconds": 0.5}
         nodes = [
-            make(f"n{i}", discovery=discovery, script={"value": float(i)}, mesh={"name": name, "peers": []}).start()
-            for i in range(4)
+            make(
+                f"n{i}",
+                discovery=discovery,
+                script={**script, "value": float(i), "drift": i / 100},
+                mesh={"name": name, "peers": []},
+            ).start()
+            for i in range(5)
         ]
         for node in nodes:
-            node.until(lambda status: status.degree == 3 and status.mixes > 0)
-        spread = [exported(node.until(lambda status: status.saved_round > 5)) for node in nodes]
+            node.until(lambda status: status.degree == 4 and status.received_bytes > 30_000_000)
+        spread = [exported(node.status()) for node in nodes]
         assert max(spread) - min(spread) < 0.5
+        largest = 0
         for node in nodes:
             started = time.monotonic()
-            status = node.status()
+            largest = max(largest, node.status().resident_bytes)
             assert time.monotonic() - started < 0.5
-            assert status.resident_bytes < 120e6
+        print(f"resident memory of a daemon with four peers: {largest / 1e6:.1f} MB at most")
+        assert largest < 120e6
         for node in nodes:
             node.signal(signal.SIGTERM)
-        assert [node.wait() for node in nodes] == [0, 0, 0, 0]
+        assert [node.wait() for node in nodes] == [0] * 5
         assert all("heavy modules: []" in node.log() for node in nodes)
+
+
+def test_a_peer_that_hangs_is_missed_and_comes_back() -> None:
+    with mesh() as make:
+        a = make("a").start()
+        b = make("b", a).start()
+        a.until(lambda status: status.mixes > 2)
+        b.signal(signal.SIGSTOP)
+        try:
+            onward = a.status().round
+            a.until(lambda status: status.round > onward + 3)
+        finally:
+            b.signal(signal.SIGCONT)
+        mixes = b.until(lambda status: True).mixes
+        b.until(lambda status: status.mixes > mixes + 2)
 
 
 def test_a_killed_trainer_is_started_again_and_the_round_goes_on() -> None:
@@ -377,6 +400,8 @@ def test_a_trainer_of_ones_own_is_served() -> None:
             own.kill()
             own.wait()
             lost = a.until(lambda status: status.trainer.state == "external" and status.phase == "starting")
+            assert "There is no trainer" in lost.problem
+            assert lost.trainer.pid == 0
             own = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL)
             a.until(lambda status: status.saved_round > lost.saved_round)
             a.signal(signal.SIGTERM)
