@@ -10,7 +10,7 @@ import typer
 
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_rich, print_text
-from decaf_node.cli.words import NOTHING, clock, duration, number, percent, short_id, size
+from decaf_node.cli.words import NOTHING, clock, number, percent, seconds, short_id, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,37 +81,35 @@ def _client(config: Path | None, state: Path | None, runtime: Path | None) -> Cl
     return Client(places_of(config, state, runtime).control_socket)
 
 
-def _table(*columns: str, left: int) -> Table:
-    """Return an empty table whose first ``left`` columns are words and whose others are numbers."""
+def _table(first: str, *columns: str) -> Table:
+    """Return an empty table of numbers, after one column of words that gives way where there is no room."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", no_wrap=True)
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def _peer_table(known: list[PeerReport]) -> Table:
-    table = _table("name", "node", "state", "address", "round", "heard", "weight", "distance", "mixes", left=4)
+    table = _table("name", "node", "state", "round", "heard", "weight", "distance", "address")
     for peer in known:
         table.add_row(
             peer.name,
             short_id(peer.node),
-            peer.state if peer.neighbour else f"{peer.state}, no neighbour",
-            peer.addresses[0] if peer.addresses else NOTHING,
+            peer.state,
             str(peer.round),
-            NOTHING if peer.heard_seconds is None else duration(peer.heard_seconds),
+            NOTHING if peer.heard_seconds is None else seconds(peer.heard_seconds),
             number(peer.weight, 2),
             number(peer.distance),
-            str(peer.mixes),
+            peer.addresses[0] if peer.addresses else NOTHING,
         )
     return table
 
 
 def _round_table(history: list[RoundReport]) -> Table:
-    table = _table(
-        "mixed at", "round", "loss", "accuracy", "edges", "distance", "sent", "train", "wait", "saved", left=1
-    )
+    table = _table("mixed at", "round", "loss", "accuracy", "edges", "distance", "sent", "train", "wait")
     for row in history:
         table.add_row(
             clock(row.time),
@@ -121,8 +119,7 @@ def _round_table(history: list[RoundReport]) -> Table:
             str(len(row.edges)),
             number(row.consensus_distance),
             size(row.sent_bytes),
-            duration(row.train_seconds),
-            duration(row.exchange_seconds),
-            "yes" if row.saved else "no",
+            seconds(row.train_seconds),
+            seconds(row.exchange_seconds),
         )
     return table

@@ -73,4 +73,4 @@ def _being(report: StatusReport) -> Iterator[Row]:
     yield "daemon", f"up {duration(report.uptime_seconds)}, {size(report.resident_bytes)}, version {report.version}"
     yield "state", report.state_folder
     if report.saved_round:
-        yield "adapter", f"{report.adapter_folder} (copy it with: decaf-node export DIR)"
+        yield "adapter", report.adapter_folder

@@ -47,5 +47,13 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None or math.isnan(share) else f"{share * 100:.1f} %"
 
 
+def seconds(value: float) -> str:
+    """Return a duration for a column of a table."""
+    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+
+
 def clock(seconds_since_1970: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds_since_1970))
+    """Return the local time of day, and the date where that is not today's."""
+    then, now = time.localtime(seconds_since_1970), time.localtime()
+    today = (then.tm_year, then.tm_yday) == (now.tm_year, now.tm_yday)
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)

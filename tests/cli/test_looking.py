@@ -15,6 +15,8 @@ import pytest
 from tests.cli.command import PROGRAM, decaf_node
 from tests.daemon.processes import Daemon, mesh
 
+pytestmark = pytest.mark.slow
+
 MIXES = 4
 
 
