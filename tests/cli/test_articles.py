@@ -29,6 +29,12 @@ def test_duplicates_differ_only_in_case_and_space() -> None:
     assert without_duplicates(articles) == [articles[0], articles[2]]
 
 
+def test_an_article_sent_out_again_with_corrections_is_a_duplicate() -> None:
+    beginning = "Shares fell on Monday after the bank said that profits would be lower. " * 4
+    articles = [Article(beginning + "The index lost 2%.", "business"), Article(beginning + "It lost 3%.", "business")]
+    assert without_duplicates(articles) == articles[:1]
+
+
 ROWS = [{"title": "x", "kind": 1}, {"title": "y", "kind": 2}, {"title": "", "kind": 1}, {"title": "z", "kind": None}]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from decaf_node.errors import BadData
+
+BEGINNING = 200
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,17 @@ def _json_row(line: str, number: int) -> dict[str, Any]:
 
 
 def without_duplicates(articles: Iterable[Article]) -> list[Article]:
-    """Keep the first of those whose text is the same but for case and white space.
+    """Keep the first of those that begin alike: the same article, or one that was sent out again with corrections.
 
-    Else the same article could be trained on at one node and tested at another.
+    Else what one node trains on could be tested at another.
     """
     first: dict[str, Article] = {}
     for article in articles:
-        first.setdefault(" ".join(article.text.casefold().split()), article)
+        first.setdefault(_beginning(article.text), article)
     return list(first.values())
+
+
+def _beginning(text: str) -> str:
+    """Return the first letters and digits, without case: more than a model of 64 tokens would need to know it again."""
+    words = re.findall(r"\w+", text.casefold())
+    return " ".join(words)[:BEGINNING]
