@@ -12,7 +12,7 @@ from peft import PeftModel
 from decaf_node.errors import BadData
 from decaf_node.settings import ModelSection
 from decaf_node.training.live import active_adapter
-from decaf_node.training.model import load_base, load_tokenizer
+from decaf_node.training.model import UNREADABLE, first_line, load_base, load_tokenizer
 
 NOTES = "decaf.json"
 
@@ -62,6 +62,11 @@ def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
         }
     )
     base = load_base(section, seed=0)
-    model = PeftModel.from_pretrained(base, folder).eval()
+    try:
+        model = PeftModel.from_pretrained(base, folder, local_files_only=True).eval()
+    except UNREADABLE as error:
+        raise BadData(
+            "export.not-an-export", f"The adapter in {folder} cannot be loaded: {first_line(error)}"
+        ) from error
     model.config.id2label = dict(enumerate(notes.labels))
     return model, load_tokenizer(section)

@@ -30,7 +30,6 @@ def test_a_converted_model_says_what_the_gguf_says(tmp_path: Path) -> None:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}], tokenize=False, add_generation_prompt=True
     )
-    assert tokenizer(text)["input_ids"] == load_tokenizer(quantized)(text)["input_ids"]
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     with torch.no_grad():
         expected = load_base(quantized, 0).eval()(input_ids=ids).logits

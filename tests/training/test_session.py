@@ -157,7 +157,8 @@ def steps(count: int, **more: Any) -> dict[str, Any]:
 
 def best_rank(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return (u[:, :rank] * s[:rank] @ v[:rank]).float()
+    best: torch.Tensor = u[:, :rank] * s[:rank] @ v[:rank]
+    return best.float()
 
 
 def test_a_round_is_published_and_the_trainer_waits_for_its_mix(tmp_path: Path) -> None:
