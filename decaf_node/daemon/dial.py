@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 HELLO_SECONDS = 3.0  # a peer that does not answer this small question in time is silent
 FIRST_RETRY_SECONDS = 1.0
 ADDRESSES_A_PEER = 8  # the oldest are forgotten
+WINDOW_BYTES = 1024 * 1024  # under way on a stream: 100 Mbit/s at 80 ms there and back, 1 Gbit/s at 8 ms
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
@@ -31,6 +32,8 @@ CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.http2.bdp_probe", 0),  # a window that grows by itself would hold many MB of each stream in memory
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.enable_http_proxy", 0),  # neighbours are never behind one
 ]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from decaf_node.daemon.addresses import is_loopback, join
+from decaf_node.daemon.dial import WINDOW_BYTES
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.problems import Notices
 from decaf_node.daemon.transport import ServerTransport
@@ -44,6 +45,8 @@ SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_concurrent_streams", CALLS_A_CONNECTION),
+    ("grpc.http2.bdp_probe", 0),  # a window that grows by itself would hold many MB of each stream in memory
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
