@@ -73,12 +73,23 @@ class Row:
     case: str
     method: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     error: float | None = None
     peak_bytes: int | None = None
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    def time(self, method: Method, device: str) -> dict[str, Product]:
+        """Run a method once; note the time on the wall, and that of its CPU threads, which other work shifts less."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        mixed = method()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - wall)
+        self.cpu_seconds.append(time.process_time() - cpu)
+        return mixed
 
 
 def make_case(name: str, shapes: Shapes, rank: int, neighbours: int, device: str) -> Case:
@@ -182,10 +193,7 @@ def measure(case: Case, methods: Mapping[str, tuple[Method, int]], turns: int, d
             if turn == 0 and repeats > 1:
                 method()  # warm
             for _ in range(repeats):
-                start = time.perf_counter()
-                results[name] = method()
-                settle(device)
-                rows[name].seconds.append(time.perf_counter() - start)
+                results[name] = rows[name].time(method, device)
     for name, row in rows.items():
         row.error = max(difference(results[name][layer], exact) for layer, exact in results["dense"].items())
         yield row
@@ -203,20 +211,12 @@ def measure_memory(case: Case, device: str) -> Row:
     for turn in range(5):
         reset_peak(device)
         before = memory(device, "VmRSS:")
-        start = time.perf_counter()
-        mixed = method()
-        settle(device)
-        row.seconds.append(time.perf_counter() - start)
+        mixed = row.time(method, device)
         outputs = sum(product.b.nbytes + product.a.nbytes for product in mixed.values())
         if turn == 0:
             row.peak_bytes = memory(device, "VmHWM:") - before - outputs
         del mixed
     return row
-
-
-def settle(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def reset_peak(device: str) -> None:
@@ -278,6 +278,7 @@ def show(rows: Sequence[Row], on: Mapping[str, Any]) -> None:
         "method",
         "median",
         "fastest to slowest",
+        "CPU time",
         "runs",
         "against ours",
         "error",
@@ -291,6 +292,7 @@ def show(rows: Sequence[Row], on: Mapping[str, Any]) -> None:
             row.method,
             f"{row.median:.4g} s",
             f"{min(row.seconds):.4g} - {max(row.seconds):.4g} s",
+            f"{statistics.median(row.cpu_seconds):.4g} s",
             str(len(row.seconds)),
             f"{row.median / own.median:.3g}x",
             "" if row.error is None else f"{row.error:.1e}",

@@ -156,6 +156,17 @@ def adopt(chosen: Adapter, now: Adapter, base: Adapter | None, *, memory_bytes: 
     return Adapter(mixed.products, tensors)
 
 
+def adopt_factors(chosen: Adapter, now: Adapter, base: Adapter | None, *, frozen_a: bool) -> Adapter:
+    """Return what ``adopt`` does for the algorithms of ``mix_factors``: A and B stay in the factors that all share.
+
+    Without a base B began at zero, and A and other tensors are simply taken from ``chosen``.
+    """
+    if base is None:
+        start = {name: Product(torch.zeros_like(p.b), p.a, p.scale) for name, p in now.products.items()}
+        base = Adapter(start, now.tensors)
+    return mix_factors(now, [AdapterEdge(base, chosen, 1.0)], frozen_a=frozen_a).adapter
+
+
 def _terms(now: Adapter, edges: Sequence[AdapterEdge]) -> list[_Term]:
     if not all(math.isfinite(edge.weight) for edge in edges):
         raise BadProduct("product.weights", f"The weights {[edge.weight for edge in edges]} are not all finite.")

@@ -14,6 +14,7 @@ from decaf_node.lowrank.adapter import (
     AdapterEdge,
     MixedAdapter,
     adopt,
+    adopt_factors,
     distance,
     is_finite,
     medoid,
@@ -276,6 +277,29 @@ def test_adopting_afresh_takes_the_plain_tensors_as_they_are() -> None:
     assert torch.equal(adopted.tensors["head.weight"], chosen.tensors["head.weight"])
     adopted.tensors["head.weight"][0] = 7.0
     assert not torch.equal(adopted.tensors["head.weight"], chosen.tensors["head.weight"])
+
+
+def test_adopting_factors_keeps_the_factors_that_all_share() -> None:
+    factors = Factors()
+    chosen, now, base = _adapter(factors), _adapter(factors), _adapter(factors)
+    adopted, afresh = adopt_factors(chosen, now, base, frozen_a=False), adopt_factors(chosen, now, None, frozen_a=False)
+    for name in SHAPES:
+        c, n, b = (adapter.products[name] for adapter in (chosen, now, base))
+        assert torch.allclose(adopted.products[name].a, c.a + n.a - b.a, atol=1e-6)
+        assert torch.allclose(adopted.products[name].b, c.b + n.b - b.b, atol=1e-6)
+        assert torch.allclose(afresh.products[name].a, c.a, atol=1e-6)
+        assert torch.allclose(afresh.products[name].b, c.b + n.b, atol=1e-6)
+    assert torch.allclose(afresh.tensors["head.bias"], chosen.tensors["head.bias"], atol=1e-6)
+
+
+def test_adopting_with_a_frozen_a_leaves_a_alone() -> None:
+    factors = Factors()
+    now = _adapter(factors)
+    chosen = _sharing_a(factors, now, 4.0)
+    adopted = adopt_factors(chosen, now, None, frozen_a=True)
+    for name in SHAPES:
+        assert torch.equal(adopted.products[name].a, now.products[name].a)
+        assert relative(adopted.products[name], dense(chosen.products[name]) + dense(now.products[name])) <= 1e-6
 
 
 def test_finite_or_not() -> None:
