@@ -19,11 +19,12 @@ from decaf_node.link import TrainerReady, Welcome
 from decaf_node.settings import Settings, find_places
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.exchange import Exchange, Identity
 from decaf_node.training.host import Evaluator, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
-from decaf_node.training.session import Identity, Session
+from decaf_node.training.session import Session
 
 SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"
 FINGERPRINTS = "fingerprints.json"
@@ -144,7 +145,8 @@ class DecafCallback(TrainerCallback):
         self._host = TrainerHost(
             model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream
         )
-        self._session = Session(link, settings, spool, live, identity, self._host)
+        exchange = Exchange(live, spool, settings, identity)
+        self._session = Session(link, settings.round, exchange, self._host)
         device = str(next(model.parameters()).device)
         self._session.begin(TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts))
 

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 
 from decaf_node.errors import BadData
 from decaf_node.settings import ModelSection
 from decaf_node.training.live import active_adapter
+from decaf_node.training.lora import keep_trained_modules_exact
 from decaf_node.training.model import UNREADABLE, first_line, load_base, load_tokenizer
 
 NOTES = "decaf.json"
@@ -64,6 +65,8 @@ def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
     base = load_base(section, seed=0)
     try:
         model = PeftModel.from_pretrained(base, folder, local_files_only=True).eval()
+        keep_trained_modules_exact(model)
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
     except UNREADABLE as error:
         raise BadData(
             "export.not-an-export", f"The adapter in {folder} cannot be loaded: {first_line(error)}"

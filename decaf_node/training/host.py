@@ -16,9 +16,9 @@ from decaf_node.lowrank.codec import write_snapshot
 from decaf_node.settings import Settings
 from decaf_node.training.data import Position, Stream
 from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.exchange import Identity
 from decaf_node.training.export import write_export
 from decaf_node.training.live import LiveAdapter
-from decaf_node.training.session import Identity
 from decaf_node.training.spool import cannot_write, fetch, named_file
 from decaf_node.training.state import Progressed, load_trainer_state, restore_generators, save_trainer_state
 
@@ -58,7 +58,7 @@ class TrainerHost:
         self.step = 0
 
     def restore(self, snapshot: File, trainer: File | None) -> None:
-        saved = fetch(snapshot, self._device)[1]
+        saved = fetch(snapshot, self._live.device)[1]
         if self._live.fits(saved):
             self._live.load(saved)
         else:  # the settings ask for another rank or scale now: keep what was learned, as well as that holds it
@@ -97,7 +97,3 @@ class TrainerHost:
 
     def evaluate(self) -> Evaluation | None:
         return self._evaluate() if self._evaluate is not None else None
-
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(self._live.layers.values())).a.device

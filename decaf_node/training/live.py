@@ -33,6 +33,10 @@ class LiveAdapter:
         return max(layer.a.shape[0] for layer in self.layers.values())
 
     @property
+    def device(self) -> torch.device:
+        return next(iter(self.layers.values())).a.device
+
+    @property
     def parameters(self) -> int:
         """How many numbers are trained or mixed."""
         return sum(tensor.numel() for tensor in self.named().values())

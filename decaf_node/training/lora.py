@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
 
 from decaf_node.errors import BadSettings
 from decaf_node.settings import Settings
@@ -68,6 +69,7 @@ def attach_lora(base: Any, settings: Settings) -> Any:
             model = get_peft_model(base, LoraConfig(**_lora_arguments(settings)))
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise BadSettings("lora.does-not-fit", f"[lora] does not fit the model: {first_line(error)}") from error
+    keep_trained_modules_exact(model)
     layers = dict(lora_layers(model))
     if not layers:
         raise BadSettings("lora.no-layers", "[lora] matches no layer of the model; set lora.target_modules.")
@@ -75,6 +77,24 @@ def attach_lora(base: Any, settings: Settings) -> Any:
     if initialisation in RESEEDED:
         reseed(layers, seed, initialisation)
     return model
+
+
+def keep_trained_modules_exact(model: Any) -> None:
+    """Hold modules_to_save in float32 within a half-precision model: small steps would be rounded away.
+
+    (PEFT does so for the factors.) Raises BadSettings where biases are trained: they sit in the half-precision layers.
+    """
+    for wrapper in model.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            module, dtype = wrapper.modules_to_save[ADAPTER], next(wrapper.original_module.parameters()).dtype
+            if dtype != torch.float32:
+                module.float()
+                module.register_forward_pre_hook(lambda _, inputs: tuple(_floated(value) for value in inputs))
+                module.register_forward_hook(lambda _, inputs, out, dtype=dtype: out.to(dtype))
+    if any(parameter.requires_grad and parameter.dtype != torch.float32 for parameter in model.parameters()):
+        raise BadSettings(
+            "lora.half-precision-bias", "[lora] bias can only be trained where model.dtype is float32; change either."
+        )
 
 
 def reseed(layers: Mapping[str, LoraLinear], seed: int, initialisation: bool | str) -> None:
@@ -100,6 +120,10 @@ def lora_layers(model: Any) -> Iterator[tuple[str, LoraLinear]]:
                 f"[lora] targets {name}, which is not a linear layer ({type(module).__name__}); "
                 "take it out of lora.target_modules.",
             )
+
+
+def _floated(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def _lora_arguments(settings: Settings) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from decaf_node.errors import BadData, Bug, DecafError
 from decaf_node.link import (
     AdoptState,
@@ -22,7 +20,6 @@ from decaf_node.link import (
     File,
     InspectSnapshot,
     Message,
-    MixEdge,
     MixRound,
     Pause,
     Progress,
@@ -31,30 +28,16 @@ from decaf_node.link import (
     RoundTrained,
     SaveFailed,
     SaveState,
-    SnapshotInspected,
     StartTraining,
     StateAdopted,
     StateSaved,
     Stop,
     TrainerReady,
 )
-from decaf_node.lowrank.adapter import (
-    Adapter,
-    AdapterEdge,
-    MixedAdapter,
-    adopt,
-    distance,
-    is_finite,
-    medoid,
-    mix_adapters,
-    mix_factors,
-    norm,
-)
-from decaf_node.settings import Settings
+from decaf_node.settings import RoundSection
 from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.exchange import Exchange
 from decaf_node.training.link import DaemonGone, Link
-from decaf_node.training.live import LiveAdapter
-from decaf_node.training.spool import fetch, publish
 
 PROGRESS_SECONDS = 1.0
 
@@ -70,23 +53,6 @@ class Host(Protocol):
 
     def evaluate(self) -> Evaluation | None:
         """Score the held-out part, if there is one."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What goes into each snapshot's header."""
-
-    schema: str
-    base: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """Our last snapshot. exact: the adapter that it holds bit for bit, while nothing was trained since."""
-
-    file: File
-    round: int
-    exact: Adapter | None
 
 
 @dataclass
@@ -109,23 +75,18 @@ class Session:
     def __init__(
         self,
         link: Link,
-        settings: Settings,
-        spool: Path,
-        live: LiveAdapter,
-        identity: Identity,
+        rounds: RoundSection,
+        exchange: Exchange,
         host: Host,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = link
-        self._settings = settings
-        self._spool = spool
-        self._live = live
-        self._identity = identity
+        self._rounds = rounds
+        self._exchange = exchange
         self._host = host
         self._clock = clock
         self._round = 0
         self._awaited: int | None = None
-        self._published: Published | None = None
         self._tally = Tally()
         self._paused = False
         self._stopped = False
@@ -147,8 +108,7 @@ class Session:
         self._tally.steps += 1
         self._tally.seconds += now - self._mark
         self._mark = now
-        if self._published is not None and self._published.exact is not None:
-            self._published = Published(self._published.file, self._published.round, None)
+        self._exchange.trained()
         self._serve_what_came()
         return self._is_trained() or now - self._told >= PROGRESS_SECONDS
 
@@ -187,42 +147,24 @@ class Session:
 
     def _is_trained(self) -> bool:
         """Is the round under way complete, and its forerunner mixed?"""
-        rounds = self._settings.round
         if self._awaited is not None or self._tally.steps == 0 or self._over():
             return False
+        rounds = self._rounds
         return self._tally.steps >= rounds.steps if rounds.steps else self._tally.seconds >= rounds.seconds
 
     def _finish_round(self) -> None:
-        adapter = self._live.read()
-        if not is_finite(adapter):
-            raise BadData(
-                "training.factors-not-finite",
-                f"The adapter is not finite after round {self._round}; lower the learning rate or look at the data.",
-            )
-        wire = getattr(torch, self._settings.mixing.wire)
-        file = publish(
-            self._spool,
-            adapter,
-            dtype=wire,
-            schema=self._identity.schema,
-            base=self._identity.base,
-            round=self._round,
-        )
-        exact = adapter if _is_exact(adapter, wire) else None
-        self._published = Published(file, self._round, exact)
+        file, rank = self._exchange.publish(self._round)
         tally, self._tally = self._tally, Tally()
         self._awaited = self._round
-        self._link.send(
-            RoundTrained(self._round, file, self._live.rank, tally.steps, tally.loss, round(tally.seconds, 6))
-        )
+        self._link.send(RoundTrained(self._round, file, rank, tally.steps, tally.loss, round(tally.seconds, 6)))
         self._round += 1
         self._serve_while(self._waiting)
 
     def _over(self) -> bool:
-        return 0 < self._settings.round.limit < self._round
+        return 0 < self._rounds.limit < self._round
 
     def _waiting(self) -> bool:
-        return self._paused or self._over() or (self._awaited is not None and not self._settings.round.overlap)
+        return self._paused or self._over() or (self._awaited is not None and not self._rounds.overlap)
 
     def _tell_progress(self) -> None:
         now = self._clock()
@@ -257,7 +199,7 @@ class Session:
                     self._host.restore(snapshot, trainer)
                 self._round = round
             case InspectSnapshot(snapshot, own):
-                self._link.send(self._inspect(snapshot, own))
+                self._link.send(self._exchange.inspect(snapshot, own))
             case MixRound():
                 self._mix(message)
             case AdoptState(candidates, base):
@@ -273,55 +215,24 @@ class Session:
             case _:
                 raise Bug("training.unexpected-message", f"The daemon sent {type(message).__name__} to a trainer.")
 
-    def _inspect(self, snapshot: File, own: File) -> SnapshotInspected:
-        try:
-            theirs = self._fetch(snapshot)
-            if not is_finite(theirs):
-                return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
-            return SnapshotInspected(snapshot.digest, True, distance(theirs, self._own(own)), norm(theirs))
-        except DecafError as error:
-            return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, error.message)
-
     def _mix(self, message: MixRound) -> None:
         started = self._clock()
-        now = self._live.read()
-        tail, interference, size = 0.0, 0.0, norm(now)
-        if message.edges:
-            mixed = self._mixed(now, [self._edge(edge, now) for edge in message.edges])
-            self._live.load(mixed.adapter)
-            tail, interference, size = mixed.tail, mixed.interference, mixed.norm
-            self._forget_exact()
+        mixed = self._exchange.mix(message.edges)
         seconds = self._clock() - started
-        self._link.send(RoundMixed(message.round, len(message.edges), tail, interference, size, seconds))
+        self._link.send(
+            RoundMixed(message.round, len(message.edges), mixed.tail, mixed.interference, mixed.norm, seconds)
+        )
         if self._awaited is not None and message.round >= self._awaited:
             self._awaited = None
         self._round = max(self._round, message.round + 1)
-        if message.round % self._settings.round.evaluate_every == 0:
+        if message.round % self._rounds.evaluate_every == 0:
             self._evaluate(message.round)
         self._mark = self._clock()
 
-    def _mixed(self, now: Adapter, edges: list[AdapterEdge]) -> MixedAdapter:
-        algorithm = self._settings.round.algorithm
-        if algorithm == "decaf":
-            return mix_adapters(now, edges, memory_bytes=self._settings.mixing.memory_bytes)
-        return mix_factors(now, edges, frozen_a=algorithm == "dlora-fa")
-
-    def _edge(self, edge: MixEdge, now: Adapter) -> AdapterEdge:
-        published = self._published
-        if published is not None and published.exact is not None and published.file.digest == edge.own.digest:
-            own = now  # the very object: the mix sees that the correction starts from the state itself
-        else:
-            own = self._fetch(edge.own)
-        return AdapterEdge(own=own, theirs=self._fetch(edge.theirs), weight=edge.weight)
-
     def _adopt(self, candidates: tuple[File, ...], base: File | None) -> None:
-        fetched = [fetch(file, self._device) for file in candidates]
-        chosen = medoid([adapter for _, adapter in fetched])
-        before = None if base is None else self._own(base)
-        self._live.load(adopt(fetched[chosen][1], self._live.read(), before))
-        self._forget_exact()
-        self._round = max(self._round, fetched[chosen][0].round)
-        self._link.send(StateAdopted(fetched[chosen][0].round, candidates[chosen].digest))
+        chosen, round = self._exchange.adopt(candidates, base)
+        self._round = max(self._round, round)
+        self._link.send(StateAdopted(round, chosen.digest))
         self._mark = self._clock()
 
     def _save(self, round: int, folder: Path) -> None:
@@ -341,26 +252,3 @@ class Session:
 
     def _send_evaluated(self, round: int, evaluation: Evaluation) -> None:
         self._link.send(Evaluated(round, evaluation.loss, evaluation.accuracy, evaluation.examples, evaluation.seconds))
-
-    def _own(self, file: File) -> Adapter:
-        published = self._published
-        if published is not None and published.exact is not None and published.file.digest == file.digest:
-            return published.exact
-        return self._fetch(file)
-
-    def _fetch(self, file: File) -> Adapter:
-        return fetch(file, self._device)[1]
-
-    def _forget_exact(self) -> None:
-        if self._published is not None:
-            self._published = Published(self._published.file, self._published.round, None)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(self._live.layers.values())).a.device
-
-
-def _is_exact(adapter: Adapter, wire: torch.dtype) -> bool:
-    tensors = [*adapter.tensors.values()]
-    tensors += [factor for product in adapter.products.values() for factor in (product.a, product.b)]
-    return all(tensor.dtype == wire for tensor in tensors)

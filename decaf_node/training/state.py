@@ -97,15 +97,20 @@ def _optimizer_state(named: Mapping[str, nn.Parameter], optimizer: Any) -> tuple
 def _load_optimizer(
     named: Mapping[str, nn.Parameter], optimizer: Any, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
 ) -> None:
+    groups = optimizer.state_dict()["param_groups"]
+    numbers = {
+        id(parameter): number
+        for group, plain in zip(optimizer.param_groups, groups, strict=True)
+        for parameter, number in zip(group["params"], plain["params"], strict=True)
+    }
+    state = {}
     for name, parameter in named.items():
         prefix = f"optimizer/{name}/"
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if any(value.dim() and value.shape != parameter.shape for value in state.values()):
-            continue
-        # step counters live on the CPU, moments where the parameter is
-        moved = {key: value.to(parameter.device) if value.dim() else value for key, value in state.items()}
-        if moved or name in scalars:
-            optimizer.state[parameter] = {**moved, **scalars.get(name, {})}
+        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        fits = all(value.dim() == 0 or value.shape == parameter.shape for value in found.values())
+        if id(parameter) in numbers and fits and (found or name in scalars):
+            state[numbers[id(parameter)]] = {**found, **scalars.get(name, {})}
+    optimizer.load_state_dict({"state": state, "param_groups": groups})  # it knows which device each belongs to
 
 
 def _load_scheduler(scheduler: Any, saved: Mapping[str, Any]) -> None:

@@ -32,9 +32,10 @@ def trained(settings: Settings) -> Any:
     return model.eval()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("pooling", ["mean", "head"])
-def test_an_export_reproduces_the_nodes_own_evaluation(bert: Path, tmp_path: Path, pooling: str) -> None:
-    settings = classifier_settings(bert, bert, model={"pooling": pooling}, lora={"use_rslora": True})
+def test_an_export_reproduces_the_nodes_own_evaluation(bert: Path, tmp_path: Path, pooling: str, dtype: str) -> None:
+    settings = classifier_settings(bert, bert, model={"pooling": pooling, "dtype": dtype}, lora={"use_rslora": True})
     model = trained(settings)
     write_export(tmp_path / "out", model, settings.model, "base")
     loaded, tokenizer = load_exported(tmp_path / "out", bert)

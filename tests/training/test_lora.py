@@ -143,3 +143,27 @@ def test_a_frozen_a_is_still_part_of_the_product(llama: Path) -> None:
     assert not any(layer.a.requires_grad for layer in live.layers.values())
     assert all(layer.b.requires_grad for layer in live.layers.values())
     assert set(find_adapter(model).named()) == set(live.named())
+
+
+@pytest.mark.parametrize("pooling", ["head", "mean"])
+def test_what_trains_is_float32_even_in_a_half_precision_model(bert: Path, pooling: str) -> None:
+    settings = classifier_settings(
+        bert,
+        bert,
+        model={"pooling": pooling, "dtype": "bfloat16"},
+        lora={"modules_to_save": ["LayerNorm", "word_embeddings"]},
+    )
+    model = attached(settings)
+    named = find_adapter(model).named()
+    assert len(named) > 10
+    assert {parameter.dtype for parameter in named.values()} == {torch.float32}
+    ids = torch.tensor([[2, 8, 9, 3]])
+    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor([1]))
+    out.loss.backward()
+    assert all(parameter.grad is not None for name, parameter in named.items() if "lora_A" not in name)
+
+
+def test_biases_of_a_half_precision_model_are_not_trained(bert: Path) -> None:
+    with pytest.raises(BadSettings) as caught:
+        attached(classifier_settings(bert, bert, model={"dtype": "bfloat16"}, lora={"bias": "all"}))
+    assert caught.value.reason == "lora.half-precision-bias"

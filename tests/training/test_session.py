@@ -41,9 +41,10 @@ from decaf_node.lowrank.codec import read_snapshot
 from decaf_node.lowrank.product import Product
 from decaf_node.snapshot import digest_of, read_header
 from decaf_node.training.evaluate import Evaluation
+from decaf_node.training.exchange import Exchange, Identity
 from decaf_node.training.link import DaemonGone
 from decaf_node.training.live import LiveAdapter, LiveLayer
-from decaf_node.training.session import Identity, Session
+from decaf_node.training.session import Session
 from decaf_node.training.spool import publish
 from tests.training.tiny import causal_settings
 
@@ -117,12 +118,11 @@ class Stage:
         self.host = ScriptedHost()
         self.now = 0.0
         self.losses: list[float] = []
+        settings = causal_settings(HERE, HERE, **sections)
         self.session = Session(
             self.link,
-            causal_settings(HERE, HERE, **sections),
-            spool,
-            self.live,
-            Identity("schema", "base"),
+            settings.round,
+            Exchange(self.live, spool, settings, Identity("schema", "base")),
             self.host,
             clock=lambda: self.now,
         )

@@ -1,0 +1,126 @@
+"""What a trainer does with snapshots: publish its own, look at a neighbour's, mix, adopt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from decaf_node.errors import BadData, DecafError
+from decaf_node.link import File, MixEdge, SnapshotInspected
+from decaf_node.lowrank.adapter import (
+    Adapter,
+    AdapterEdge,
+    MixedAdapter,
+    adopt,
+    distance,
+    is_finite,
+    medoid,
+    mix_adapters,
+    mix_factors,
+    norm,
+)
+from decaf_node.settings import Settings
+from decaf_node.training.live import LiveAdapter
+from decaf_node.training.spool import fetch, publish
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What goes into each snapshot's header."""
+
+    schema: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """Our last snapshot. current: the model still is what it holds, bit for bit."""
+
+    digest: str
+    current: bool
+
+
+class Exchange:
+    """A live adapter and its snapshots in the spool."""
+
+    def __init__(self, live: LiveAdapter, spool: Path, settings: Settings, identity: Identity) -> None:
+        self._live = live
+        self._spool = spool
+        self._algorithm = settings.round.algorithm
+        self._mixing = settings.mixing
+        self._identity = identity
+        self._published: Published | None = None
+
+    def publish(self, round: int) -> tuple[File, int]:
+        """Write the adapter as it is now into the spool; return the file and the adapter's rank.
+
+        Raises BadData if a number in it is not finite: then nothing is written. Raises TryAgain if the disk is full.
+        """
+        adapter = self._live.read()
+        if not is_finite(adapter):
+            raise BadData(
+                "training.factors-not-finite",
+                f"The adapter is not finite after round {round}; lower the learning rate or look at the data.",
+            )
+        dtype = getattr(torch, self._mixing.wire)
+        identity = self._identity
+        file = publish(self._spool, adapter, dtype=dtype, schema=identity.schema, base=identity.base, round=round)
+        self._published = Published(file.digest, current=_holds(adapter, dtype))
+        return file, self._live.rank
+
+    def trained(self) -> None:
+        """The model has taken a step: it is not what was published any more."""
+        if self._published is not None and self._published.current:
+            self._published = replace(self._published, current=False)
+
+    def inspect(self, snapshot: File, own: File) -> SnapshotInspected:
+        """Look at a neighbour's snapshot: is it finite, and how far from ``own``?"""
+        try:
+            theirs = self._fetch(snapshot)
+            if not is_finite(theirs):
+                return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
+            return SnapshotInspected(snapshot.digest, True, distance(theirs, self._fetch(own)), norm(theirs))
+        except DecafError as error:
+            return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, error.message)
+
+    def mix(self, edges: Sequence[MixEdge]) -> MixedAdapter:
+        """Load ``now + sum(w * (theirs - own))`` into the model. Raises BadData if a snapshot does not fit."""
+        now = self._live.read()
+        if not edges:
+            return MixedAdapter(now, tail=0.0, interference=0.0, norm=norm(now))
+        pairs = [AdapterEdge(self._own(edge.own, now), self._fetch(edge.theirs), edge.weight) for edge in edges]
+        if self._algorithm == "decaf":
+            mixed = mix_adapters(now, pairs, memory_bytes=self._mixing.memory_bytes)
+        else:
+            mixed = mix_factors(now, pairs, frozen_a=self._algorithm == "dlora-fa")
+        self._live.load(mixed.adapter)
+        self.trained()
+        return mixed
+
+    def adopt(self, candidates: Sequence[File], base: File | None) -> tuple[File, int]:
+        """Load the medoid of ``candidates`` plus our own change since ``base``; return it and its round."""
+        fetched = [fetch(file, self._live.device) for file in candidates]
+        chosen = medoid([adapter for _, adapter in fetched])
+        header, adapter = fetched[chosen]
+        self._live.load(adopt(adapter, self._live.read(), None if base is None else self._fetch(base)))
+        self.trained()
+        return candidates[chosen], header.round
+
+    def _own(self, file: File, now: Adapter) -> Adapter:
+        """Return what an edge pairs: ``now`` itself where it is that, so that the mix sees that they cancel."""
+        if self._published == Published(file.digest, current=True):
+            return now
+        return self._fetch(file)
+
+    def _fetch(self, file: File) -> Adapter:
+        return fetch(file, self._live.device)[1]
+
+
+def _holds(adapter: Adapter, dtype: torch.dtype) -> bool:
+    """Does a file in ``dtype`` hold every number of the adapter as it is?"""
+    tensors = [*adapter.tensors.values()]
+    tensors += [factor for product in adapter.products.values() for factor in (product.a, product.b)]
+    return all(tensor.dtype == dtype for tensor in tensors)
