@@ -67,6 +67,9 @@ class Surroundings(Protocol):
     async def take_receipt(self, peer: str, receipt: Receipt) -> None:
         """Keep the peer's receipt and hand it to the machine."""
 
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run work in the background."""
+
     def count(self, sent: int = 0, received: int = 0) -> None:
         """Count bytes of snapshots."""
 
@@ -94,7 +97,6 @@ class Stream:
         self._offered: dict[str, Snapshot] = {}
         self._said = Said()
         self._fetch: Fetch | None = None
-        self._serving: asyncio.Task[None] | None = None  # never cancelled: that would cancel the call
         self._reading: asyncio.Task[str] | None = None
         self._cut = False
 
@@ -108,6 +110,8 @@ class Stream:
             await asyncio.wait({self._reading})
         finally:
             self._reading.cancel()
+        passed = fields(peer=self.peer, sent_bytes=self.bytes.sent, received_bytes=self.bytes.received)
+        log.debug("the stream with %s has ended", self.peer, extra=passed)
         if self._cut:
             await self.broken("the connection broke")
         elif not self._reading.cancelled():
@@ -121,7 +125,6 @@ class Stream:
 
     async def broken(self, problem: str) -> None:
         """Tell the machine that the stream has ended, unless it knows."""
-        log.debug("edge to %s: %s", self.peer, problem, extra=fields(peer=self.peer))
         await self._around.post(EdgeBroken(self.peer, problem), self._is_current)
 
     async def send(self, frame: Introduction | Offer | Receipt) -> None:
@@ -132,7 +135,12 @@ class Stream:
 
     async def fetch(self, snapshot: Snapshot) -> None:
         """Ask for the snapshot that the other end has offered; the machine hears when it is here."""
-        fetch = await self._around.fetch(snapshot)
+        try:
+            fetch = await self._around.fetch(snapshot)
+        except DecafError as error:  # our disk, not the peer
+            await self.broken(error.message)
+            await self.close()
+            return
         if fetch is None:
             await self._around.post(SnapshotReceived(self.peer, snapshot.digest))
         elif self.current and not self.over:
@@ -205,7 +213,7 @@ class Stream:
                 await self._around.post(OfferReceived(self.peer, frame, self.incoming), self._is_current)
             case Want(digest, offset) if not self._said.want and digest in self._offered:
                 self._said.want = True
-                self._serving = asyncio.create_task(self._serve(self._offered[digest], offset))
+                self._around.spawn(self._serve(self._offered[digest], offset))
             case Chunk(offset, data) if self._fetch is not None:
                 await self._take_chunk(self._fetch, offset, data)
             case Receipt() if self._said.receipts < RECEIPTS:
@@ -233,6 +241,7 @@ class Stream:
             await self._around.post(SnapshotReceived(self.peer, digest))
 
     async def _serve(self, snapshot: Snapshot, offset: int) -> None:
+        """Send the snapshot. Never cancelled while the stream is up: that would cancel the call with its last words."""
         try:
             while offset < snapshot.size_bytes and self.current:
                 data = await self._around.read(snapshot.digest, offset)
@@ -241,8 +250,8 @@ class Stream:
                 offset += len(data)
                 self.bytes = Bytes(self.bytes.sent + len(data), self.bytes.received)
                 self._around.count(sent=len(data))
-        except TryAgain as error:
-            await self._write(Refusal(error.reason, error.message))
+        except DecafError:
+            await self._write(Refusal("spool.gone", "The snapshot cannot be read here any more."))
 
     async def _write(self, frame: Frame) -> bool:
         """Send a frame in turn; tell whether it went."""

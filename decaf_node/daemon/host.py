@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.fetch import Fetch, check_header
@@ -17,6 +17,7 @@ from decaf_node.daemon.logs import printable
 from decaf_node.daemon.problems import Notices, Problems
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
+from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.traffic import Traffic
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadData, DecafError
@@ -46,7 +47,14 @@ class Host:
     """The surroundings of the edges (``exchange.Surroundings``), and the disk of everyone."""
 
     def __init__(
-        self, me: Me, store: Store, spool: Spool, post: Post, name: Callable[[str], str], chunk_bytes: int
+        self,
+        me: Me,
+        store: Store,
+        spool: Spool,
+        post: Post,
+        name: Callable[[str], str],
+        chunk_bytes: int,
+        tasks: Tasks,
     ) -> None:
         self.me = me
         self.store = store
@@ -56,6 +64,7 @@ class Host:
         self.traffic = Traffic()
         self._post = post
         self._name = name
+        self._tasks = tasks
         self._chunk_bytes = chunk_bytes
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="disk")
 
@@ -81,6 +90,10 @@ class Host:
         """See ``Surroundings``."""
         sentence = f"Edge with {self.title(peer)} refused{'' if by_us else ' by it'}: {printable(message)}"
         self.notices.say(reason, sentence, peer, logging.WARNING if by_us else logging.INFO)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """See ``Surroundings``."""
+        return self._tasks.spawn(work)
 
     def count(self, sent: int = 0, received: int = 0) -> None:
         """See ``Surroundings``."""

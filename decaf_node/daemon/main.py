@@ -105,7 +105,7 @@ class Daemon:
         self.me = Me(identity.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.driver = Driver(node, limits.events)
         self.dialler = Dialler(self.me.introduction, limits.redial_backoff, limits.peers)
-        self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes)
+        self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
         self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.tasks)
         self.history = History()

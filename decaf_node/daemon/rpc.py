@@ -93,13 +93,13 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         try:
             introduction = await self._introduction(transport)
             self._check(introduction)
+            await self._heard(introduction, context.peer(), False)
             if refusal := self._edges.refusal(introduction.node):
                 await transport.write(encode(Refusal(*refusal)))
                 return
         except DecafError as error:
             await self._turn_away(transport, error, context.peer())
             return
-        await self._heard(introduction, context.peer(), False)
         await self._edges.take(introduction.node, transport)
 
     async def _introduction(self, transport: ServerTransport) -> Introduction:

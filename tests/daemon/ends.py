@@ -35,14 +35,14 @@ PATIENCE = 10.0
 class End:
     """One node's end of its edges."""
 
-    def __init__(self, node: str, folder: Path, chunk_bytes: int, streams: int) -> None:
+    def __init__(self, node: str, folder: Path, chunk_bytes: int, streams: int, spool_bytes: int) -> None:
         self.me = Me(node, f"node-{node[0]}", "lab", schema=SCHEMA, round=1)
         self.events: list[Event] = []
         self.tasks = Tasks()
         self.dialler = Dialler(self.me.introduction, backoff=0.2, peers=8)
         self.store = open_store(folder / "state", "lab")
-        self.spool = Spool(folder / "spool", 64 * 1024 * 1024)
-        self.host = Host(self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes)
+        self.spool = Spool(folder / "spool", spool_bytes)
+        self.host = Host(self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks)
         self.edges = Edges(node, self.dialler, self.host, self.tasks, streams)
         self.meeting = Meeting(self.me, self.dialler, self.post, self.tasks)
         self._news = asyncio.Event()
@@ -82,10 +82,15 @@ class End:
 
 @asynccontextmanager
 async def end(
-    node: str, folder: Path, chunk_bytes: int = 1024, streams: int = 8, listen: str = "127.0.0.1"
+    node: str,
+    folder: Path,
+    chunk_bytes: int = 1024,
+    streams: int = 8,
+    listen: str = "127.0.0.1",
+    spool_bytes: int = 64 * 1024 * 1024,
 ) -> AsyncIterator[End]:
     """Give an end that listens."""
-    this = End(node, folder / node[:4], chunk_bytes, streams)
+    this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes)
     service = MeshService(this.me.introduction, this.edges, this.meeting.heard)
     server, port = await start_server(service, ListenSection(address=listen, port=0, insecure=True), streams)
     this.me.address = f"{listen}:{port}"

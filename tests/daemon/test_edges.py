@@ -303,3 +303,14 @@ async def test_who_speaks_to_us_is_known_by_where_it_listens(tmp_path: Path) -> 
         port = high.me.address.rpartition(":")[2]
         assert await low.seen(PeerFound) == PeerFound(HIGH, (f"127.0.0.1:{port}",))
         assert (await low.dialler.hello(HIGH)).node == HIGH
+
+
+async def test_a_full_spool_ends_the_edge_and_is_said(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, spool_bytes=2000) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0, bulk=3000)
+        await shake(low, high, mine, theirs)
+        low.edges.fetch(HIGH, theirs)
+        assert "raise limits.spool_bytes" in (await low.seen(EdgeBroken)).problem
+        assert "raise limits.spool_bytes" in low.host.problems.text()
+        await high.seen(EdgeBroken)
