@@ -54,13 +54,13 @@ def nodes(layout: Layout) -> list[Node]:
     for room in layout.newsrooms:
         ended = subprocess.Popen(["true"], text=True)
         ended.wait()
-        node = Node(room, ended, standing="here")
+        node = Node(room, ROUNDS, ended, standing="here")
         for number in (2, 3):
             rounds = tuple(round_report(n, 0.3 * n) for n in range(1, number + 1))
-            node.record.add(Sight("here", status_report(number, "training"), (peer_report(),), rounds))
+            node.record.add(Sight("here", status_report(number), (peer_report(),), rounds))
         watched.append(node)
-        status = status_report(4, "done")
-        node.record.add(Sight("here", status, (peer_report(),), (round_report(3, 0.9),)))
+        ahead = (round_report(3, 0.9), round_report(4, None))
+        node.record.add(Sight("here", status_report(4, "done"), (peer_report(),), ahead))
     killed = watched[3].record
     killed.status, killed.points = status_report(3), {n: Point(n, 0.3 * n) for n in (1, 2)}
     watched[3].standing = "gone"
@@ -77,11 +77,22 @@ def baselines(layout: Layout) -> Baselines:
 
 
 def test_the_table_fits_80_columns(nodes: list[Node]) -> None:
+    for node in nodes:
+        node.record.end_where_measured()
     lines = printed(node_table(nodes, ROUNDS)).splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].split() == ["node", "is", "round", "loss", "accuracy", "peers", "distance", "sent"]
     assert lines[1].split() == ["newsroom-1", "done", "3/3", "0.333", "90.0", "%", "1", "0.250", "1.2", "MB"]
     assert lines[4].split()[:3] == ["newsroom-4", "gone", "2/3"]
+
+
+def test_a_node_is_done_when_its_rounds_are_measured(nodes: list[Node]) -> None:
+    assert [node.done for node in nodes] == [True, True, True, False]
+    assert nodes[0].record.round == 4
+    nodes[0].record.end_where_measured()
+    assert (nodes[0].record.round, nodes[0].record.accuracy) == (3, 0.9)
+    nodes[0].record.points.pop(3)
+    assert not nodes[0].done
 
 
 def test_bytes_of_an_earlier_life_count(nodes: list[Node]) -> None:
@@ -106,7 +117,7 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
         view.nodes(nodes)
         view.nodes(nodes)
     lines = out.getvalue().splitlines()
-    assert "newsroom-1 done 3 (90.0 %)" in lines[0]
+    assert "newsroom-1 done 4 (90.0 %)" in lines[0]
     assert lines[1].startswith("newsroom-4 is gone")
     assert lines[2] == f"  {nodes[3].restart_command()}"
     assert len(lines) == 3
@@ -135,6 +146,7 @@ def test_the_words_say_what_the_numbers_mean(nodes: list[Node], baselines: Basel
     assert "over the newsrooms that stayed" in flat
     assert "after: sports (right: sports)" in flat
     assert "all have the same model" in flat
+    assert "one has had 4" in flat
     everyone = replace(results, nodes=results.nodes[:3])
     assert "over the newsrooms that stayed" not in " ".join(printed(conclusion(everyone, None, 1.0)).split())
 

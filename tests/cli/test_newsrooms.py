@@ -42,7 +42,8 @@ def test_four_nodes_that_meet_only_each_other(model: Path, tmp_path: Path) -> No
         assert settings.listen.port == 0
         assert settings.model.labels == ("a", "b", "c", "d", "ü")
         assert settings.lora["layers_to_transform"] == [4, 5]
-        assert (settings.round.steps, settings.round.limit, settings.training.seed) == (3, 6, 3)
+        assert (settings.round.steps, settings.round.limit, settings.training.seed) == (3, 0, 3)
+        assert load_settings(room.alone, {}).round.limit == 6
         held = rows(settings.data.train[0])
         assert [Article(row["text"], row["label"]) for row in held] == list(room.share)
         assert len(rows(settings.data.evaluation[0])) == len(dealt.test)
@@ -51,7 +52,7 @@ def test_four_nodes_that_meet_only_each_other(model: Path, tmp_path: Path) -> No
 def test_one_place_has_all_articles_and_as_many_steps(model: Path, tmp_path: Path) -> None:
     layout = lay_out(classifier(model, iid=True), deal(ARTICLES, 4, 20, 30, True, 0), 6, 0, tmp_path)
     settings = load_settings(layout.one_place, {})
-    assert settings.round.steps == 4 * 3
+    assert (settings.round.steps, settings.round.limit) == (4 * 3, 6)
     assert len(rows(settings.data.train[0])) == 4 * 20
 
 

@@ -173,4 +173,4 @@ def test_a_killed_node_comes_back_with_the_command_that_is_shown(place: Path) ->
     document = finish(demo)
     again.wait(timeout=10)
     assert not document["nodes"][3]["gone"]
-    assert document["nodes"][3]["round"] == 20
+    assert document["nodes"][3]["round"] >= 20

@@ -24,9 +24,10 @@ Standing = Literal["starting", "here", "silent", "gone"]
 
 @dataclass
 class Node:
-    """One node under watch. standing: ``gone`` may change back, if a person starts the node again."""
+    """One node under watch, to the end of ``rounds``. standing: ``gone`` changes back if a person starts it again."""
 
     newsroom: Newsroom
+    rounds: int
     process: subprocess.Popen[str]
     record: Record = field(default_factory=Record)
     standing: Standing = "starting"
@@ -34,11 +35,8 @@ class Node:
 
     @property
     def done(self) -> bool:
-        """It has mixed its last round and knows how good it is."""
-        status = self.record.status
-        if self.standing != "here" or status is None or status.phase != "done":
-            return False
-        return self.record.round in self.record.points and self.record.points[self.record.round].accuracy is not None
+        """It is here, and it is known how good it is after its rounds, or after more."""
+        return self.standing == "here" and self.record.measured >= self.rounds
 
     def restart_command(self) -> str:
         """Return what to type to start this node again."""
@@ -46,13 +44,13 @@ class Node:
         return f"{program} run {shlex.join(_place_options(self.newsroom))}"
 
 
-def start(room: Newsroom) -> Node:
+def start(room: Newsroom, rounds: int) -> Node:
     """Start a node: a process of its own, which starts a trainer process of its own."""
-    return Node(room, start_python(["-m", "decaf_node.cli.main", "run", *_place_options(room)], room.log))
+    return Node(room, rounds, start_python(["-m", "decaf_node.cli.main", "run", *_place_options(room)], room.log))
 
 
 def watch(nodes: Sequence[Node], show: Callable[[Sequence[Node]], None]) -> None:
-    """Look at the nodes until each is done or gone, and ``show`` them each time.
+    """Look at the nodes until each is done or gone, and ``show`` them each time; they go on until then.
 
     Raises the error of the first node, if all are gone before one was done.
     """

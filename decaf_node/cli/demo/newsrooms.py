@@ -19,7 +19,7 @@ ONE_PLACE_EVALUATIONS = 6
 
 @dataclass(frozen=True)
 class Newsroom:
-    """One node. No two share an article. alone: the same settings, but measured less often."""
+    """One node. No two share an article. alone: settings for training without the mesh, measured less often."""
 
     name: str
     share: tuple[Article, ...]
@@ -38,7 +38,11 @@ class Layout:
 
 
 def lay_out(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: Path) -> Layout:
-    """Write data and settings under ``work``; its name also names the mesh, so that two demos do not meet."""
+    """Write data and settings under ``work``; its name also names the mesh, so that two demos do not meet.
+
+    The nodes themselves have no limit of rounds: the demo ends the mesh when the slowest has had ``rounds``, so that
+    one that was restarted on the way still finds the others there.
+    """
     _write_rows(work / "test.jsonl", dealt.test, recipe, dealt.labels)
     newsrooms = []
     for number, share in enumerate(dealt.shares, 1):
@@ -50,7 +54,7 @@ def lay_out(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: Path) -> 
         document = _settings(recipe, dealt.labels, rounds, seed, work)
         document["node"] = {"name": room.name}
         places.config.write_text(toml(document), encoding="utf-8")
-        document["round"]["evaluate_every"] = every(rounds, ALONE_EVALUATIONS)
+        document["round"] |= {"limit": rounds, "evaluate_every": every(rounds, ALONE_EVALUATIONS)}
         room.alone.write_text(toml(document), encoding="utf-8")
         newsrooms.append(room)
     return Layout(tuple(newsrooms), _write_one_place(recipe, dealt, rounds, seed, work), rounds)
@@ -84,7 +88,6 @@ def _settings(recipe: Recipe, labels: Sequence[str], rounds: int, seed: int, wor
         "training.arguments": recipe.arguments,
         "round": {
             "steps": recipe.steps,
-            "limit": rounds,
             "overlap": False,
             "evaluate_every": every(rounds, recipe.evaluations),
         },
@@ -98,8 +101,11 @@ def _write_one_place(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: 
     _write_rows(work / "all.jsonl", everything, recipe, dealt.labels)
     document = _settings(recipe, dealt.labels, rounds, seed, work)
     document["data"]["train"] = ["all.jsonl"]
-    document["round"]["steps"] = recipe.steps * len(dealt.shares)
-    document["round"]["evaluate_every"] = every(rounds, ONE_PLACE_EVALUATIONS)
+    document["round"] |= {
+        "steps": recipe.steps * len(dealt.shares),
+        "limit": rounds,
+        "evaluate_every": every(rounds, ONE_PLACE_EVALUATIONS),
+    }
     path = work / "one-place.toml"
     path.write_text(toml(document), encoding="utf-8")
     return path

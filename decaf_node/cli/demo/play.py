@@ -102,10 +102,14 @@ def run_mesh(layout: Layout, view: View) -> list[mesh.Node]:
     """Run the four nodes to the end of their rounds. Raises the error of a node if none gets there."""
     nodes: list[mesh.Node] = []
     try:
-        nodes.extend(map(mesh.start, layout.newsrooms))  # one by one, so that after Ctrl-C it is known who runs
+        for room in layout.newsrooms:
+            nodes += [mesh.start(room, layout.rounds)]  # one by one, so that after Ctrl-C it is known who runs
         mesh.watch(nodes, view.nodes)
     finally:
         mesh.stop(nodes)
+    for node in nodes:
+        if node.done:
+            node.record.end_where_measured()
     view.say(node_table(nodes, layout.rounds))
     return nodes
 

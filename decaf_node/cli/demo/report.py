@@ -116,4 +116,7 @@ def _reading(results: Results, seconds: float) -> Iterator[str]:
         f"Measured on {results.test_examples} articles, one seed: the standard error of a figure is about "
         f"{results.standard_error * 100:.1f} points."
     )
+    most = max(node.round for node in results.stayed)
+    if most > results.rounds:
+        yield f"The others went on while the slowest had its {results.rounds} rounds; one has had {most}."
     yield f"The nodes sent {size(results.sent_bytes)} in all; the demo took {duration(seconds)}."

@@ -73,9 +73,18 @@ class Record:
         return max(self.points, default=0)
 
     @property
+    def measured(self) -> int:
+        """The last round whose accuracy is known."""
+        return max((point.round for point in self.points.values() if point.accuracy is not None), default=0)
+
+    @property
     def accuracy(self) -> float | None:
-        """The last one measured."""
-        return next((p.accuracy for p in reversed(self.curve) if p.accuracy is not None), None)
+        """After the round ``measured``."""
+        return self.points[self.measured].accuracy if self.measured else None
+
+    def end_where_measured(self) -> None:
+        """Forget the rounds after ``measured``: they were begun while another node was waited for."""
+        self.points = {number: point for number, point in self.points.items() if number <= self.measured}
 
     @property
     def curve(self) -> list[Point]:
