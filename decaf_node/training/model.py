@@ -152,17 +152,30 @@ def _load(model: ModelSection) -> Any:
     elif not model.allow_pickle:
         sources["use_safetensors"] = True
     if model.task == "causal-lm":
-        return AutoModelForCausalLM.from_pretrained(model.path, **sources)
+        return _whole(model, AutoModelForCausalLM, sources)
     if model.pooling == "mean":
-        return MeanPooledClassifier(AutoModel.from_pretrained(model.path, **sources), len(model.labels))
-    return AutoModelForSequenceClassification.from_pretrained(
-        model.path,
-        **sources,
-        num_labels=len(model.labels),
-        id2label=dict(enumerate(model.labels)),
-        label2id={label: index for index, label in enumerate(model.labels)},
-        ignore_mismatched_sizes=True,
-    )
+        return MeanPooledClassifier(_whole(model, AutoModel, sources), len(model.labels))
+    head = {
+        "num_labels": len(model.labels),
+        "id2label": dict(enumerate(model.labels)),
+        "label2id": {label: index for index, label in enumerate(model.labels)},
+        "ignore_mismatched_sizes": True,  # a head for other labels is replaced
+    }
+    return _whole(model, AutoModelForSequenceClassification, {**sources, **head})
+
+
+def _whole(model: ModelSection, kind: Any, sources: dict[str, Any]) -> Any:
+    """Load the model and see to it that only a classification head, or an unused pooler, was not in the files."""
+    loaded, report = kind.from_pretrained(model.path, output_loading_info=True, **sources)
+    inner = f"{loaded.base_model_prefix}." if kind is AutoModelForSequenceClassification else ""
+    missing = sorted(key for key in report["missing_keys"] if key.startswith(inner) and "pooler" not in key)
+    if missing:
+        raise BadData(
+            "model.weights-missing",
+            f"The model in {model.path} is not made for {model.task}: its files lack {len(missing)} of the weights, "
+            f"such as {missing[0]}.",
+        )
+    return loaded
 
 
 def _dequantized() -> dict[str, Any]:

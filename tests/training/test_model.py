@@ -29,7 +29,7 @@ def section(path: Path, **more: object) -> ModelSection:
 
 
 def classifier(path: Path, **more: object) -> ModelSection:
-    return section(path, task="sequence-classification", labels=LABELS, **more)
+    return section(path, **{"task": "sequence-classification", "labels": LABELS, **more})
 
 
 def reason_of(model: ModelSection, kind: type[DecafError]) -> str:
@@ -96,6 +96,16 @@ def test_damaged_weights(tmp_path: Path) -> None:
     make_llama(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"garbage")
     assert reason_of(section(tmp_path), BadData) == "model.unreadable"
+
+
+def test_a_model_for_another_task(bert: Path) -> None:
+    assert reason_of(section(bert), BadData) == "model.weights-missing"
+
+
+def test_a_head_for_other_labels_is_replaced(bert: Path, tmp_path: Path) -> None:
+    load_base(classifier(bert), seed=0).save_pretrained(tmp_path)
+    model = load_base(classifier(tmp_path, labels=["a", "b"]), seed=0)
+    assert model.classifier.out_features == 2
 
 
 def test_pickled_weights_are_refused_until_allowed(tmp_path: Path) -> None:

@@ -264,6 +264,7 @@ def test_a_stock_head_in_bfloat16_with_the_cache_and_the_users_own_arguments(ber
         lora={"layers_to_transform": [2], "use_rslora": True},
         training={"arguments": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "optim": "sgd"}},
         mixing={"wire": "bfloat16"},
+        round={"overlap": True, "steps": 3},
     )
     with running_worker() as worker:
         ready = worker.daemon.start(settings)
