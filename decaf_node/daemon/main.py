@@ -47,8 +47,8 @@ from decaf_node.settings import Places, Settings
 
 log = logging.getLogger(__name__)
 
-LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes and for the trainer to end
-SERVER_GRACE_SECONDS = 0.5
+LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes, for the trainer to end and for the servers
+SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
 
 
@@ -134,7 +134,7 @@ class Daemon:
         self._discovery: Discovery | None = None
         self._hurry = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
-        self._asked_to_stop = False
+        self._stop_by: float | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
@@ -174,13 +174,16 @@ class Daemon:
             end.result()
 
     async def leave(self) -> None:
-        """Say goodbye, and let the trainer end."""
+        """Say goodbye, and let the trainer end: as long as the stop may take, but not long after an error."""
+        now = asyncio.get_running_loop().time()
+        end = now + LEAVE_SECONDS if self._stop_by is None or self._hurry.is_set() else self._stop_by
         self.trainer.stop()
         ends = [self.performer.goodbye(LAST_ACTS_SECONDS), self.edges.close_all()]
         if self._discovery is not None:
             ends.append(self._discovery.close())
         running = {self.tasks.spawn(end) for end in ends}
-        await asyncio.wait({*running, self._trainer_task}, timeout=LEAVE_SECONDS - 2 * SERVER_GRACE_SECONDS)
+        await asyncio.wait(running, timeout=LEAVE_SECONDS / 2)
+        await asyncio.wait({self._trainer_task}, timeout=end - now - LEAVE_SECONDS / 2 - 2 * SERVER_GRACE_SECONDS)
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
@@ -214,10 +217,10 @@ class Daemon:
 
     def _stop(self) -> None:
         """A signal came: stop cleanly; at once if it is the second."""
-        if self._asked_to_stop:
+        if self._stop_by is not None:
             self._hurry.set()
             return
-        self._asked_to_stop = True
+        self._stop_by = asyncio.get_running_loop().time() + self._settings.limits.stop
         log.info("Stopping: the round is saved first. A second signal stops at once.")
         self.tasks.spawn(self.driver.post(StopRequested()))
         self.tasks.spawn(self._limit_stop())

@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 FIRST_FRAME_SECONDS = 10.0  # for the introduction of who has opened a stream
 CALLS_A_CONNECTION = 16  # a neighbour needs two: a stream and a hello
-GOODBYE_SECONDS = 1.0
 SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # two daemons on one port are an error, not a lottery
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
