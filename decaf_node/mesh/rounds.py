@@ -434,9 +434,9 @@ class Rounds:
         return 0 < self._policy.limit <= round
 
     def _numbered(self, round: int) -> int:
-        """Return the number of the round to train: past the saved one, and within the limit."""
+        """Return the number of the round to train: past the saved one, within the limit, and never going back."""
         number = max(round, (self.saved_round or 0) + 1)
-        return min(number, self._policy.limit) if self._policy.limit else number
+        return min(number, max(self._policy.limit, self.phase.round)) if self._policy.limit else number
 
     def _show_mixes(self) -> None:
         """Who was absent for too long says what a newcomer says."""
