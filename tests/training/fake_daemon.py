@@ -16,10 +16,13 @@ from decaf_node.link import (
     Evaluated,
     Message,
     MixRound,
+    Pause,
     Progress,
     RoundMixed,
     RoundTrained,
+    SaveState,
     StartTraining,
+    StateSaved,
     ToTrainer,
     TrainerConnected,
     TrainerReady,
@@ -79,6 +82,16 @@ class FakeDaemon:
         trained = self.expect(RoundTrained)
         self.mix(MixRound(trained.round))
         return trained, self.expect(Evaluated) if evaluated else None
+
+    def save_between_rounds(self, round: int, folder: Path) -> tuple[StateSaved, Evaluated]:
+        """Hold the trainer right after the mix of ``round``, and have it save."""
+        trained = self.expect(RoundTrained)
+        assert trained.round == round
+        self.send(Pause())
+        self.mix(MixRound(round))
+        evaluated = self.expect(Evaluated)
+        self.send(SaveState(round, str(folder)))
+        return self.expect(StateSaved), evaluated
 
     def hang_up(self) -> None:
         self._lines.close()

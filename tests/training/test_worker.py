@@ -25,7 +25,6 @@ from decaf_node.link import (
     SaveState,
     SnapshotInspected,
     StartTraining,
-    StateSaved,
     Stop,
     TrainerFailed,
     TrainerReady,
@@ -66,17 +65,6 @@ def losses(worker: Worker, rounds: int) -> list[float]:
     return found
 
 
-def save_between_rounds(worker: Worker, round: int, folder: Path) -> StateSaved:
-    """Hold the trainer right after its mix, and save."""
-    trained = worker.daemon.expect(RoundTrained)
-    assert trained.round == round
-    worker.daemon.send(Pause())
-    worker.daemon.mix(MixRound(round))
-    worker.daemon.expect(Evaluated)
-    worker.daemon.send(SaveState(round, str(folder)))
-    return worker.daemon.expect(StateSaved)
-
-
 @pytest.mark.parametrize("algorithm", ["decaf", "dlora-fa"])
 def test_a_restart_goes_on_bit_for_bit(bert: Path, rows: Path, tmp_path: Path, algorithm: str) -> None:
     """Factors, moments, schedule, dropout and the order of the data over epochs: all that a later save holds."""
@@ -90,15 +78,15 @@ def test_a_restart_goes_on_bit_for_bit(bert: Path, rows: Path, tmp_path: Path, a
     with running_worker() as worker:
         worker.daemon.start(settings)
         losses(worker, 2)
-        saved = save_between_rounds(worker, 3, tmp_path / "saved")
+        saved = worker.daemon.save_between_rounds(3, tmp_path / "saved")[0]
         worker.daemon.send(Resume())
         uninterrupted = losses(worker, 3)  # 12 examples a round: over the end of an epoch
-        expected = save_between_rounds(worker, 7, tmp_path / "expected")
+        expected = worker.daemon.save_between_rounds(7, tmp_path / "expected")[0]
     with running_worker() as worker:
         worker.daemon.start(settings, StartTraining(4, saved.snapshot, saved.trainer))
         # the mean of a round may be summed in other pieces, as progress is told once a second
         assert losses(worker, 3) == pytest.approx(uninterrupted, rel=1e-6)
-        again = save_between_rounds(worker, 7, tmp_path / "again")
+        again = worker.daemon.save_between_rounds(7, tmp_path / "again")[0]
     assert again.snapshot.digest == expected.snapshot.digest != saved.snapshot.digest
     assert again.trainer.digest == expected.trainer.digest != saved.trainer.digest
 
@@ -128,7 +116,7 @@ def test_two_nodes_mix_and_are_one(bert: Path, rows: Path) -> None:
 def test_what_is_saved_is_what_was_trained(bert: Path, rows: Path, tmp_path: Path) -> None:
     with running_worker() as worker:
         ready = worker.daemon.start(classifier_settings(bert, rows))
-        saved = save_between_rounds(worker, 1, tmp_path / "a" / "staging")
+        saved = worker.daemon.save_between_rounds(1, tmp_path / "a" / "staging")[0]
         for file in (saved.snapshot, saved.trainer):
             assert digest_of(Path(file.path)) == file.digest
             assert Path(file.path).stat().st_size == file.size_bytes
@@ -246,7 +234,7 @@ def test_a_language_model_learns_its_answers_and_its_export_loads(rows: Path, tm
             assert evaluated is not None
             accuracies.append(evaluated.accuracy)
         assert accuracies[-1] == 1.0
-        saved = save_between_rounds(worker, 9, tmp_path / "saved")
+        saved = worker.daemon.save_between_rounds(9, tmp_path / "saved")[0]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), saved.export)
     _, adapter = read_snapshot(Path(saved.snapshot.path))
     state = model.state_dict()
