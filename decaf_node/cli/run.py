@@ -42,6 +42,7 @@ def run(
             "log": settings.log.model_copy(update=log),
         }
     )
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is imported: its own notes are for its authors
     from decaf_node.daemon.main import run as run_daemon  # only now: wrong settings are said at once
 
     raise typer.Exit(run_daemon(settings, places))

@@ -63,6 +63,7 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER) -> i
         make_folder(places.runtime)
     with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
         identity = load_identity(places.state / "identity")
+        store.check_identity(identity.node)
         spool = Spool(places.spool, settings.limits.spool_bytes)
         daemon = asyncio.run(_serve(settings, places, worker, identity, store, spool))
     log.info("Stopped.")
@@ -100,7 +101,10 @@ class Daemon:
         limits = settings.limits
         saved = store.saved()
         before = None if saved is None else saved_of(saved, store, spool)
-        node = Node(identity.node, policy_of(settings), random.Random(os.urandom(16)), before)
+        policy = policy_of(settings)
+        if saved is not None and before is not None and before.absent > policy.adopt_after:
+            spool.keep(saved.snapshot)  # what we have learned since is told from it, however long the mesh is not met
+        node = Node(identity.node, policy, random.Random(os.urandom(16)), before)
         self.tasks = Tasks()
         self.me = Me(identity.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.driver = Driver(node, limits.events)
@@ -114,6 +118,7 @@ class Daemon:
         self.trainer = Trainer(
             self.link,
             places.trainer_socket,
+            store.scratch,
             None if settings.training.trainer == "external" else worker,
             Retry(limits.trainer_restarts, limits.trainer_backoff),
         )

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -65,6 +66,15 @@ class Spool:
                 return File(str(path), digest, path.stat().st_size)
             path.unlink()
             return None
+
+    def keep(self, file: File) -> None:
+        """Copy a saved snapshot into the spool, where it stays while it is needed."""
+        path = self.path(file.digest)
+        staged = path.with_name(f".{path.name}.tmp")
+        with disk_errors(self.folder):
+            if not self.has(file.digest):
+                shutil.copyfile(file.path, staged)
+                os.replace(staged, path)
 
     def read(self, digest: str, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``. Raises TryAgain ``spool.gone`` if the snapshot is not here."""

@@ -86,6 +86,11 @@ class Store:
         """Where the last saved adapter can be loaded from."""
         return self.folder / "export" / "adapter"
 
+    @property
+    def scratch(self) -> Path:
+        """Where the trainer may keep what need not outlive it."""
+        return self.folder / "scratch"
+
     def close(self) -> None:
         """Give the folder free; a second time does nothing."""
         self._database.close()
@@ -107,6 +112,16 @@ class Store:
                 "state.other-schema",
                 f"The state folder {self.folder} was made with another {_differences(kept['parts'], parts)}; "
                 "set that back, or choose another state folder.",
+            )
+
+    def check_identity(self, node: str) -> None:
+        """Keep the node ID at its first use; afterwards refuse another one (BadSettings ``state.other-identity``)."""
+        kept = self._database.claim("node", node)
+        if kept != node:
+            raise BadSettings(
+                "state.other-identity",
+                f"The state folder {self.folder} belongs to the node {kept[:8]}, but its identity/ holds the key of "
+                f"{node[:8]}; put the old key back, or start with a new state folder.",
             )
 
     # --- saved rounds --------------------------------------------------------------------------------------------

@@ -85,7 +85,15 @@ class Talk:
     def inspect(self, peer: str, digest: str, own: str) -> None:
         """See ``events.InspectSnapshot``."""
         self._inspecting[digest].append(peer)
-        self._say(lambda: link.InspectSnapshot(self._file(digest), self._file(own)))
+
+        async def make() -> link.Message:
+            return link.InspectSnapshot(self._file(digest), self._file(own))
+
+        async def drop(_: DecafError) -> None:
+            # the trainer was busy for so long that the edge has ended and its snapshots are gone
+            self._next_waiting(digest)
+
+        self._tell(make, drop)
 
     def mix(self, round: int, edges: tuple[Edge, ...]) -> None:
         """See ``events.MixRound``."""
@@ -198,16 +206,23 @@ class Talk:
         await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
 
     async def _inspected(self, message: link.SnapshotInspected) -> None:
-        waiting = self._inspecting.get(message.digest)
-        if not waiting:
+        peer = self._next_waiting(message.digest)
+        if peer is None:
             return
-        peer = waiting.popleft()
-        if not waiting:
-            del self._inspecting[message.digest]
         self._history.inspected(peer, message.digest, message.distance)
         await self._host.post(
             events.SnapshotInspected(peer, message.digest, message.finite, message.distance, message.problem)
         )
+
+    def _next_waiting(self, digest: str) -> str | None:
+        """Return whose snapshot was to be inspected first under this digest, and wait for it no more."""
+        waiting = self._inspecting.get(digest)
+        if not waiting:
+            return None
+        peer = waiting.popleft()
+        if not waiting:
+            del self._inspecting[digest]
+        return peer
 
     async def _is_mixed(self, message: link.RoundMixed) -> None:
         self._trainer.round_done()

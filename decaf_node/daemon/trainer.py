@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decaf_node import link
+from decaf_node.daemon.durable import disk_errors, make_empty
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.logs import fields, printable
 from decaf_node.errors import DecafError, TryAgain, from_exit_code
@@ -35,13 +36,19 @@ class Retry:
 
 
 class Trainer:
-    """Keeps one trainer process alive. command: what Python runs, before ``--socket PATH``; None: it is external."""
+    """Keeps one trainer process alive. command: what Python runs, before ``--socket PATH``; None: it is external.
 
-    def __init__(self, server: LinkServer, socket: Path, command: Sequence[str] | None, retry: Retry) -> None:
+    scratch: where it may keep temporary copies of private data; emptied before each start, as a killed one leaves them.
+    """
+
+    def __init__(
+        self, server: LinkServer, socket: Path, scratch: Path, command: Sequence[str] | None, retry: Retry
+    ) -> None:
         self.pid = 0
         self.restarts = 0
         self._server = server
         self._socket = socket
+        self._scratch = scratch
         self._command = command
         self._retry = retry
         self._stopping = asyncio.Event()
@@ -103,6 +110,8 @@ class Trainer:
 
     async def _one_life(self, command: Sequence[str]) -> str:
         """Run the trainer once; return how it ended."""
+        with disk_errors(self._scratch):
+            make_empty(self._scratch)
         output, child_output = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -116,7 +125,7 @@ class Trainer:
                 stdout=child_output,
                 stderr=child_output,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(self._scratch)},
             )
         finally:
             os.close(child_output)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from decaf_node.daemon.spool import Partial, Spool
 from decaf_node.errors import BadData, DecafError, TryAgain
+from decaf_node.link import File
 from tests.daemon.disks import small_disk
 
 CONTENT = bytes(range(256)) * 40
@@ -65,6 +66,17 @@ def test_a_snapshot_written_in_pieces_is_read_as_a_whole(spool: Spool) -> None:
     assert spool.read(digest(CONTENT), 0, 100) == CONTENT[:100]
     assert spool.read(digest(CONTENT), 10_200, 10_000) == CONTENT[10_200:]
     assert spool.read(digest(CONTENT), len(CONTENT), 10) == b""
+
+
+def test_a_saved_snapshot_is_kept_while_it_is_needed(spool: Spool, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.safetensors"
+    saved.write_bytes(CONTENT)
+    spool.keep(File(str(saved), digest(CONTENT), len(CONTENT)))
+    saved.unlink()
+    spool.prune(frozenset({digest(CONTENT)}))
+    assert spool.path(digest(CONTENT)).read_bytes() == CONTENT
+    spool.prune(frozenset())
+    assert names(spool) == set()
 
 
 @settings(max_examples=60, deadline=None)

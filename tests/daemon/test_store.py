@@ -117,6 +117,14 @@ def test_a_folder_of_another_mesh_is_refused_and_left_alone(store: Store, state:
         assert again.saved() is not None
 
 
+def test_a_folder_whose_key_was_exchanged_is_refused(store: Store) -> None:
+    store.check_identity("A" * 52)
+    store.check_identity("A" * 52)
+    with pytest.raises(BadSettings, match=r"AAAAAAAA.*BBBBBBBB") as caught:
+        store.check_identity("B" * 52)
+    assert caught.value.reason == "state.other-identity"
+
+
 def test_a_folder_from_the_future_is_refused(store: Store, state: Path) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(state / "rounds.sqlite")) as database:

@@ -37,7 +37,7 @@ class Conversation:
         self.server = LinkServer(path, limit, WELCOME, self.heard.put, self.lost.put)
 
     def trainer(self, code: str, restarts: int = 5) -> Trainer:
-        return Trainer(self.server, self.path, ("-c", code), Retry(restarts, 0.01))
+        return Trainer(self.server, self.path, self.path.parent / "scratch", ("-c", code), Retry(restarts, 0.01))
 
 
 @asynccontextmanager
@@ -124,6 +124,20 @@ async def test_a_trainer_that_ends_is_started_again_until_that_is_hopeless(caplo
         assert "3 times in a row" in caught.value.message
         assert "exit code 3" in caught.value.message
         assert caplog.text.count("starting it again") == 2
+
+
+async def test_every_trainer_finds_its_scratch_folder_empty_and_private(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    code = (
+        "import os, sys; t = os.environ['TMPDIR']; print(os.listdir(t), oct(os.stat(t).st_mode)); open(t + '/x', 'w')"
+    )
+    async with listening() as there:
+        scratch = there.path.parent / "scratch"
+        scratch.mkdir()
+        (scratch / "left").write_text("by a killed one")
+        with pytest.raises(TryAgain):
+            await there.trainer(code, restarts=2).run()
+    assert caplog.text.count("[] 0o40700") == 2
 
 
 async def test_rounds_that_finish_forgive_what_was_before() -> None:
