@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from decaf_node.errors import BadData
 
 FORMAT = "decaf-node/1"
-HEADER_LIMIT_BYTES = 16 * 1024 * 1024
+HEADER_LIMIT_BYTES = 4 * 1024 * 1024  # about 25,000 tensors; a parsed one takes ten times as much memory
 READ_BYTES = 1024 * 1024
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 LORA_A = ".lora_A.weight"

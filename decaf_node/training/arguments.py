@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from decaf_node.errors import BadSettings
 from decaf_node.settings import Settings
 from decaf_node.training.model import first_line
 
+LEARNING_RATE = 3e-4  # transformers' own, 5e-5, is for all weights of a model: an adapter hardly moves with it
 ENDLESS = 2**40  # optimizer steps: not reached in this world
 SCHEDULES = ("constant", "constant_with_warmup", "inverse_sqrt")
 # What the node decides itself, or what has no meaning for it.
@@ -49,6 +51,8 @@ def training_arguments(settings: Settings, folder: Path) -> TrainingArguments:
     check_arguments(given)
     defaults: dict[str, Any] = {
         "lr_scheduler_type": "constant_with_warmup",
+        "learning_rate": LEARNING_RATE,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if given.get("gradient_checkpointing") else None,
     }
     try:

@@ -15,6 +15,7 @@ from decaf_node.lowrank.adapter import (
     AdapterEdge,
     MixedAdapter,
     adopt,
+    adopt_factors,
     distance,
     is_finite,
     medoid,
@@ -105,7 +106,12 @@ class Exchange:
         fetched = [fetch(file, self._live.device) for file in candidates]
         chosen = medoid([adapter for _, adapter in fetched])
         header, adapter = fetched[chosen]
-        self._live.load(adopt(adapter, self._live.read(), None if base is None else self._fetch(base)))
+        before = None if base is None else self._fetch(base)
+        if self._algorithm == "decaf":
+            adopted = adopt(adapter, self._live.read(), before, memory_bytes=self._mixing.memory_bytes)
+        else:
+            adopted = adopt_factors(adapter, self._live.read(), before, frozen_a=self._algorithm == "dlora-fa")
+        self._live.load(adopted)
         self.trained()
         return candidates[chosen], header.round
 

@@ -206,6 +206,7 @@ async def test_an_address_that_nobody_reaches_is_not_announced(mesh: str, names:
 # --- networks that change, in a namespace of their own ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["addresses", "port_taken"])
 def test_in_a_network_of_its_own(scenario: str) -> None:
     for tool in ("unshare", "ip"):

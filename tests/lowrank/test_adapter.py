@@ -403,6 +403,7 @@ print(mix(d, k, 2))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "k"), [(131072, 300), (300, 131072)])
 def test_the_memory_of_a_mix_is_bounded(d: int, k: int) -> None:
     """One layer's stack has 96 MiB in float64; 64 must do for two layers at a time, one on each thread."""

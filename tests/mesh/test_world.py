@@ -114,6 +114,7 @@ def test_without_crashes_of_daemons_every_edge_counts_at_both_ends(seeds: range)
         assert lost == 0, f"seed {seed}"
 
 
+@pytest.mark.slow
 def test_with_crashes_hardly_an_edge_counts_at_one_end_only() -> None:
     lost = total = 0
     for seed in range(1000, 1100):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from decaf_node.errors import BadSettings
 from decaf_node.training.arguments import training_arguments
@@ -34,6 +35,8 @@ def test_a_node_trains_for_ever_at_a_constant_rate_and_writes_nothing(tmp_path: 
     assert (built.save_strategy, built.eval_strategy, built.report_to) == ("no", "no", [])
     assert built.seed == 5
     assert built.disable_tqdm
+    assert built.learning_rate == 3e-4
+    assert built.dataloader_pin_memory == torch.cuda.is_available()
 
 
 def test_an_unknown_key(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_the_order_follows_the_seed(tmp_path: Path) -> None:
     assert orders[0] != orders[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", [0, 1, 23, 24, 25, 60])
 def test_a_stream_goes_on_where_another_was(tmp_path: Path, used: int) -> None:
     path = write_rows(tmp_path / "rows.jsonl", topic_rows())  # 24 rows

@@ -402,6 +402,18 @@ def test_a_newcomer_adopts_the_medoid_and_keeps_its_own_change(tmp_path: Path) -
     assert stage.link.last(RoundTrained).round == 42
 
 
+def test_where_factors_are_mixed_a_newcomer_takes_the_factors(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1, algorithm="dlora")).begin()
+    own = stage.layer.b.detach().clone()
+    chosen, _ = stage.theirs(1, round=41)
+    theirs = read_snapshot(Path(chosen.path))[1].products["layer"]
+    stage.link.waiting.extend([AdoptState((chosen,)), MixRound(41)])
+    stage.step()
+    # scales (ours 2, theirs 1/2) are folded into both factors alike
+    assert torch.allclose(stage.layer.a.detach(), theirs.a / 2, atol=1e-6)
+    assert torch.allclose(stage.layer.b.detach(), theirs.b / 2 + own, atol=1e-6)
+
+
 def test_an_absent_node_adds_its_change_since_its_base(tmp_path: Path) -> None:
     stage = Stage(tmp_path, StartTraining(1)).begin()
     (chosen, dense), (base, dense_base) = stage.theirs(1), stage.theirs(2)
