@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
 import pytest
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure. What hypothesis finds it can find again: it prints how.
 hypothesis.settings.register_profile("decaf", deadline=None, print_blob=True)

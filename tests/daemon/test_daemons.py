@@ -352,7 +352,7 @@ def test_json_lines_have_stable_keys() -> None:
 
 
 def test_a_full_disk_is_said_and_the_mesh_goes_on(tmp_path: Path) -> None:
-    with mesh() as make, small_disk(tmp_path / "disk", 1000) as disk:
+    with mesh() as make, small_disk(tmp_path / "disk", 8000) as disk:
         a = make("a", script={"value": 1.0}).start()
         b = make("b", a, script={"value": 3.0, "save_bytes": 300_000})
         b.state = disk / "state"
@@ -361,7 +361,7 @@ def test_a_full_disk_is_said_and_the_mesh_goes_on(tmp_path: Path) -> None:
         b.until(lambda status: status.saved_round >= 2 and status.mixes > 0)
         ballast = disk / "ballast"
         with contextlib.suppress(OSError):
-            ballast.write_bytes(b"0" * 1_000_000)
+            ballast.write_bytes(b"0" * 9_000_000)
         full = b.until(lambda status: "not saved" in status.problem)
         assert "No space" in full.problem
         others = c.until(lambda status: status.mixes > 0).mixes
