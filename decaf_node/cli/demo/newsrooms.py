@@ -101,6 +101,7 @@ def _write_one_place(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: 
     _write_rows(work / "all.jsonl", everything, recipe, dealt.labels)
     document = _settings(recipe, dealt.labels, rounds, seed, work)
     document["data"]["train"] = ["all.jsonl"]
+    document["training.arguments"] = recipe.arguments | recipe.one_place
     document["round"] |= {
         "steps": recipe.steps * len(dealt.shares),
         "limit": rounds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ class Recipe:
     """Sections of the settings, and sizes. steps: local steps a round. share: most articles of a node.
 
     test: most articles of the common test set. evaluations: about how often a node is measured on it.
-    language: a language model answers in words.
+    language: a language model answers in words. one_place: arguments that suit one place better: its steps are not
+    averaged with others, so the rate that is best for the mesh is too high for it.
     """
 
     model: dict[str, Any]
@@ -32,13 +33,20 @@ class Recipe:
     test: int
     evaluations: int
     language: bool = False
+    one_place: dict[str, Any] = field(default_factory=dict)
 
 
 def classifier(model: Path, iid: bool) -> Recipe:
     """A text encoder with mean pooling. Only the last two layers are adapted, so the frozen rest is cached."""
     layers = _layers(model)
     return Recipe(
-        model={"path": str(model), "task": "sequence-classification", "pooling": "mean", "cache_lower_layers": True},
+        model={
+            "path": str(model),
+            "task": "sequence-classification",
+            "pooling": "mean",
+            "dtype": fast_dtype(),
+            "cache_lower_layers": True,
+        },
         lora={
             "r": 8,
             "lora_alpha": 16,
@@ -46,7 +54,8 @@ def classifier(model: Path, iid: bool) -> Recipe:
             "layers_to_transform": [layers - 2, layers - 1],
         },
         data={"max_length": 64},
-        arguments={"per_device_train_batch_size": 8, "learning_rate": 2e-3},
+        arguments={"per_device_train_batch_size": 8, "learning_rate": 5e-3},
+        one_place={"learning_rate": 2e-3},
         steps=3,
         rounds=30,
         share=20 if iid else 60,

@@ -109,8 +109,8 @@ def _reading(results: Results, seconds: float) -> Iterator[str]:
     if any(node.left for node in results.nodes):
         yield "The means are over the newsrooms that stayed; the others count for nothing."
     yield (
-        '"One place" is one trainer with the articles of all four and as many steps as the four took together '
-        f"({results.rounds} rounds)."
+        '"One place" is one trainer with the articles of all four, as many steps as the four took together '
+        f"({results.rounds} rounds), and a learning rate that suits it."
     )
     yield (
         f"Measured on {results.test_examples} articles, one seed: the standard error of a figure is about "
