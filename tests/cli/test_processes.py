@@ -122,5 +122,6 @@ def test_last_words_keep_reason_and_kind(tmp_path: Path) -> None:
 
 
 def test_without_last_words_the_log_speaks(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("one\nKilled\n")
-    assert str(last_words(tmp_path / "log", -9)).endswith("it said last: Killed [demo.process-ended]")
+    (tmp_path / "log").write_text("one\ntwo\n")
+    assert str(last_words(tmp_path / "log", 1)).endswith("it said last: two [demo.process-ended]")
+    assert "(SIGKILL); run the demo again" in last_words(tmp_path / "log", -9).message

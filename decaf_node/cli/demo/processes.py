@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from decaf_node.errors import Bug, DecafError, from_exit_code
+from decaf_node.errors import Bug, DecafError, TryAgain, from_exit_code
 from decaf_node.settings import ENVIRONMENT_PREFIX
 
 LAST_WORDS = re.compile(r"(?:decaf-node:|error|ERROR) +(?P<message>.*) \[(?P<reason>[a-z]+(?:[.-][a-z]+)+)\]$")
@@ -56,6 +56,9 @@ def last_words(log: Path, code: int) -> DecafError:
     for line in reversed(lines[-20:]):
         if said := LAST_WORDS.search(line):
             return from_exit_code(code, said["reason"], said["message"])
+    if code < 0:
+        name = signal.Signals(-code).name
+        return TryAgain("demo.process-killed", f"A process of the demo was killed ({name}); run the demo again.")
     return Bug("demo.process-ended", f"A process of the demo has ended with code {code}; it said last: {lines[-1]}")
 
 
