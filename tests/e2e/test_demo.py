@@ -83,9 +83,8 @@ def eventually(what: Callable[[], Any], seconds: float = 240.0) -> Any:
 
 def node(place: Path, number: int, *command: str) -> dict[str, Any] | None:
     """Ask node ``number`` of the demo in ``place``; None while it does not answer."""
-    runtime = next(
-        place.glob("decaf-????????"), place
-    )  # the work folder, not its results in decaf-demo / str(number) / "run"
+    work = next(place.glob("decaf-????????"), place)  # not decaf-demo, where its results go
+    runtime = work / str(number) / "run"
     done = subprocess.run(
         [sys.executable, "-m", "decaf_node.cli.main", *command, "--runtime", str(runtime), "--json"],
         capture_output=True,
