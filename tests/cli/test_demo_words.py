@@ -124,7 +124,7 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
 
 
 def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], baselines: Baselines, dealt: Deal) -> None:
-    results = gather(nodes, baselines, ROUNDS, dealt)
+    results = gather(nodes, baselines, ROUNDS, dealt, own_rate=True)
     assert results.mesh == pytest.approx(0.9)
     assert results.alone == pytest.approx(0.4)
     assert results.centralized == pytest.approx(0.95)
@@ -136,7 +136,7 @@ def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], baselines: Base
 
 
 def test_the_words_say_what_the_numbers_mean(nodes: list[Node], baselines: Baselines, dealt: Deal) -> None:
-    results = gather(nodes, baselines, ROUNDS, dealt)
+    results = gather(nodes, baselines, ROUNDS, dealt, own_rate=True)
     text = printed(conclusion(results, Answers("Which topic?", "sports", "I think", "sports"), 100.0))
     flat = " ".join(text.split())
     assert "newsroom-4 sports, technology 40.0 % gone after round 2" in flat
@@ -147,6 +147,7 @@ def test_the_words_say_what_the_numbers_mean(nodes: list[Node], baselines: Basel
     assert "after: sports (right: sports)" in flat
     assert "all have the same model" in flat
     assert "one has had 4" in flat
+    assert "a learning rate that suits it" in flat
     everyone = replace(results, nodes=results.nodes[:3])
     assert "over the newsrooms that stayed" not in " ".join(printed(conclusion(everyone, None, 1.0)).split())
 

@@ -61,7 +61,7 @@ def play(choices: Choices) -> None:
             copy_adapter(exporter.places.state / "export" / "adapter", output / "adapter")
             baselines = run_baselines(layout, work / "alone.log", view)
             answers = ask_before_and_after(recipe, dealt, output / "adapter", work / "answers.log", view)
-        results = gather(nodes, baselines, layout.rounds, dealt)
+        results = gather(nodes, baselines, layout.rounds, dealt, bool(recipe.one_place))
         draw(output / "curves.png", nodes, baselines)
         seconds = time.monotonic() - started
         if choices.as_json:

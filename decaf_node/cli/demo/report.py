@@ -108,9 +108,10 @@ def _reading(results: Results, seconds: float) -> Iterator[str]:
         yield "Each newsroom mixes with all others, so after a mix they all have the same model."
     if any(node.left for node in results.nodes):
         yield "The means are over the newsrooms that stayed; the others count for nothing."
+    rate = "a learning rate that suits it" if results.own_rate else "the same learning rate"
     yield (
         '"One place" is one trainer with the articles of all four, as many steps as the four took together '
-        f"({results.rounds} rounds), and a learning rate that suits it."
+        f"({results.rounds} rounds), and {rate}."
     )
     yield (
         f"Measured on {results.test_examples} articles, one seed: the standard error of a figure is about "

@@ -39,6 +39,7 @@ class Results:
     labels: tuple[str, ...]
     test_examples: int
     rounds: int
+    own_rate: bool  # one place has a learning rate of its own
 
     @property
     def stayed(self) -> list[NodeResult]:
@@ -92,7 +93,7 @@ class Results:
         }
 
 
-def gather(nodes: Sequence[Node], baselines: Baselines, rounds: int, dealt: Deal) -> Results:
+def gather(nodes: Sequence[Node], baselines: Baselines, rounds: int, dealt: Deal, own_rate: bool) -> Results:
     """Put the results together from the nodes that were watched and from the baselines."""
     return Results(
         nodes=tuple(
@@ -112,6 +113,7 @@ def gather(nodes: Sequence[Node], baselines: Baselines, rounds: int, dealt: Deal
         labels=dealt.labels,
         test_examples=len(dealt.test),
         rounds=rounds,
+        own_rate=own_rate,
     )
 
 
