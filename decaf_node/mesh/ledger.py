@@ -69,7 +69,7 @@ class Ledger:
         for peer, promise in list(self._promises.items()):
             if self.period - promise.period > HALF_OPEN_PERIODS and promise.since < expired:
                 del self._promises[peer]
-        self.reserve = self._owed()
+        self.reserve = self.owed()
 
     def promise(self, peer: str, receipt: Receipt, since: float) -> None:
         """Our receipt goes to disk. One of an earlier stream with the peer that it never answered is void:
@@ -151,7 +151,8 @@ class Ledger:
         """How many receipts are written and not needless yet."""
         return len(self._written)
 
-    def _owed(self) -> float:
+    def owed(self) -> float:
+        """Return the sum of the weights that are promised or ready, and not mixed yet."""
         owed = sum(promise.receipt.weight for promise in self._promises.values())
         return owed + sum(edge.weight for edge in self.ready)
 

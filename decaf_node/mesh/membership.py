@@ -62,6 +62,9 @@ class Membership:
     def __iter__(self) -> Iterator[Member]:
         return iter([self._members[peer] for peer in sorted(self._members)])
 
+    def __len__(self) -> int:
+        return len(self._members)
+
     def get(self, peer: str) -> Member | None:
         """Return the member, if it is one."""
         return self._members.get(peer)

@@ -37,18 +37,18 @@ class Node:
     def __init__(self, me: str, policy: Policy, random: Random, saved: Saved | None) -> None:
         deadlines = Deadlines(policy.wait_floor, policy.wait_ceiling, policy.overlap)
         ledger = Ledger() if saved is None else Ledger(saved.unsaved, saved.promised)
-        self._members = Membership(me, policy, random)
+        self.members = Membership(me, policy, random)
         for edge in () if saved is None else (*saved.unsaved, *saved.promised):
-            self._members.remember(edge)
-        self._edges = Edges(me, policy, self._members, deadlines, random, ledger)
-        self._rounds = Rounds(policy, self._members, self._edges, deadlines, random, saved)
+            self.members.remember(edge)
+        self.edges = Edges(me, policy, self.members, deadlines, random, ledger)
+        self.rounds = Rounds(policy, self.members, self.edges, deadlines, random, saved)
         self._now = float("-inf")
 
     @property
     def phase(self) -> Phase:
         """Where the node stands."""
-        inner = self._rounds.phase
-        return Paused(inner) if self._rounds.paused else inner
+        inner = self.rounds.phase
+        return Paused(inner) if self.rounds.paused else inner
 
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take one event; return what to do about it, in order.
@@ -60,26 +60,26 @@ class Node:
         if isinstance(self.phase, Stopped):
             return []
         effects = self._take(event, now)
-        effects += self._rounds.due(now)
+        effects += self.rounds.due(now)
         if not isinstance(self.phase, Stopped):
-            effects += [ev.ProbePeer(peer) for peer in self._members.due(now)]
+            effects += [ev.ProbePeer(peer) for peer in self.members.due(now)]
         return effects
 
     def deadline(self) -> float | None:
         """Return when ``Tick`` is wanted, in the clock of ``step``; None if nothing depends on time."""
-        if isinstance(self.phase, Stopped):
+        if isinstance(self.rounds.phase, Stopped):
             return None
-        times = [self._members.deadline(), self._rounds.deadline(self._now)]
+        times = [self.members.deadline(), self.rounds.deadline(self._now)]
         return min((time for time in times if time is not None), default=None)
 
     def needed(self) -> frozenset[str]:
         """Return the digests whose bytes must be kept, in the spool or (an absent node's base) in the state folder."""
-        return self._edges.needed() | self._rounds.needed()
+        return self.edges.needed() | self.rounds.needed()
 
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
-        rounds, published = self._rounds, self._edges.published
-        around = self._members.neighbours(self._edges.schema, now, self._edges.held())
+        rounds, published = self.rounds, self.edges.published
+        around = self.members.neighbours(self.edges.schema, now, self.edges.held())
         waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
         return NodeView(
             phase=type(self.phase).__name__.lower(),
@@ -88,16 +88,16 @@ class Node:
             degree=len(around) if published is None else published.degree,
             waiting_for=tuple(peer for peer, _ in waiting),
             saved_round=rounds.saved_round or 0,
-            peers=tuple(self._peer_view(member, member.peer in around, now) for member in self._members),
+            peers=tuple(self._peer_view(member, member.peer in around, now) for member in self.members),
         )
 
     def _peer_view(self, member: Member, neighbour: bool, now: float) -> PeerView:
-        schema = self._edges.schema
+        schema = self.edges.schema
         foreign = bool(schema) and member.schema not in ("", schema)
         return PeerView(
             peer=member.peer,
             name=member.name,
-            state=self._members.state(member, now),
+            state=self.members.state(member, now),
             addresses=member.addresses,
             neighbour=neighbour,
             round=member.round,
@@ -111,7 +111,7 @@ class Node:
     # --- routing ---------------------------------------------------------------------------------------------
 
     def _take(self, event: Event, now: float) -> list[Effect]:
-        rounds = self._rounds
+        rounds = self.rounds
         match event:
             case ev.TrainerStarted():
                 return rounds.trainer_started(event, now)
@@ -136,10 +136,10 @@ class Node:
             case ev.Tick():
                 return []
             case ev.PeerFound():
-                self._members.found(event, now)
+                self.members.found(event, now)
                 return []
             case ev.PeerAnswered():
-                self._members.answered(event, now)
+                self.members.answered(event, now)
                 return []
             case _:
                 return self._take_from_peer(event, now)
@@ -148,21 +148,21 @@ class Node:
         """Something about a peer: whatever came from it shows that it is here."""
         match event:
             case ev.PeerSilent(peer):
-                session = self._edges.sessions.get(peer)
+                session = self.edges.sessions.get(peer)
                 if session is None or isinstance(session, Opened):  # a stream that is up says more than a probe
-                    self._members.silent(event)
+                    self.members.silent(event)
             case ev.PeerLeft(peer):
-                self._members.said_goodbye(peer, now)
+                self.members.said_goodbye(peer, now)
             case ev.OfferReceived(peer, offer):
                 if (refused := self._note_offer(peer, offer, now)) is not None:
                     return refused
             case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
-                self._members.heard(peer, now)
+                self.members.heard(peer, now)
         return self._take_from_stream(event, now)
 
     def _note_offer(self, peer: str, offer: ev.Offer, now: float) -> list[Effect] | None:
         """An offer makes its sender a member; return a refusal if there is no room for it."""
-        member = self._members.heard(peer, now)
+        member = self.members.heard(peer, now)
         if member is None:
             return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
         member.schema, member.round = offer.schema, max(member.round, offer.round)
@@ -171,7 +171,7 @@ class Node:
         return None
 
     def _take_from_stream(self, event: Event, now: float) -> list[Effect]:
-        rounds, edges = self._rounds, self._edges
+        rounds, edges = self.rounds, self.edges
         match event:
             case (
                 ev.OfferReceived(peer)

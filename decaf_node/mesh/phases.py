@@ -102,6 +102,8 @@ Phase = Inner | Paused
 def digests_of(phase: Inner) -> set[str]:
     """Return the snapshots that the trainer works with in this phase, or may be given."""
     match phase:
+        case Saving(trained=Snapshot(digest)):
+            return {digest}
         case Mixing(edges=edges) | Stopping(mixing=tuple() as edges):
             return {digest for edge in edges for digest in (edge.own, edge.theirs)}
         case Adopting(asks=asks):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+TOPOLOGIES = ("full", "ring")
+
 
 def neighbours(topology: str, members: Iterable[str], me: str) -> tuple[str, ...]:
     """Return the neighbours of ``me`` among ``members`` (with or without ``me`` itself), sorted.

@@ -101,8 +101,8 @@ def check(script: Script, effects: list[ev.Effect]) -> None:
     node, deadline = script.node, script.node.deadline()
     assert deadline is None or deadline > script.now
     node.view(script.now)
-    ledger = node._edges.ledger
-    assert ledger._owed() <= 1.0 + 1e-12
+    ledger = node.edges.ledger
+    assert ledger.owed() <= 1.0 + 1e-12
     for effect in effects:
         match effect:
             case ev.MixRound(_, edges):

@@ -135,7 +135,7 @@ EVENTS: dict[str, Event] = {
 
 def stage(script: Script) -> str:
     """Return the stage of the stream with ``c``, and what is promised to it or counts."""
-    edges = script.node._edges
+    edges = script.node.edges
     words = [type(edges.sessions["c"]).__name__] if "c" in edges.sessions else []
     words += ["half-open"] if (promise := edges.ledger.promised("c")) is not None and promise.sent else []
     words += [f"counts {edge.weight}" for edge in edges.ledger.ready]

@@ -287,12 +287,12 @@ class World:
 
     def check(self, host: Host) -> None:
         node = host.node
-        round, edges, members = node.phase.round, node._edges, node._members
+        round, edges, members = node.phase.round, node.edges, node.members
         assert round >= host.round, "a round number went back"
         host.round = round
         assert len(members._members) <= host.policy.peer_limit
         assert edges.sessions.keys() <= members._members.keys()
-        assert edges.ledger._owed() <= 1.0 + 1e-12
+        assert edges.ledger.owed() <= 1.0 + 1e-12
         assert edges.ledger.size <= 2 * host.policy.unsaved_receipts + len(self.hosts)
         if edges.published is not None:
             assert edges.published.settled <= edges.published.promised <= edges.published.slots

@@ -1,0 +1,202 @@
+"""What must always hold (DESIGN.md, section 3), looked at after every step of every node, and at the end of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from decaf_node.mesh import events as ev
+from decaf_node.mesh.adoption import must_adopt
+from decaf_node.mesh.events import Effect, Event, Offer
+from decaf_node.mesh.phases import Done, Exchanging, Stopped, Stopping
+from decaf_node.mesh.topology import neighbours
+from decaf_node.mesh.weights import ROUNDING
+from decaf_node.sim.network import Content, Stream
+from decaf_node.sim.problem import Mixed, Term
+from decaf_node.sim.violation import Violation
+
+if TYPE_CHECKING:
+    from decaf_node.sim.host import Host
+    from decaf_node.sim.world import World
+
+LATE = 1e-6  # seconds that a clock may be off by rounding
+RESIDUAL = 1e-6  # of the exact sum's norm, that a mix may miss beyond its tail
+
+
+class Checks:
+    """Raises ``Violation`` where something does not hold. It sees the whole world, which no node does."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._makers: dict[str, Host] = {}
+        self._offers: dict[str, list[Offer]] = {}
+        self._weights: dict[tuple[str, str], float] = {}
+        self._times: dict[tuple[str, str], float] = {}  # (own, theirs) -> when it was mixed first
+        self._mixed_with: dict[tuple[str, str], float] = {}  # (device, peer) -> when last
+        self._rounds: dict[str, int] = {}
+        self._exchanging: dict[str, tuple[int, float]] = {}
+        self._handed: set[tuple[str, str]] = set()  # edges that a trainer was told to mix
+        self._twins: set[str] = set()
+        self.wait_longest = 0.0
+        self.ledger_most = 0
+        self.members_most = 0
+
+    # --- a node ----------------------------------------------------------------------------------------------
+
+    def started(self, host: Host) -> None:
+        """A daemon starts from its disk: what it was told to be saved is there."""
+        self._rounds[host.device] = 0
+        self._exchanging.pop(host.device, None)
+        saved = host.disk.newest()
+        found = 0 if saved is None else saved.round
+        if found < host.disk.acknowledged:
+            raise Violation(
+                "durable", f"round {host.disk.acknowledged} was acknowledged as saved, but {found} is there"
+            )
+
+    def stepped(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        """A node has taken an event."""
+        node = host.node
+        rounds, edges, members = node.rounds, node.edges, node.members
+        phase, now = rounds.phase, host.clock()
+        if phase.round < self._rounds[host.device] and not isinstance(phase, Stopping | Stopped):
+            raise Violation("round-number", f"it went from {self._rounds[host.device]} back to {phase.round}")
+        self._rounds[host.device] = phase.round
+        deadline = node.deadline()
+        if deadline is not None and deadline <= now:
+            raise Violation("deadline", f"it wants a tick at {deadline}, which is past at {now}")
+        self._check_wait(host, now)
+        self._check_bounds(host)
+        if edges.published is not None and not edges.published.settled <= edges.published.promised:
+            raise Violation("edges", "an edge is settled that was never promised")
+        if len(edges.sessions) > len(members):
+            raise Violation("bounded", "more streams than members")
+
+    def _check_wait(self, host: Host, now: float) -> None:
+        """Nobody waits for the dead: an exchange ends by the ceiling, whatever comes or does not come."""
+        phase = host.node.rounds.phase
+        if not isinstance(phase, Exchanging):
+            self._exchanging.pop(host.device, None)
+            return
+        round, since = self._exchanging.get(host.device, (0, 0.0))
+        if round != phase.round:
+            self._exchanging[host.device] = phase.round, now
+            return
+        waited = now - since
+        self.wait_longest = max(self.wait_longest, waited)
+        if waited > host.policy.wait_ceiling + LATE:
+            raise Violation("wait", f"it has waited {waited:.1f} s for its neighbours, above the ceiling")
+
+    def _check_bounds(self, host: Host) -> None:
+        ledger, members = host.node.edges.ledger, host.node.members
+        self.ledger_most = max(self.ledger_most, ledger.size)
+        self.members_most = max(self.members_most, len(members))
+        if len(members) > host.policy.peer_limit:
+            raise Violation("bounded", f"{len(members)} members, above the limit")
+        if ledger.size > 2 * host.policy.unsaved_receipts + len(members):
+            raise Violation("bounded", f"{ledger.size} receipts are kept")
+        if ledger.owed() > 1.0 + ROUNDING:
+            raise Violation("weights", f"promised and not mixed weights sum to {ledger.owed()}")
+
+    # --- edges and mixes -------------------------------------------------------------------------------------
+
+    def published(self, content: Content) -> None:
+        """A trainer has published a snapshot."""
+        digest = content.snapshot.digest
+        if digest in self._makers:
+            raise Violation("snapshot", f"{digest} is published twice")
+        self._makers[digest] = content.maker
+
+    def offered(self, offer: Offer) -> None:
+        """A snapshot is offered."""
+        if offer.snapshot is not None:
+            self._offers.setdefault(offer.snapshot.digest, []).append(offer)
+
+    def serves(self, host: Host, stream: Stream, digest: str) -> None:
+        """Somebody asks for a snapshot that was offered: its bytes are there."""
+        if digest not in stream.offered[host.device]:
+            raise Violation("snapshot", f"{digest} is asked for on a stream on which it was not offered")
+        if digest not in host.disk.spool:
+            raise Violation("bytes", f"{digest} was offered and its bytes are gone")
+
+    def mixes(self, host: Host, effect: ev.MixRound) -> None:
+        """A node has its trainer mix: only what is whole, ours and known, and in sum at most 1."""
+        spool = host.disk.spool
+        for edge in effect.edges:
+            if edge.own not in spool or edge.theirs not in spool:
+                raise Violation("bytes", f"an edge with {edge.peer} is to be mixed and its bytes are gone")
+            theirs = spool[edge.theirs]
+            if not theirs.finite or theirs.schema != host.schema:
+                raise Violation("foreign", f"{edge.theirs} is not finite, or of another schema, and is to be mixed")
+            if not (math.isfinite(edge.weight) and 0.0 < edge.weight <= 1.0):
+                raise Violation("weights", f"the edge with {edge.peer} weighs {edge.weight}")
+            self._check_newcomer(edge)
+        fresh = [
+            edge
+            for edge in effect.edges
+            if (edge.own, edge.theirs) not in self._handed and spool[edge.own].life == host.life
+        ]
+        self._handed.update((edge.own, edge.theirs) for edge in effect.edges)
+        if sum(edge.weight for edge in fresh) > 1.0 + ROUNDING:
+            raise Violation("weights", f"the weights of round {effect.round} sum above 1")
+
+    def _check_newcomer(self, edge: ev.Edge) -> None:
+        """A newcomer adopts; it is not mixed with a mesh that is ahead of it."""
+        ours, theirs = self._offers[edge.own], self._offers[edge.theirs]
+        pairs = [(one, other) for one in ours for other in theirs]
+        if all(must_adopt(one, other, False) or must_adopt(other, one, False) for one, other in pairs):
+            raise Violation("newcomer", f"{edge.own} and {edge.theirs} are mixed, and one of them should have adopted")
+
+    def mixed(self, host: Host, effect: ev.MixRound, before: object, terms: Sequence[Term], mixed: Mixed) -> None:
+        """A trainer has mixed: each edge once, with one weight at both ends, and nothing lost but the tail."""
+        for edge in effect.edges:
+            key, back = (edge.own, edge.theirs), (edge.theirs, edge.own)
+            if key in host.trainer.applied:
+                raise Violation("once", f"the edge {edge.own} - {edge.theirs} is mixed twice")
+            if self._weights.get(back, edge.weight) != edge.weight:
+                raise Violation(
+                    "weights", f"{key} weighs {edge.weight} at one end and {self._weights[back]} at the other"
+                )
+            self._weights[key] = edge.weight
+            self._times.setdefault(key, self._world.now)
+            self._mixed_with[host.device, edge.peer] = self._world.now
+        residual = self._world.problem.residual(before, terms, mixed.value)
+        if residual > mixed.tail + RESIDUAL * (1.0 + self._world.problem.distance(before, mixed.value)):
+            raise Violation("mean", f"a mix has lost {residual} where {mixed.tail} was cut")
+
+    def cloned(self, name: str) -> None:
+        """Two devices have this identity for a while: what they count cannot be told apart."""
+        self._twins.add(name)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def one_sided(self, until: float) -> tuple[int, int, int]:
+        """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
+
+        A reason is that the other end has gone back to a saved state since: it has lost the mix with its work.
+        """
+        total = lone = unreasoned = 0
+        for host in self._world.hosts:
+            for own, theirs in host.trainer.applied if host.up else ():
+                maker, time = self._makers[theirs], self._times.get((own, theirs), until)
+                if time >= until or not maker.up or {maker.name, host.name} & self._twins:
+                    continue
+                total += 1
+                if (theirs, own) not in maker.trainer.applied:
+                    lone += 1
+                    unreasoned += max(maker.lost_state, host.lost_state) < time - self._world.plan.policy().wait_ceiling
+        return total, lone, unreasoned
+
+    def finish(self, quiet_from: float) -> None:
+        """The run is over: everyone who is up mixes with all neighbours again, and nobody hangs."""
+        for host in self._world.hosts:
+            if host.up:
+                self._check_wait(host, host.clock())
+        names = sorted({host.name for host in self._world.hosts if host.up})
+        for host in self._world.hosts:
+            if not host.up or isinstance(host.node.rounds.phase, Done):
+                continue
+            for peer in neighbours(self._world.plan.topology, names, host.name):
+                if self._mixed_with.get((host.device, peer), -1.0) < quiet_from:
+                    raise Violation("liveness", f"{host.device} has not mixed with {peer} since {quiet_from:.0f} s")

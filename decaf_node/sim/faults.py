@@ -1,0 +1,80 @@
+"""What goes wrong in a simulated mesh, and how often: three profiles, and rates that can be set one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Rates of everything that can go wrong.
+
+    loss:       part of the packets lost; a frame of a stream is sent again later, a hello is not answered
+    jitter:     seconds that a frame is late at most, beyond the link's own delay
+    duplicates: part of the discoveries, hellos and receipts that arrive twice, and out of order
+    cuts:       part of the frames after which their stream breaks
+    slow_links: part of the nodes behind a link of 1 Mbit/s
+    strikes:    events a node and hour of those named in ``kinds``, until four fifths of the run
+    kinds:      what may strike, drawn with equal odds (see ``strikes.py``)
+    newcomers:  part of the nodes that come only in the middle of the run
+    one_sided:  part of the ordered pairs whose discovery (multicast) reaches one side only
+    skew:       the clock of a node runs faster or slower by at most this part
+    varied:     settings that a user may choose (overlap, how often to save, when to adopt) are drawn for each seed
+    """
+
+    loss: float = 0.0
+    jitter: float = 0.0
+    duplicates: float = 0.0
+    cuts: float = 0.0
+    slow_links: float = 0.0
+    strikes: float = 0.0
+    kinds: tuple[str, ...] = ()
+    newcomers: float = 0.0
+    one_sided: float = 0.0
+    skew: float = 0.0
+    varied: bool = False
+
+
+# Without a crash of a daemon, no edge may ever count at one end only.
+GENTLE = ("break", "partition", "one-way", "trainer-lost", "out-of-memory", "not-finite", "pause", "goodbye")
+ROUGH = (
+    *GENTLE,
+    "disk-full",
+    "kill",
+    "kill",
+    "power-cut",
+    "wiped",
+    "leave",
+    "freeze",
+    "clock-jump",
+    "damage",
+    "stale",
+    "clone",
+)
+
+PROFILES = {
+    "none": Faults(),
+    "mild": Faults(
+        loss=0.01,
+        jitter=0.05,
+        duplicates=0.01,
+        cuts=0.002,
+        strikes=1.0,
+        kinds=("break", "partition", "trainer-lost", "kill", "leave"),
+        newcomers=0.05,
+        skew=1e-4,
+    ),
+    "storm": Faults(
+        loss=0.05,
+        jitter=0.5,
+        duplicates=0.05,
+        cuts=0.02,
+        slow_links=0.1,
+        strikes=25.0,
+        kinds=ROUGH,
+        newcomers=0.2,
+        one_sided=0.2,
+        skew=0.01,
+        varied=True,
+    ),
+}

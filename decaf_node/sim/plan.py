@@ -1,0 +1,134 @@
+"""What is to be simulated: checked once, immutable, and the same for every seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from decaf_node.errors import UsageError
+from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.topology import TOPOLOGIES
+from decaf_node.sim.faults import PROFILES, Faults
+
+PAYLOADS = ("none", "least-squares")
+CEILING = 2.0  # rounds that a node waits at most for a neighbour
+QUIET_ROUNDS = 3  # rounds of the slowest node, in which every pair of neighbours mixes again
+NODES_AT_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A mesh and what happens to it.
+
+    rounds:        virtual time, in rounds of ``round_seconds``; nodes slower or faster than that have less or more
+    spread:        how many times slower the slowest node may be than the fastest; drawn log-uniformly
+    payload:       ``none``: a number a node is averaged; ``least-squares``: a small problem through the real kernel
+    """
+
+    nodes: int = 8
+    topology: str = "auto"
+    rounds: int = 30
+    round_seconds: float = 60.0
+    spread: float = 1.0
+    payload: str = "none"
+    faults: Faults = PROFILES["none"]
+    overlap: bool = True
+
+    @property
+    def slowest(self) -> float:
+        """Return the longest that a round may take, in seconds."""
+        return self.round_seconds * math.sqrt(self.spread) * 1.25
+
+    @property
+    def span(self) -> float:
+        """Return the seconds in which faults strike."""
+        return self.rounds * self.round_seconds
+
+    @property
+    def quiet_from(self) -> float:
+        """Return when the mesh has come to rest after the faults: lost peers are found again, rounds are under way."""
+        policy = self.policy()
+        rest = self.slowest + policy.wait_ceiling + 2 * policy.redial_backoff
+        return self.span + (rest if self.faults.strikes else 0.0)
+
+    @property
+    def length(self) -> float:
+        """Return the virtual seconds of a run. After the faults there is time for everyone to mix with everyone."""
+        return self.quiet_from + (QUIET_ROUNDS * self.slowest if self.faults.strikes else 0.0)
+
+    def policy(self) -> Policy:
+        """Return what every node is told, where nothing is drawn."""
+        return Policy(
+            topology=self.topology,
+            overlap=self.overlap,
+            wait_floor=min(1.0, self.round_seconds / 10),
+            wait_ceiling=CEILING * self.round_seconds,
+            peer_limit=max(16, 2 * self.nodes),
+        )
+
+    def drawn_policy(self, random: Random) -> Policy:
+        """Return the policy of one seed."""
+        policy = self.policy()
+        if not self.faults.varied:
+            return policy
+        return replace(
+            policy,
+            overlap=random.random() < 0.5,
+            save_every=random.choice([0.0, self.round_seconds, 3 * self.round_seconds]),
+            adopt_after=random.choice([2 * self.round_seconds, policy.adopt_after]),
+            unsaved_receipts=random.choice([16, policy.unsaved_receipts]),
+        )
+
+
+def check(plan: Plan) -> Plan:
+    """Return the plan, or raise UsageError ``simulate.impossible`` with the one thing that cannot be."""
+    for wrong, sentence in _RULES:
+        if wrong(plan):
+            raise UsageError("simulate.impossible", sentence(plan))
+    return plan
+
+
+def _is_rate(value: float) -> bool:
+    return math.isfinite(value) and 0.0 <= value < 1.0
+
+
+_RULES: tuple[tuple[Callable[[Plan], bool], Callable[[Plan], str]], ...] = (
+    (
+        lambda plan: not 2 <= plan.nodes <= NODES_AT_MOST,
+        lambda plan: f"A mesh of {plan.nodes} cannot be simulated; give --nodes from 2 to {NODES_AT_MOST}.",
+    ),
+    (
+        lambda plan: plan.topology not in TOPOLOGIES,
+        lambda plan: f"No topology is called {plan.topology!r}; choose one of {', '.join(TOPOLOGIES)}.",
+    ),
+    (
+        lambda plan: plan.topology in ("ring", "torus") and plan.nodes < 3,
+        lambda plan: f"A {plan.topology} needs 3 nodes, and --nodes is {plan.nodes}.",
+    ),
+    (
+        lambda plan: plan.payload not in PAYLOADS,
+        lambda plan: f"No payload is called {plan.payload!r}; choose one of {', '.join(PAYLOADS)}.",
+    ),
+    (
+        lambda plan: plan.rounds < 1,
+        lambda plan: f"{plan.rounds} rounds show nothing; give --rounds from 1.",
+    ),
+    (
+        lambda plan: not (math.isfinite(plan.round_seconds) and plan.round_seconds >= 1.0),
+        lambda plan: f"A round of {plan.round_seconds} s cannot be; give --round-seconds from 1.",
+    ),
+    (
+        lambda plan: not (math.isfinite(plan.spread) and 1.0 <= plan.spread <= 1000.0),
+        lambda plan: f"Nodes cannot differ in speed by a factor of {plan.spread}; give --spread from 1 to 1000.",
+    ),
+    (
+        lambda plan: not all(_is_rate(rate) for rate in (plan.faults.loss, plan.faults.cuts, plan.faults.newcomers)),
+        lambda plan: "Loss, cuts and newcomers are parts of a whole; give each from 0 up to, not including, 1.",
+    ),
+    (
+        lambda plan: not (math.isfinite(plan.faults.strikes) and plan.faults.strikes >= 0.0),
+        lambda plan: f"Nothing strikes {plan.faults.strikes} times an hour; give --churn from 0.",
+    ),
+)

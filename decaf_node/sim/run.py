@@ -1,0 +1,104 @@
+"""One seed played to its end, and what came of it as plain values that travel between processes."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from decaf_node.sim.plan import Plan
+from decaf_node.sim.problem import Measure
+from decaf_node.sim.violation import Violation
+from decaf_node.sim.world import World
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check that failed, or an error of the machine itself. transcript: the last events, oldest first."""
+
+    check: str
+    message: str
+    transcript: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a node came. alone: rounds that it would have trained in the same time without a mesh."""
+
+    device: str
+    seconds: float
+    rounds: int
+    alone: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run. edges: mixed and settled; one_sided: of them, at one end only; unreasoned: though no state was lost.
+
+    messages: frames and hellos a node and round; wait: longest exchange in rounds; seconds: real time that it took.
+    """
+
+    seed: int
+    finding: Finding | None
+    trace: str
+    steps: int
+    seconds: float
+    virtual_seconds: float
+    paces: tuple[Pace, ...]
+    edges: int
+    one_sided: int
+    unreasoned: int
+    adoptions: int
+    frames: int
+    hellos: int
+    bytes: int
+    wait_longest: float
+    receipts_most: int
+    members_most: int
+    struck: tuple[tuple[str, int], ...]
+    curve: tuple[tuple[float, Measure], ...]
+
+
+def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> Outcome:
+    """Play one seed. ``make`` builds the world; tests plant bugs through it."""
+    started = time.perf_counter()
+    world = make(plan, seed)
+    finding = _run(world)
+    edges, one_sided, unreasoned = world.checks.one_sided(plan.quiet_from)
+    return Outcome(
+        seed=seed,
+        finding=finding,
+        trace=world.trace.digest(),
+        steps=world.trace.steps,
+        seconds=time.perf_counter() - started,
+        virtual_seconds=world.now,
+        paces=tuple(
+            Pace(host.device, host.pace, host.completed, world.now / host.pace) for host in world.hosts if host.life
+        ),
+        edges=edges,
+        one_sided=one_sided,
+        unreasoned=unreasoned,
+        adoptions=world.adoptions,
+        frames=world.network.frames,
+        hellos=world.network.hellos,
+        bytes=world.network.bytes,
+        wait_longest=world.checks.wait_longest,
+        receipts_most=world.checks.ledger_most,
+        members_most=world.checks.members_most,
+        struck=tuple(sorted(world.struck.items())),
+        curve=tuple(world.curve),
+    )
+
+
+def _run(world: World) -> Finding | None:
+    """Return what was found. Whatever error the machine raises is a finding, with its seed."""
+    try:
+        world.run()
+    except Violation as violation:
+        return Finding(violation.check, violation.message, tuple(world.trace.transcript()))
+    except Exception as error:  # noqa: BLE001 - a simulator is there to find errors that nobody expects
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}"
+        return Finding("crash", message, tuple(world.trace.transcript()))
+    return None
