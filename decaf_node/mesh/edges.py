@@ -319,7 +319,7 @@ class Edges:
     def refuse(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """Tell the peer why not; nobody counts the edge."""
         if isinstance(self.sessions.get(peer), Promised):
-            self.ledger.void(peer)
+            self._void(peer)
         self.drop(peer)
         self._give_up(peer)
         if self.published is not None:
@@ -335,7 +335,7 @@ class Edges:
             self.drop(peer)
             return self._retry(peer, now)
         if isinstance(self.sessions.get(peer), Promised):
-            self.ledger.void(peer)
+            self._void(peer)
         self.drop(peer)
         self._give_up(peer)
         if event.reason in objections.DECLINES:
@@ -367,13 +367,16 @@ class Edges:
         return self.left(peer, now) if self.is_open(peer) else []
 
     def shut(self, refusal: Refusal, now: float, serve: bool) -> list[Effect]:
-        """Refuse every edge whose promise is not sent yet, and wait for none; newcomers are served on if ``serve``."""
+        """Refuse every edge whose promise is not made yet, and wait for none; newcomers are served on if ``serve``.
+
+        A receipt on its way to disk is a promise: after a crash it would be said.
+        """
         effects: list[Effect] = []
         if self.published is not None:
-            promised = {peer for peer, session in self.sessions.items() if isinstance(session, Promised)}
+            promised = {peer for peer, session in self.sessions.items() if isinstance(session, Promising | Promised)}
             self.published.given_up |= self.published.slots - promised
         for peer, session in sorted(self.sessions.items()):
-            if isinstance(session, Promised) or (serve and isinstance(session, Serving)):
+            if isinstance(session, Promising | Promised) or (serve and isinstance(session, Serving)):
                 continue
             effects += self.refuse(peer, refusal, now)
         return effects
@@ -403,8 +406,15 @@ class Edges:
         """Forget the stream. A receipt that was not sent is no promise."""
         session = self.sessions.pop(peer, None)
         if isinstance(session, Promising):
-            self.ledger.void(peer)
+            self._void(peer)
         return session
+
+    def _void(self, peer: str) -> None:
+        """Nobody counts the edge that was promised to the peer: our receipt of it is not said again."""
+        promise, member = self.ledger.promised(peer), self._members.get(peer)
+        if promise is not None and member is not None and member.said == promise.receipt:
+            member.said = None
+        self.ledger.void(peer)
 
     def _give_up(self, peer: str) -> None:
         if self.published is not None:
