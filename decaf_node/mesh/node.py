@@ -79,7 +79,7 @@ class Node:
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
         rounds, published = self._rounds, self._edges.published
-        around = self._members.neighbours(self._edges.schema, now, self._edges.held())
+        around = self._edges.candidates(now)
         waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
         return NodeView(
             phase=type(self.phase).__name__.lower(),
