@@ -44,7 +44,13 @@ class NodeSection(Section):
 class MeshSection(Section):
     name: str = Field("home", min_length=1, max_length=63, description="nodes of another mesh are ignored")
     peers: tuple[str, ...] = Field((), description="addresses host:port that are tried for ever, beside mDNS")
-    topology: Literal["full", "ring"] = Field("full", description="who mixes with whom")
+    topology: Literal[
+        "auto", "full", "ring", "torus", "exponential", "random-regular", "one-peer-exponential", "base-k"
+    ] = Field(
+        "auto",
+        description="who mixes with whom, the same at all nodes; auto: full up to 8 members, else random-regular; "
+        "the last two: one partner a round",
+    )
 
 
 class ListenSection(Section):

@@ -149,14 +149,15 @@ def _offer_to_wire(offer: Offer) -> pb.Offer:
         degree=offer.degree,
         mixes=offer.mixes,
         adopt=offer.adopt,
+        turn=offer.turn,
     )
 
 
 def _offer_from_wire(message: pb.Offer) -> Offer:
     _demand(FINGERPRINT.fullmatch(message.schema) is not None, "a schema that is no fingerprint")
-    _demand(max(message.round, message.mixes) <= COUNT_LIMIT, "a round out of bounds")
+    _demand(max(message.round, message.mixes, message.turn) <= COUNT_LIMIT, "a round or turn out of bounds")
     snapshot = _snapshot_from_wire(message.snapshot) if message.HasField("snapshot") else None
-    return Offer(message.schema, snapshot, message.round, message.degree, message.mixes, message.adopt)
+    return Offer(message.schema, snapshot, message.round, message.degree, message.mixes, message.adopt, message.turn)
 
 
 def _snapshot_to_wire(snapshot: Snapshot) -> pb.Snapshot:

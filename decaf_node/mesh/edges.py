@@ -33,6 +33,8 @@ from decaf_node.mesh.sessions import (
     begun,
     digests_of,
 )
+from decaf_node.mesh.topology import Graph
+from decaf_node.mesh.turns import Turns
 from decaf_node.mesh.weights import share
 
 HALF_OPEN_CEILINGS = 5  # wait ceilings that an unanswered promise is kept at least
@@ -57,6 +59,7 @@ class Edges:
         self._members = members
         self._deadlines = deadlines
         self._random = random
+        self._turns = Turns()
 
     # --- publishing ------------------------------------------------------------------------------------------
 
@@ -64,13 +67,22 @@ class Edges:
         """Freeze neighbours and degree with this snapshot. ``answer_held`` and ``due`` then begin its edges."""
         self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling)
         late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
-        around = () if alone else self._members.neighbours(self.schema, now, self.held())
-        published = Published(snapshot, self.schema, now, slots=frozenset(late.union(around)))
+        graph = self._members.graph(self.schema, now, self.held())
+        turn = self._turns.begin(self.held()) if graph.varies else 0
+        around = set() if alone else {*graph.candidates(self._me)}
+        degree = len(late) + min(graph.capacity(self._me), len(around - late))
+        partners = late | (around & self._partners(graph, turn))
+        published = Published(snapshot, self.schema, now, graph, turn, frozenset(late | around), degree, partners)
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
-        for peer in sorted(published.slots):
+        for peer in sorted(partners):
             opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
             published.tries[peer] = Try(now if opened else now + self._knock(peer))
+
+    def _partners(self, graph: Graph, turn: int) -> set[str]:
+        """Return the neighbours of this turn; in a turn without one, those that were missed in the last."""
+        missed = set() if self.published is None else self.published.partners - self.published.settled
+        return {*graph.neighbours(self._me, turn)} or missed
 
     def renew(self, now: float) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
@@ -83,13 +95,14 @@ class Edges:
         stalled = [peer for peer, session in sorted(self.sessions.items()) if begun(session) < oldest]
         for peer in (*opened, *stalled):
             self.drop(peer)
-        close = [*stalled, *(peer for peer in opened if not self.published.has_room_for(peer))]
+        same = not self.published.turn  # else another turn's partner may come first, and it is not opened again
+        close = [*stalled, *(peer for peer in opened if not (same and self.published.has_slot_for(peer)))]
         return [ev.CloseEdge(peer) for peer in close]
 
     def answer_held(self, now: float) -> list[Effect]:
         """Answer the offers that waited for our snapshot."""
         effects: list[Effect] = []
-        for peer, offer in self.held().items():
+        for peer, offer in sorted(self.held().items(), key=lambda held: held[1].turn):  # who is behind goes first
             effects += self._take_in(peer, offer, now)
         return effects
 
@@ -97,6 +110,10 @@ class Edges:
         """Return the offers that wait for our next snapshot."""
         sessions = sorted(self.sessions.items())
         return {peer: session.theirs for peer, session in sessions if isinstance(session, Held)}
+
+    def candidates(self, now: float) -> tuple[str, ...]:
+        """Return the peers that may be our neighbours, in this turn or another."""
+        return self._members.graph(self.schema, now, self.held()).candidates(self._me)
 
     def ours(self, peer: str = "") -> Offer | None:
         """Return what we have said to the peer on the stream that we opened, else what we say now.
@@ -143,10 +160,25 @@ class Edges:
         times: dict[str, float] = {}
         for peer, attempt in sorted(published.tries.items()):
             member = self._members.get(peer)
-            free = peer not in self.sessions and published.has_room_for(peer) and attempt.times < TRIES
+            free = peer not in self.sessions and self._has_room_for(peer) and attempt.times < TRIES
             if free and member is not None and self._members.is_here(member, now) and now >= member.declined_until:
                 times[peer] = max(attempt.at, member.refused_until)
         return times
+
+    # --- room ------------------------------------------------------------------------------------------------
+
+    def is_crowded_out(self, peer: str) -> bool:
+        """Say whether the edges that are promised, or on their way there, leave none to the peer in this period."""
+        if self.published is None:
+            return False
+        coming = {
+            other for other, session in self.sessions.items() if isinstance(session, Opened | Fetching | Inspecting)
+        }
+        taken = self.published.promised | (coming & self.published.slots)
+        return peer not in taken and len(taken) >= self.published.degree
+
+    def _has_room_for(self, peer: str) -> bool:
+        return self.published is not None and self.published.has_slot_for(peer) and not self.is_crowded_out(peer)
 
     # --- offers ----------------------------------------------------------------------------------------------
 
@@ -154,6 +186,7 @@ class Edges:
         """The peer's offer came: pair it, hold it, serve it, or refuse it."""
         if (refusal := self._objection(peer, offer, now)) is not None:
             return self.refuse(peer, refusal, now)
+        self._turns.hear(peer, offer.turn)
         if incoming:
             return self._serve(peer, now) if offer.adopt else self._take_in(peer, offer, now)
         match self.sessions.get(peer):
@@ -184,10 +217,15 @@ class Edges:
         ours = self.ours()
         if ours is not None and must_adopt(offer, ours, absent=False):
             return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours, now)]
-        if ours is not None and self.published is not None and self.published.has_room_for(peer):
+        published = self.published
+        early = published is not None and published.is_early(peer, offer.turn)
+        if ours is not None and not early and self._has_room_for(peer):
             return [ev.AnswerEdge(peer, ours), *self._pair(peer, ours, offer, now)]
-        if self.schema and peer not in self._members.neighbours(self.schema, now, {*self.held(), peer}):
+        graph = self._members.graph(self.schema, now, {*self.held(), peer})
+        if self.schema and peer not in graph.candidates(self._me):
             return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
+        if published is not None and published.is_at(offer.turn):
+            return self.refuse(peer, objections.NO_ROOM, now)
         self.sessions[peer] = Held(offer)
         return []
 
@@ -197,7 +235,11 @@ class Edges:
         assert theirs.snapshot is not None
         if must_adopt(theirs, ours, absent=False):
             return self._let_adopt(peer, ours, now)
-        self.sessions[peer] = Fetching(Pair(ours.snapshot, theirs.snapshot, theirs.degree, self.published.at))
+        published = self.published
+        weight = published.graph.weight(self._me, peer, ours.turn) if ours.turn == theirs.turn else None
+        pair = Pair(ours.snapshot, theirs.snapshot, theirs.degree, published.at, weight)
+        published.partners.add(peer)
+        self.sessions[peer] = Fetching(pair)
         return [*self.say_again(peer), ev.FetchSnapshot(peer, theirs.snapshot)]
 
     def say_again(self, peer: str) -> list[Effect]:
@@ -263,7 +305,10 @@ class Edges:
         published = self.published
         assert published is not None
         assert published.may_promise(peer), "a second promise in one period"
-        weight = share(published.degree, pair.degree, self.ledger.reserve)
+        proposed = share(published.degree, pair.degree, self.ledger.reserve)
+        if pair.weight is not None:
+            proposed = pair.weight * (1.0 - self.ledger.reserve)
+        weight = min(proposed, self.ledger.left)
         if weight < LEAST_WEIGHT:
             return self.refuse(peer, objections.NO_SHARE, now)
         ours = Receipt(pair.own.digest, pair.theirs.digest, weight)
@@ -342,7 +387,7 @@ class Edges:
             self._members.declined(peer, event.message, now)
         elif event.reason in objections.OUR_FAULTS:
             self._members.refused(peer, event.message, now)
-        elif (member := self._members.get(peer)) is not None:
+        elif event.reason != objections.NO_ROOM.reason and (member := self._members.get(peer)) is not None:
             member.problem = event.message
         if self.published is not None:
             self.published.tries.pop(peer, None)

@@ -28,6 +28,7 @@ class Offer:
     degree:   the number of its neighbours, frozen when it published
     mixes:    rounds in which it has mixed with anyone; 0 means that it shares no history with a mesh yet
     adopt:    it asks for the other's snapshot as a newcomer; no receipts follow and nothing is mixed
+    turn:     of a graph that changes from turn to turn, the one for which it published; else 0
     """
 
     schema: str
@@ -36,6 +37,7 @@ class Offer:
     degree: int
     mixes: int
     adopt: bool = False
+    turn: int = 0
 
 
 @dataclass(frozen=True)

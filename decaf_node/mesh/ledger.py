@@ -6,9 +6,11 @@ other end may count the edge at any time, so it is *half-open* until the other's
 mixes since the last save: those edges are mixed ``again``.
 
 Weights: a period is the time from one publishing to the next. The reserve of a period is what was promised before it
-and is not mixed yet; each of the at most ``degree`` promises of the period takes at most (1 - reserve) / (1 + degree).
-So what is promised and not mixed never sums above 1, and neither do the fresh edges of any mix. (Edges mixed again
-were part of such a sum when they were first mixed; they stay as they were promised.)
+and is not mixed yet; no promise of the period may take more than what is ``left`` of 1 by the reserve and the period's
+promises so far. (Metropolis shares never come near: each of at most ``degree`` takes at most (1 - reserve) /
+(1 + degree). Weights that a graph prescribes may.) So what is promised and not mixed never sums above 1, and neither
+do the fresh edges of any mix. (Edges mixed again were part of such a sum when they were first mixed; they stay as they
+were promised.)
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Ledger:
     def __init__(self, unsaved: tuple[Edge, ...] = (), promised: tuple[Edge, ...] = ()) -> None:
         self.period = 0
         self.reserve = 0.0
+        self.left = 1.0
         self.ready: tuple[Edge, ...] = ()
         self.again: tuple[Edge, ...] = unsaved
         self.unsaved: tuple[Edge, ...] = ()
@@ -70,12 +73,15 @@ class Ledger:
             if self.period - promise.period > HALF_OPEN_PERIODS and promise.since < expired:
                 del self._promises[peer]
         self.reserve = self.owed()
+        self.left = 1.0 - self.reserve
 
     def promise(self, peer: str, receipt: Receipt, since: float) -> None:
         """Our receipt goes to disk. One of an earlier stream with the peer that it never answered is void:
 
         it has said its own receipts again before its snapshot came, so it never will.
         """
+        assert receipt.weight <= self.left, "more is promised than is left"
+        self.left -= receipt.weight
         promise = Promise(peer, receipt, self.period, since)
         self._promises[peer] = promise
         self._written[_key(promise.edge(receipt.weight))] = promise.edge(receipt.weight)

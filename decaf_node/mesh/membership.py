@@ -14,7 +14,7 @@ from random import Random
 from decaf_node.mesh.deadlines import Arrivals
 from decaf_node.mesh.events import Edge, PeerAnswered, PeerFound, PeerSilent, Receipt
 from decaf_node.mesh.policy import Policy
-from decaf_node.mesh.topology import neighbours
+from decaf_node.mesh.topology import Graph, graph_of
 
 ALIVE_PROBES = 3  # quiet for so many probe intervals: late
 GONE_PROBES = 12  # quiet for so many: gone
@@ -82,8 +82,8 @@ class Membership:
         """Alive or late."""
         return self.state(member, now) != "gone"
 
-    def neighbours(self, schema: str, now: float, also: Collection[str] = ()) -> tuple[str, ...]:
-        """Return our neighbours: of the members here, of our schema and willing, those that the topology gives us.
+    def graph(self, schema: str, now: float, also: Collection[str] = ()) -> Graph:
+        """Return the graph of ourselves and the members that are here, of our schema and willing.
 
         ``also`` are peers that count as here because a stream of theirs is up. A schema not known yet passes: its
         trainer is loading, and a mesh is founded together with it.
@@ -95,7 +95,7 @@ class Membership:
             and member.schema in ("", schema)
             and now >= member.declined_until
         ]
-        return neighbours(self._policy.topology, eligible, self._me)
+        return graph_of(self._policy.topology, [*eligible, self._me])
 
     def remember(self, edge: Edge) -> None:
         """In an earlier life we sent the peer a receipt of this edge; it is said again when we meet."""

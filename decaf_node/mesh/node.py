@@ -79,7 +79,7 @@ class Node:
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
         rounds, published = self.rounds, self.edges.published
-        around = self.members.neighbours(self.edges.schema, now, self.edges.held())
+        around = self.edges.candidates(now)
         waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
         return NodeView(
             phase=type(self.phase).__name__.lower(),

@@ -36,6 +36,7 @@ NO_SNAPSHOT = Refusal("mesh.no-snapshot", "This node has published nothing since
 NO_SHARE = Refusal(
     "mesh.no-share", "Edges of earlier rounds are unsettled here, and no weight is left; try again later."
 )
+NO_ROOM = Refusal("mesh.no-room", "This node has its edges of this turn already; it goes on with the next one.")
 CANNOT_SAVE = Refusal("mesh.cannot-save", "This node cannot save its rounds and mixes no more until its disk has room.")
 FULL = Refusal("mesh.full", "This node knows as many members as it may; raise limits.peers there.")
 NO_RECEIPT_MATCH = Refusal(

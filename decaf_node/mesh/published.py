@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from decaf_node.mesh.events import Offer, Snapshot
+from decaf_node.mesh.topology import Graph
 
 TRIES = 3  # streams opened to one neighbour for one snapshot
 RETRY = 1.0  # seconds before the second, doubled for each further one
@@ -26,7 +27,10 @@ class Try:
 class Published:
     """One snapshot of ours, from its publishing to the next.
 
-    slots:    peers that may have an edge in this period: the neighbours, and those whose late edge goes on
+    slots:    peers that may have an edge in this period: the neighbours of any turn, and those whose late edge goes on
+    degree:   how many of them, at most
+    partners: those of them with whom one is hoped for: the neighbours of this turn, late edges, and who came instead
+    turn:     of a graph that changes from turn to turn, else 0
     promised: those of them that have had their promise
     settled:  those whose edge is complete
     given_up: those that are not waited for: broken, refused, gone or adopting
@@ -35,24 +39,32 @@ class Published:
     snapshot: Snapshot
     schema: str
     at: float
+    graph: Graph
+    turn: int = 0
     slots: frozenset[str] = frozenset()
+    degree: int = 0
+    partners: set[str] = field(default_factory=set)
     promised: set[str] = field(default_factory=set)
     settled: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     tries: dict[str, Try] = field(default_factory=dict)
     retired: bool = False
 
-    @property
-    def degree(self) -> int:
-        return len(self.slots)
-
     def offer(self, mixes: int) -> Offer:
         """Return what we say first on an edge with this snapshot."""
-        return Offer(self.schema, self.snapshot, self.snapshot.round, self.degree, mixes)
+        return Offer(self.schema, self.snapshot, self.snapshot.round, self.degree, mixes, turn=self.turn)
 
-    def has_room_for(self, peer: str) -> bool:
-        """Say whether an edge with the peer may begin."""
+    def has_slot_for(self, peer: str) -> bool:
+        """Say whether an edge with the peer may begin, if there is room."""
         return not self.retired and self.may_promise(peer)
+
+    def is_early(self, peer: str, turn: int) -> bool:
+        """Say whether an offer should wait until we publish for its turn: in this one another may still come."""
+        return 0 < self.turn < turn and not {*self.awaited()} <= {peer}
+
+    def is_at(self, turn: int) -> bool:
+        """Say whether ``turn`` is the one for which this was published."""
+        return 0 < self.turn == turn
 
     def may_promise(self, peer: str) -> bool:
         """Say whether the peer may still have its one promise of this period."""
@@ -60,7 +72,11 @@ class Published:
 
     def awaited(self) -> list[str]:
         """Return the peers whose edge may still come, sorted."""
-        return sorted(self.slots - self.settled - self.given_up)
+        return sorted(self.partners - self.settled - self.given_up)
+
+    def give_up_all(self) -> None:
+        """The mix has begun: nobody is waited for any more."""
+        self.given_up |= self.slots
 
     def retire(self) -> None:
         """No further edge begins with this snapshot: the state that it shows is lost."""

@@ -30,12 +30,18 @@ class Held:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two snapshots that an edge pairs. degree: as the other end froze it; since: when ``own`` was published."""
+    """Two snapshots that an edge pairs.
+
+    degree: as the other end froze it
+    since:  when ``own`` was published
+    weight: what the graph prescribes for this edge, where both ends are at the same turn of one that does
+    """
 
     own: Snapshot
     theirs: Snapshot
     degree: int
     since: float
+    weight: float | None = None
 
     def is_of(self, receipt: Receipt) -> bool:
         """Say whether the other end's receipt is of this edge."""

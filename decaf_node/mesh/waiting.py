@@ -42,6 +42,7 @@ class Waiting:
                 member.arrivals.met()
             elif member.peer in missed:
                 member.arrivals.missed()
+        published.give_up_all()
 
     def _hoped_for(self, published: Published, now: float) -> list[str]:
         """Return the peers whose edge may still come: a stream is up, or they are here to open one."""
@@ -49,5 +50,7 @@ class Waiting:
         return [
             member.peer
             for member in members
-            if member is not None and (member.peer in self._edges.sessions or self._members.is_here(member, now))
+            if member is not None
+            and not self._edges.is_crowded_out(member.peer)
+            and (member.peer in self._edges.sessions or self._members.is_here(member, now))
         ]

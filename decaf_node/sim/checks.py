@@ -10,7 +10,7 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.events import Effect, Event, Offer
 from decaf_node.mesh.phases import Done, Exchanging, Stopped, Stopping
-from decaf_node.mesh.topology import neighbours
+from decaf_node.mesh.topology import graph_of
 from decaf_node.mesh.weights import ROUNDING
 from decaf_node.sim.network import Content, Stream
 from decaf_node.sim.problem import Mixed, Term
@@ -193,10 +193,14 @@ class Checks:
         for host in self._world.hosts:
             if host.up:
                 self._check_wait(host, host.clock())
-        names = sorted({host.name for host in self._world.hosts if host.up})
+        graph = graph_of(self._world.plan.topology, {host.name for host in self._world.hosts if host.up})
         for host in self._world.hosts:
             if not host.up or isinstance(host.node.rounds.phase, Done):
                 continue
-            for peer in neighbours(self._world.plan.topology, names, host.name):
-                if self._mixed_with.get((host.device, peer), -1.0) < quiet_from:
-                    raise Violation("liveness", f"{host.device} has not mixed with {peer} since {quiet_from:.0f} s")
+            silent = [
+                peer
+                for peer in graph.candidates(host.name)
+                if self._mixed_with.get((host.device, peer), -1.0) < quiet_from
+            ]
+            if silent if not graph.varies else len(silent) == len(graph.candidates(host.name)):
+                raise Violation("liveness", f"{host.device} has not mixed with {silent[0]} since {quiet_from:.0f} s")

@@ -185,6 +185,7 @@ class Offer(_message.Message):
     DEGREE_FIELD_NUMBER: _builtins.int
     MIXES_FIELD_NUMBER: _builtins.int
     ADOPT_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
     round: _builtins.int
     """The speaker's round number."""
@@ -194,6 +195,8 @@ class Offer(_message.Message):
     """Rounds in which the speaker has mixed with anyone."""
     adopt: _builtins.bool
     """The speaker asks for the other's snapshot as a newcomer; nothing is mixed."""
+    turn: _builtins.int
+    """Of a graph that changes from turn to turn, the one for which the speaker published; else 0."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """Absent from a node that only adopts."""
@@ -207,10 +210,11 @@ class Offer(_message.Message):
         degree: _builtins.int = ...,
         mixes: _builtins.int = ...,
         adopt: _builtins.bool = ...,
+        turn: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "degree", b"degree", "mixes", b"mixes", "round", b"round", "schema", b"schema", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "degree", b"degree", "mixes", b"mixes", "round", b"round", "schema", b"schema", "snapshot", b"snapshot", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,7 +33,7 @@ SNAPSHOT = Snapshot(DIGEST, 3, 8, 1000)
     [
         Introduction(NODE, "näme", "lab", "e" * 64, 2**53, "[::1]:7433"),
         Introduction(NODE, "", "", "", 0, ""),
-        Offer("e" * 64, SNAPSHOT, 3, 2, 1),
+        Offer("e" * 64, SNAPSHOT, 3, 2, 1, turn=9),
         Offer("", None, 0, 0, 0, adopt=True),
         Want(DIGEST, 2**40),
         Chunk(5, b"x" * CHUNK_LIMIT_BYTES),
@@ -56,6 +56,7 @@ def test_frames_come_back_as_they_were(frame: Frame) -> None:
         pb.Frame(introduction=pb.Introduction(node=NODE, address="a\n:1")),
         pb.Frame(introduction=pb.Introduction(node=NODE, round=2**53 + 1)),
         pb.Frame(offer=pb.Offer(mixes=2**63)),
+        pb.Frame(offer=pb.Offer(turn=2**63)),
         pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 31, size_bytes=1))),
         pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 32, size_bytes=0))),
         pb.Frame(want=pb.Want(digest=b"d" * 33)),

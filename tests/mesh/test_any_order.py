@@ -74,7 +74,7 @@ def run(seed: int, length: int) -> None:
     policy = replace(
         POLICY,
         limit=random.choice([0, 0, 5]),
-        topology=random.choice(["full", "ring"]),
+        topology=random.choice(["full", "ring", "one-peer-exponential", "base-k"]),
         overlap=random.random() < 0.5,
         save_every=random.choice([0.0, 50.0]),
         unsaved_receipts=3,
@@ -109,7 +109,7 @@ def check(script: Script, effects: list[ev.Effect]) -> None:
                 assert len({(edge.peer, edge.own) for edge in edges}) == len(edges)
                 assert {digest for edge in edges for digest in (edge.own, edge.theirs)} <= node.needed()
             case ev.SaveReceipt(peer, receipt):
-                assert 0.0 < receipt.weight <= 0.5
+                assert 0.0 < receipt.weight < 1.0
                 refused = any(isinstance(other, ev.RefuseEdge) and other.peer == peer for other in effects)
                 assert refused or {receipt.own, receipt.theirs} <= node.needed()
             case ev.RefuseEdge(message=message) | ev.Warn(message=message):
