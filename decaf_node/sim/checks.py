@@ -29,7 +29,7 @@ class Checks:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._makers: dict[str, Host] = {}
+        self._makers: dict[str, tuple[Host, float]] = {}  # digest -> who published it, and when
         self._offers: dict[str, list[Offer]] = {}
         self._weights: dict[tuple[str, str], float] = {}
         self._times: dict[tuple[str, str], float] = {}  # (own, theirs) -> when it was mixed first
@@ -106,7 +106,7 @@ class Checks:
         digest = content.snapshot.digest
         if digest in self._makers:
             raise Violation("snapshot", f"{digest} is published twice")
-        self._makers[digest] = content.maker
+        self._makers[digest] = content.maker, self._world.now
 
     def offered(self, offer: Offer) -> None:
         """A snapshot is offered."""
@@ -174,18 +174,19 @@ class Checks:
     def one_sided(self, until: float) -> tuple[int, int, int]:
         """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
 
-        A reason is that the other end has gone back to a saved state since: it has lost the mix with its work.
+        A reason is that an end has gone back to a saved state since: it may have lost the mix with its work, or the last
+        receipt that it had to say again.
         """
         total = lone = unreasoned = 0
         for host in self._world.hosts:
             for own, theirs in host.trainer.applied if host.up else ():
-                maker, time = self._makers[theirs], self._times.get((own, theirs), until)
+                (maker, published), time = self._makers[theirs], self._times.get((own, theirs), until)
                 if time >= until or not maker.up or {maker.name, host.name} & self._twins:
                     continue
                 total += 1
                 if (theirs, own) not in maker.trainer.applied:
                     lone += 1
-                    unreasoned += max(maker.lost_state, host.lost_state) < time - self._world.plan.policy().wait_ceiling
+                    unreasoned += max(maker.lost_state, host.lost_state) < published
         return total, lone, unreasoned
 
     def finish(self, quiet_from: float) -> None:
