@@ -44,16 +44,26 @@ def from_source(claimed: str, source: str) -> str | None:
     A wildcard stands for the host that the connection comes from. A loopback address, or a name, means nothing
     when it comes from another host. source: as gRPC names it, ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``.
     """
-    parts = split(claimed)
-    caller = split(source.partition(":")[2].replace("%5B", "[").replace("%5D", "]").replace("%25", "%"))
-    if parts is None or caller is None:
-        return None
-    claimed_ip, caller_ip = _ip(parts[0]), _ip(caller[0])
-    if claimed_ip is None or caller_ip is None:
+    parts, caller = split(claimed), _host(source)
+    claimed_ip, caller_ip = _ip(parts[0]) if parts else None, _ip(caller)
+    if parts is None or claimed_ip is None or caller_ip is None:
         return None
     if claimed_ip.is_unspecified:
-        return join(caller[0], parts[1])
+        return join(caller, parts[1])
     return None if claimed_ip.is_loopback and not caller_ip.is_loopback else join(*parts)
+
+
+def is_of_use(told: str, source: str) -> bool:
+    """Say whether the address of a third node, told by one at ``source``, may mean the same node here.
+
+    A name, a wildcard or an address with a scope may not; a loopback address does only if the teller is on this
+    machine. source: as for ``from_source``, or a ``target``.
+    """
+    parts = split(told)
+    ip = _ip(parts[0]) if parts else None
+    if ip is None or ip.is_unspecified or ip.is_multicast or "%" in told:
+        return False
+    return not ip.is_loopback or _is_local(_host(source))
 
 
 def is_loopback(host: str) -> bool:
@@ -62,6 +72,18 @@ def is_loopback(host: str) -> bool:
         ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback
         for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     )
+
+
+def _host(source: str) -> str:
+    """Return the host of a connection's source or target; empty if it has none."""
+    address = source.partition(":")[2].lstrip("/").replace("%5B", "[").replace("%5D", "]").replace("%25", "%")
+    parts = split(address)
+    return parts[0] if parts else ""
+
+
+def _is_local(host: str) -> bool:
+    ip = _ip(host)
+    return host == "localhost" if ip is None else ip.is_loopback
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +13,10 @@ import grpc
 
 from decaf_node.daemon.addresses import split, target
 from decaf_node.daemon.logs import fields, printable
+from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.wire import MESSAGE_LIMIT_BYTES, Introduction, introduction_from_wire, introduction_to_wire
 from decaf_node.errors import BadData, TryAgain
+from decaf_node.mesh.rumours import NO_NEWS, News, Standing
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 HELLO_SECONDS = 3.0  # a peer that does not answer this small question in time is silent
 FIRST_RETRY_SECONDS = 1.0
 ADDRESSES_A_PEER = 8  # the oldest are forgotten
+CHANNELS_AT_MOST = 64  # kept open without a call: the far members that are probed now and then would pile up
 WINDOW_BYTES = 1024 * 1024  # under way on a stream: 100 Mbit/s at 80 ms there and back, 1 Gbit/s at 8 ms
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
@@ -37,7 +40,16 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # neighbours are never behind one
 ]
 
-Answered = Callable[[str, Introduction], Awaitable[None]]
+
+@dataclass(frozen=True)
+class Answer:
+    """Who has answered a hello, and what it tells of the mesh."""
+
+    who: Introduction
+    news: News
+
+
+Answered = Callable[[str, Answer], Awaitable[None]]
 
 
 @dataclass
@@ -52,38 +64,57 @@ class Dialler:
     """Knows peers by ID and reaches them.
 
     me:      returns how this node introduces itself now
+    news:    returns what it tells a peer of which it knows no more than an address
     backoff: longest wait between two tries of a static peer
-    peers:   most peers remembered
+    peers:   most peers remembered; those that we have met last are forgotten last
     """
 
-    def __init__(self, me: Callable[[], Introduction], backoff: float, peers: int) -> None:
+    def __init__(self, me: Callable[[], Introduction], news: Callable[[], News], backoff: float, peers: int) -> None:
         self._me = me
+        self._news = news
         self._backoff = backoff
         self._limit = peers
-        self._contacts: dict[str, Contact] = {}
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._contacts: OrderedDict[str, Contact] = OrderedDict()
+        self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
         self._calls: Counter[str] = Counter()
 
     def learn(self, peer: str, addresses: tuple[str, ...], name: str = "") -> tuple[str, ...]:
         """Remember that ``peer`` may be at ``addresses``; return all that are known, best first."""
-        if peer not in self._contacts and len(self._contacts) >= self._limit:
-            del self._contacts[next(iter(self._contacts))]  # discovery brings it back if it is still there
-        contact = self._contacts.setdefault(peer, Contact())
-        new = [address for address in addresses if address not in contact.addresses and split(address) is not None]
+        contact = self._contact(peer)
+        self._contacts.move_to_end(peer)
+        new = _new(addresses, contact)
         contact.addresses[:] = (new + contact.addresses)[:ADDRESSES_A_PEER]
         contact.name = name or contact.name
         return tuple(contact.addresses)
+
+    def learn_from(self, news: News) -> None:
+        """Remember the addresses that a peer tells: behind those that we have found ourselves."""
+        for rumour in (*news.rumours, *news.known):
+            if rumour.standing is Standing.HERE and rumour.addresses and rumour.peer != self._me().node:
+                contact = self._contact(rumour.peer)
+                new = _new(rumour.addresses, contact)
+                contact.addresses[ADDRESSES_A_PEER - len(new) :] = new
+                contact.name = contact.name or rumour.name
+
+    def _contact(self, peer: str) -> Contact:
+        """Return what is known of the peer. Someone new comes first, and so goes first where there are too many."""
+        if peer not in self._contacts:
+            if len(self._contacts) >= self._limit:
+                self._contacts.popitem(last=False)  # discovery or a rumour brings it back if it is still there
+            self._contacts[peer] = Contact()
+            self._contacts.move_to_end(peer, last=False)
+        return self._contacts[peer]
 
     def name(self, peer: str) -> str:
         """Return what people call the peer; empty if unknown."""
         contact = self._contacts.get(peer)
         return "" if contact is None else contact.name
 
-    def peers(self) -> list[str]:
-        """Return the IDs of all peers that are known."""
-        return sorted(self._contacts)
+    def met_last(self, count: int) -> list[str]:
+        """Return the IDs of so many peers, those that we have met last first."""
+        return list(reversed(self._contacts))[:count]
 
-    async def hello(self, peer: str, leaving: bool = False) -> Introduction:
+    async def hello(self, peer: str, news: News = NO_NEWS, leaving: bool = False) -> Answer:
         """Ask the peer, at each address that is known, who it is; what answers is preferred from now on.
 
         Raises TryAgain (``peer.silent``) if it does not answer at any.
@@ -91,30 +122,36 @@ class Dialler:
         contact = self._contacts.get(peer, Contact())
         problem = "no address of it is known"
         for address in tuple(contact.addresses):
-            answer = await self._try(address, leaving)
+            answer = await self._try(address, news, leaving)
             if isinstance(answer, TryAgain):
                 problem = answer.message
                 continue
             contact.addresses[:] = [known for known in contact.addresses if known != address]
-            if answer.node == peer:
+            if answer.who.node == peer:
                 contact.addresses.insert(0, address)
-                contact.name = answer.name
+                contact.name = answer.who.name
+                if peer in self._contacts:
+                    self._contacts.move_to_end(peer)
                 await self._forget_channels()
                 return answer
             problem = f"another node answers at {address}"
         raise TryAgain("peer.silent", problem)
 
-    async def ask(self, address: str, leaving: bool = False) -> Introduction:
+    async def ask(self, address: str, news: News, leaving: bool = False) -> Answer:
         """Say hello to whoever is at ``address``. Raises TryAgain (``peer.silent``) if nobody of our mesh answers."""
-        request = mesh_pb2.HelloRequest(leaving=leaving, **{"from": introduction_to_wire(self._me())})
+        me = introduction_to_wire(self._me())
+        request = mesh_pb2.HelloRequest(leaving=leaving, news=news_to_wire(news), **{"from": me})
         try:
             with self.calling(address) as stub:
                 reply = await stub.Hello(request, timeout=HELLO_SECONDS)
-            return introduction_from_wire(getattr(reply, "from"))
+            who = introduction_from_wire(getattr(reply, "from"))
+            answer = Answer(who, news_from_wire(reply.news, target(address)))
         except grpc.aio.AioRpcError as error:
             raise TryAgain("peer.silent", why_silent(address, error)) from None
         except BadData as error:
             raise TryAgain("peer.silent", f"{address}: {error.message}") from None
+        self.learn_from(answer.news)
+        return answer
 
     def best(self, peer: str) -> str | None:
         """Return the address at which the peer is most likely."""
@@ -126,6 +163,7 @@ class Dialler:
         """Give the service at ``address``, over the one channel kept to it, which stays open meanwhile."""
         if address not in self._channels:
             self._channels[address] = grpc.aio.insecure_channel(target(address), CHANNEL_OPTIONS)
+        self._channels.move_to_end(address)
         self._calls[address] += 1
         try:
             yield mesh_pb2_grpc.MeshStub(self._channels[address])
@@ -133,17 +171,18 @@ class Dialler:
             self._calls[address] -= 1
 
     async def _forget_channels(self) -> None:
-        """Close the channels to addresses that no peer is at any more, and on which there is no call."""
+        """Close channels on which there is no call: to addresses that no peer is at any more, and too many others."""
         used = {contact.addresses[0] for contact in self._contacts.values() if contact.addresses}
-        for address in sorted(set(self._channels) - used):
-            if not self._calls[address]:
-                await self._channels.pop(address).close()
+        idle = [address for address in self._channels if not self._calls[address]]
+        spare = [address for address in idle if address not in used]
+        for address in (*spare, *(address for address in idle[:-CHANNELS_AT_MOST] if address in used)):
+            await self._channels.pop(address).close()
 
     async def keep_trying(self, address: str, answered: Answered) -> None:
         """Say hello to a static peer for ever, with back-off while it is silent; tell who answers each time."""
         wait, told = FIRST_RETRY_SECONDS, ""
         while True:
-            answer = await self._try(address)
+            answer = await self._try(address, self._news())
             if isinstance(answer, TryAgain):
                 if answer.message != told:
                     log.info("static peer: %s", answer.message, extra=fields(address=address))
@@ -155,9 +194,9 @@ class Dialler:
                 wait, told = FIRST_RETRY_SECONDS, ""
                 await asyncio.sleep(self._backoff)
 
-    async def _try(self, address: str, leaving: bool = False) -> Introduction | TryAgain:
+    async def _try(self, address: str, news: News, leaving: bool = False) -> Answer | TryAgain:
         try:
-            return await self.ask(address, leaving)
+            return await self.ask(address, news, leaving)
         except TryAgain as error:
             return error
 
@@ -165,6 +204,10 @@ class Dialler:
         """Let all channels go."""
         for address in sorted(self._channels):
             await self._channels.pop(address).close()
+
+
+def _new(addresses: tuple[str, ...], contact: Contact) -> list[str]:
+    return [address for address in addresses if address not in contact.addresses and split(address) is not None]
 
 
 def why_silent(address: str, error: grpc.aio.AioRpcError) -> str:

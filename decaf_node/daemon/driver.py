@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from decaf_node.mesh.events import Effect, Event, Tick
+from decaf_node.mesh.events import Effect, Event, HelloReceived, Tick
+from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.view import NodeView
 
 Fresh = Callable[[], bool]
@@ -27,6 +28,9 @@ class Machine(Protocol):
 
     def needed(self) -> frozenset[str]:
         """Return the digests of the snapshots that it still needs."""
+
+    def news(self, peer: str = "", theirs: News = NO_NEWS) -> News:
+        """Return what to answer to a hello."""
 
 
 class Driver:
@@ -57,6 +61,15 @@ class Driver:
 
         await self.post(event, take)
         await taken
+
+    async def greet(self, event: HelloReceived) -> News:
+        """Have the machine take the hello; return what to answer."""
+        await self.post_and_wait(event)
+        return self._machine.news(event.peer, event.news)
+
+    def news(self) -> News:
+        """Return what to tell a peer of which no more than an address is known."""
+        return self._machine.news()
 
     def view(self) -> NodeView:
         """Return what the node shows of itself now."""

@@ -108,10 +108,10 @@ class Daemon:
         self.tasks = Tasks()
         self.me = Me(identity.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.driver = Driver(node, limits.events)
-        self.dialler = Dialler(self.me.introduction, limits.redial_backoff, limits.peers)
+        self.dialler = Dialler(self.me.introduction, self.driver.news, limits.redial_backoff, limits.peers)
         self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
-        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.tasks)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks)
         self.history = History()
         welcome = link.Welcome(self.me.node, name, settings.model_dump(mode="json"), str(places.spool.absolute()))
         self.link = LinkServer(places.trainer_socket, limits.link_bytes, welcome, self._heard, self._lost)
@@ -150,7 +150,7 @@ class Daemon:
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
         server, port = await start_server(
-            MeshService(self.me.introduction, self.edges, self.meeting.heard),
+            MeshService(self.me.introduction, self.edges, self.meeting),
             self._settings.listen,
             self._settings.limits.streams,
         )

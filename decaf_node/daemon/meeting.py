@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from decaf_node.daemon.addresses import from_source, split
-from decaf_node.daemon.dial import Dialler
+from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.logs import fields
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadSettings
-from decaf_node.mesh.events import PeerAnswered, PeerFound, PeerLeft
+from decaf_node.mesh.events import HelloReceived, PeerAnswered, PeerFound, PeerLeft
+from decaf_node.mesh.rumours import NO_NEWS, News
 
 log = logging.getLogger(__name__)
 
 
-class Meeting:
-    """Tells the dialler and the machine of the peers that are met."""
+Greet = Callable[[HelloReceived], Awaitable[News]]
 
-    def __init__(self, me: Me, dialler: Dialler, post: Post, tasks: Tasks) -> None:
+
+class Meeting:
+    """Tells the dialler and the machine of the peers that are met.
+
+    greet: hands a hello to the machine, and returns what to answer
+    """
+
+    def __init__(self, me: Me, dialler: Dialler, post: Post, greet: Greet, tasks: Tasks) -> None:
         self._me = me
+        self._greet = greet
         self._dialler = dialler
         self._post = post
         self._tasks = tasks
@@ -40,21 +49,29 @@ class Meeting:
         """Discovery has heard the peer's goodbye."""
         self._tasks.spawn(self._post(PeerLeft(peer)))
 
-    async def heard(self, who: Introduction, source: str, leaving: bool) -> None:
-        """The peer has spoken to us, from ``source``."""
-        if leaving:
-            await self._post(PeerLeft(who.node))
-            return
+    async def heard(self, who: Introduction, source: str) -> None:
+        """The peer has opened a stream to us, from ``source``."""
         address = from_source(who.address, source)
         await self._known(who.node, () if address is None else (address,), who.name)
 
-    async def _answered(self, address: str, who: Introduction) -> None:
+    async def greeted(self, who: Introduction, source: str, news: News, leaving: bool) -> News:
+        """The peer has said hello, from ``source``, with news, or goodbye; return what to answer."""
+        if leaving:
+            await self._post(PeerLeft(who.node))
+            return NO_NEWS
+        address = from_source(who.address, source)
+        known = self._dialler.learn(who.node, () if address is None else (address,), who.name)
+        self._dialler.learn_from(news)
+        return await self._greet(HelloReceived(who.node, who.name, who.schema, who.round, known, news))
+
+    async def _answered(self, address: str, answer: Answer) -> None:
         """A static peer has answered."""
+        who = answer.who
         if who.node == self._me.node:
             log.debug("%s in mesh.peers is this node itself", address, extra=fields(address=address))
             return
         await self._known(who.node, (address,), who.name)
-        await self._post(PeerAnswered(who.node, who.name, who.schema, who.round))
+        await self._post(PeerAnswered(who.node, who.name, who.schema, who.round, answer.news))
 
     async def _known(self, peer: str, addresses: tuple[str, ...], name: str) -> None:
         known = self._dialler.learn(peer, addresses, name)

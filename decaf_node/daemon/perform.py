@@ -15,8 +15,11 @@ from decaf_node.daemon.tasks import Tasks
 from decaf_node.errors import DecafError, TryAgain
 from decaf_node.mesh import events
 from decaf_node.mesh.events import Edge, Effect, Receipt
+from decaf_node.mesh.rumours import News
 
 log = logging.getLogger(__name__)
+
+GOODBYES_AT_MOST = 32  # neighbours are among those met last; all others hear of it within a few probe intervals
 
 
 class Performer:
@@ -43,8 +46,8 @@ class Performer:
                 self._talk.resume()
             case events.StopTraining():
                 self.stopped.set()
-            case events.ProbePeer(peer):
-                self._tasks.spawn(self._probe(peer))
+            case events.ProbePeer(peer, news):
+                self._tasks.spawn(self._probe(peer, news))
             case events.SaveReceipt(peer, receipt):
                 self._tasks.spawn(self._save_receipt(peer, receipt))
             case events.Warn(reason, message, peer):
@@ -86,14 +89,15 @@ class Performer:
         sentence = f"{self._host.title(peer)}: {message}" if peer else message
         self._host.notices.say(reason, printable(sentence), peer)
 
-    async def _probe(self, peer: str) -> None:
+    async def _probe(self, peer: str, news: News) -> None:
         try:
-            answer = await self._dialler.hello(peer)
+            answer = await self._dialler.hello(peer, news)
         except TryAgain as error:
             log.debug("probe of %s: %s", peer, error.message, extra=fields(peer=peer))
             await self._host.post(events.PeerSilent(peer, error.message))
         else:
-            await self._host.post(events.PeerAnswered(peer, answer.name, answer.schema, answer.round))
+            who = answer.who
+            await self._host.post(events.PeerAnswered(peer, who.name, who.schema, who.round, answer.news))
 
     async def _save_receipt(self, peer: str, receipt: Receipt) -> None:
         """Keep our receipt. If the disk cannot, the edge must not count: it ends here."""
@@ -108,8 +112,8 @@ class Performer:
             await self._host.post(events.ReceiptSaved(peer, receipt))
 
     async def goodbye(self, seconds: float) -> None:
-        """Tell every peer that is known that this node goes away; those that do not hear it in time find out."""
-        peers = self._dialler.peers()
+        """Tell the peers around, who tell the others, that this node goes away. Who does not hear it finds out."""
+        peers = self._dialler.met_last(GOODBYES_AT_MOST)
         if peers:
             await asyncio.wait([self._tasks.spawn(self._leave(peer)) for peer in peers], timeout=seconds)
 

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,6 +15,8 @@ import grpc
 from decaf_node.daemon.addresses import is_loopback, join
 from decaf_node.daemon.dial import WINDOW_BYTES
 from decaf_node.daemon.edges import Edges
+from decaf_node.daemon.meeting import Meeting
+from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.problems import Notices
 from decaf_node.daemon.transport import ServerTransport
 from decaf_node.daemon.wire import (
@@ -52,20 +54,18 @@ SERVER_OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
-Heard = Callable[[Introduction, str, bool], Awaitable[None]]
-
 
 class MeshService(mesh_pb2_grpc.MeshServicer):
     """Answers other nodes.
 
-    me:    returns how this node introduces itself now
-    heard: called with who has spoken, the source of the connection, and whether it says goodbye
+    me:      returns how this node introduces itself now
+    meeting: is told of who has spoken
     """
 
-    def __init__(self, me: Callable[[], Introduction], edges: Edges, heard: Heard) -> None:
+    def __init__(self, me: Callable[[], Introduction], edges: Edges, meeting: Meeting) -> None:
         self._me = me
         self._edges = edges
-        self._heard = heard
+        self._meeting = meeting
         self._notices = Notices()
 
     async def Hello(
@@ -73,15 +73,16 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         request: mesh_pb2.HelloRequest,
         context: grpc.aio.ServicerContext[mesh_pb2.HelloRequest, mesh_pb2.HelloReply],
     ) -> mesh_pb2.HelloReply:
-        """Say who answers; refuse those of another mesh."""
+        """Say who answers, and what it knows of the mesh; refuse those of another."""
         try:
             introduction = introduction_from_wire(getattr(request, "from"))
             self._check(introduction)
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        await self._heard(introduction, context.peer(), request.leaving)
-        return mesh_pb2.HelloReply(**{"from": introduction_to_wire(self._me())})
+        theirs = news_from_wire(request.news, context.peer())
+        news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
+        return mesh_pb2.HelloReply(news=news_to_wire(news), **{"from": introduction_to_wire(self._me())})
 
     async def Exchange(  # type: ignore[override]
         self, request_iterator: AsyncIterator[mesh_pb2.Frame], context: Context
@@ -92,7 +93,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         try:
             introduction = await self._introduction(transport)
             self._check(introduction)
-            await self._heard(introduction, context.peer(), False)
+            await self._meeting.heard(introduction, context.peer())
             if refusal := self._edges.refusal(introduction.node):
                 await transport.write(encode(Refusal(*refusal)))
                 return

@@ -100,7 +100,7 @@ def decode(message: pb.Frame) -> Frame:
             return Receipt(_digest(message.receipt.own), _digest(message.receipt.theirs), weight)
         case "refusal":
             _demand(REASON.fullmatch(message.refusal.reason) is not None, "a reason that is not one")
-            return Refusal(message.refusal.reason, _readable(message.refusal.message[:MESSAGE_LIMIT]))
+            return Refusal(message.refusal.reason, readable(message.refusal.message[:MESSAGE_LIMIT]))
         case _:
             raise bad_frame("a frame of an unknown kind")
 
@@ -127,7 +127,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     _demand(message.round <= COUNT_LIMIT, "a round out of bounds")
     return Introduction(
         node=message.node,
-        name=_readable(message.name[:NAME_LIMIT]),
+        name=readable(message.name[:NAME_LIMIT]),
         mesh=message.mesh,
         schema=message.schema,
         round=message.round,
@@ -180,7 +180,8 @@ def _digest(raw: bytes) -> str:
     return raw.hex()
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
+    """Return what a peer calls something, fit to be printed in one line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decaf_node.mesh.rumours import NO_NEWS, News
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -151,12 +153,28 @@ class PeerFound:
 
 @dataclass(frozen=True)
 class PeerAnswered:
-    """A probe came back: the peer is alive and of our mesh."""
+    """A probe came back: the peer is alive and of our mesh. news: what it tells in its answer."""
 
     peer: str
     name: str
     schema: str
     round: int
+    news: News = NO_NEWS
+
+
+@dataclass(frozen=True)
+class HelloReceived:
+    """The peer has said hello, with news; ``Node.news`` is what to answer.
+
+    addresses: all that are known of it, best first; empty if none is
+    """
+
+    peer: str
+    name: str
+    schema: str
+    round: int
+    addresses: tuple[str, ...] = ()
+    news: News = NO_NEWS
 
 
 @dataclass(frozen=True)
@@ -264,6 +282,7 @@ Event = (
     | StateAdopted
     | PeerFound
     | PeerAnswered
+    | HelloReceived
     | PeerSilent
     | PeerLeft
     | OfferReceived
@@ -345,9 +364,10 @@ class StopTraining:
 
 @dataclass(frozen=True)
 class ProbePeer:
-    """Say hello to the peer; ``PeerAnswered`` or ``PeerSilent`` follows."""
+    """Say hello to the peer, and tell it the news; ``PeerAnswered`` or ``PeerSilent`` follows."""
 
     peer: str
+    news: News = NO_NEWS
 
 
 @dataclass(frozen=True)

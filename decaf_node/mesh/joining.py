@@ -11,7 +11,8 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.adoption import Ask
 from decaf_node.mesh.edges import Edges
 from decaf_node.mesh.events import Effect, Offer
-from decaf_node.mesh.membership import Member, Membership
+from decaf_node.mesh.member import Member
+from decaf_node.mesh.membership import Membership
 from decaf_node.mesh.phases import Adopting
 from decaf_node.mesh.policy import Policy
 

@@ -23,10 +23,12 @@ from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.edges import Edges
 from decaf_node.mesh.events import Effect, Event, Saved
 from decaf_node.mesh.ledger import Ledger
-from decaf_node.mesh.membership import NEVER, Member, Membership
+from decaf_node.mesh.member import Member
+from decaf_node.mesh.membership import Membership
 from decaf_node.mesh.phases import Exchanging, Paused, Phase, Stopped
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rounds import Rounds
+from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.sessions import Opened
 from decaf_node.mesh.view import NodeView, PeerView
 
@@ -41,6 +43,7 @@ class Node:
         for edge in () if saved is None else (*saved.unsaved, *saved.promised):
             self.members.remember(edge)
         self.edges = Edges(me, policy, self.members, deadlines, random, ledger)
+        self.members.watch(self.edges.sessions)
         self.rounds = Rounds(policy, self.members, self.edges, deadlines, random, saved)
         self._now = float("-inf")
 
@@ -62,7 +65,7 @@ class Node:
         effects = self._take(event, now)
         effects += self.rounds.due(now)
         if not isinstance(self.phase, Stopped):
-            effects += [ev.ProbePeer(peer) for peer in self.members.due(now)]
+            effects += [ev.ProbePeer(peer, news) for peer, news in self.members.due(self.edges.schema, now)]
         return effects
 
     def deadline(self) -> float | None:
@@ -75,6 +78,13 @@ class Node:
     def needed(self) -> frozenset[str]:
         """Return the digests whose bytes must be kept, in the spool or (an absent node's base) in the state folder."""
         return self.edges.needed() | self.rounds.needed()
+
+    def news(self, peer: str = "", theirs: News = NO_NEWS) -> News:
+        """Return what to answer to the hello of ``peer``, once ``step`` has taken it, or say to one not known yet.
+
+        theirs: what came with its hello. Changes nothing.
+        """
+        return self.members.news(peer, theirs)
 
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
@@ -138,8 +148,8 @@ class Node:
             case ev.PeerFound():
                 self.members.found(event, now)
                 return []
-            case ev.PeerAnswered():
-                self.members.answered(event, now)
+            case ev.PeerAnswered() | ev.HelloReceived():
+                self.members.met(event, now)
                 return []
             case _:
                 return self._take_from_peer(event, now)
@@ -150,25 +160,15 @@ class Node:
             case ev.PeerSilent(peer):
                 session = self.edges.sessions.get(peer)
                 if session is None or isinstance(session, Opened):  # a stream that is up says more than a probe
-                    self.members.silent(event)
+                    self.members.silent(event, now)
             case ev.PeerLeft(peer):
                 self.members.said_goodbye(peer, now)
             case ev.OfferReceived(peer, offer):
-                if (refused := self._note_offer(peer, offer, now)) is not None:
-                    return refused
+                if not self.members.offered(peer, offer, now):
+                    return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
             case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
                 self.members.heard(peer, now)
         return self._take_from_stream(event, now)
-
-    def _note_offer(self, peer: str, offer: ev.Offer, now: float) -> list[Effect] | None:
-        """An offer makes its sender a member; return a refusal if there is no room for it."""
-        member = self.members.heard(peer, now)
-        if member is None:
-            return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
-        member.schema, member.round = offer.schema, max(member.round, offer.round)
-        member.newcomer = offer.mixes == 0
-        member.declined_until = NEVER
-        return None
 
     def _take_from_stream(self, event: Event, now: float) -> list[Effect]:
         rounds, edges = self.rounds, self.edges

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from decaf_node.mesh.events import Offer, Receipt, SaveFailed, SnapshotInspected, Warn
-from decaf_node.mesh.membership import Member
+from decaf_node.mesh.member import Member
 
 # A peer that says one of these wants no edges for a while: it is no neighbour until then.
 DECLINES = frozenset({"mesh.done", "mesh.paused", "mesh.no-exchange", "mesh.cannot-save", "mesh.stopping"})

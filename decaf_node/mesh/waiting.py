@@ -36,11 +36,11 @@ class Waiting:
         """The mix begins: remember who was there and who was waited for in vain."""
         published = self._edges.published
         assert published is not None, "nothing is mixed before something is published"
-        missed = self._hoped_for(published, now)
-        for member in self._members:
-            if member.peer in published.settled:
+        for peer in published.settled:
+            if (member := self._members.get(peer)) is not None:
                 member.arrivals.met()
-            elif member.peer in missed:
+        for peer in self._hoped_for(published, now):
+            if (member := self._members.get(peer)) is not None:
                 member.arrivals.missed()
         published.give_up_all()
 

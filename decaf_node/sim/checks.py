@@ -174,8 +174,8 @@ class Checks:
     def one_sided(self, until: float) -> tuple[int, int, int]:
         """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
 
-        A reason is that an end has gone back to a saved state since: it may have lost the mix with its work, or the last
-        receipt that it had to say again.
+        A reason is that an end has gone back to a saved state since: it may have lost the mix with its work, or what
+        it had to say again.
         """
         total = lone = unreasoned = 0
         for host in self._world.hosts:

@@ -10,9 +10,10 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Effect, Event, Offer, Receipt, Saved
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.rumours import News
 from decaf_node.sim.disk import Disk
 from decaf_node.sim.network import Chunk, Content, Frame, Stream, Want
-from decaf_node.sim.trainer import Trainer
+from decaf_node.sim.trainer import Order, Trainer
 
 if TYPE_CHECKING:
     from decaf_node.sim.world import World
@@ -49,7 +50,7 @@ class Host:
         self._tick = float("inf")
         self._clock = 0.0
         self.random = Random(f"{world.seed} {device}")
-        self.trainer = Trainer(world, self)
+        self.trainer: Trainer = Trainer(world, self)
         self.node: Node
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -176,6 +177,9 @@ class Host:
         else:
             self._wake()
 
+    def _train(self, effect: Order) -> None:
+        self.trainer.obey(effect)
+
     def _stop_training(self, effect: ev.StopTraining) -> None:
         self.later(0.0, self.leave)
 
@@ -213,22 +217,39 @@ class Host:
         self._world.network.close(self, effect.peer)
 
     def _probe(self, effect: ev.ProbePeer) -> None:
-        self._world.network.hello(self, effect.peer)
+        self._world.network.hello(self, effect.peer, effect.news)
 
     def _warn(self, effect: ev.Warn) -> None:
         self._world.warnings[effect.reason] += 1
 
     # --- what comes from peers -------------------------------------------------------------------------------
 
-    def hears_hello(self, source: Host) -> None:
-        """Somebody says hello: discovery learns its address from it."""
-        if source.name not in self.known:
-            self._world.network.discover(self, source.name)
-
-    def answer(self) -> ev.PeerAnswered:
+    def introduction(self, news: News) -> ev.HelloReceived:
         """Return what a hello of ours says."""
-        schema = self.schema if self.trainer.up else ""
-        return ev.PeerAnswered(self.name, self.name, schema, self.trainer.round)
+        return ev.HelloReceived(self.name, self.name, self._spoken_schema, self.trainer.round, self._addresses, news)
+
+    def answer(self, hello: ev.HelloReceived) -> ev.PeerAnswered:
+        """Return what we answer to this hello, which our node has taken."""
+        news = self.node.news(hello.peer, hello.news)
+        return ev.PeerAnswered(self.name, self.name, self._spoken_schema, self.trainer.round, news)
+
+    def hears_answer(self, answer: ev.PeerAnswered) -> None:
+        """A hello of ours was answered."""
+        self.learn(answer.news, answer.peer)
+        self.post(answer)
+
+    def learn(self, news: News, peer: str) -> None:
+        """Remember the addresses that somebody has told of."""
+        self.known.add(peer)
+        self.known.update(rumour.peer for rumour in (*news.rumours, *news.known))
+
+    @property
+    def _spoken_schema(self) -> str:
+        return self.schema if self.trainer.up else ""
+
+    @property
+    def _addresses(self) -> tuple[str, ...]:
+        return (f"{self.name}:7433",)
 
     def take_frame(self, stream: Stream, frame: Frame, opened: bool = False) -> None:
         """A frame came on a stream. A receipt counts whenever it comes, anything else on the current stream only."""
@@ -280,13 +301,13 @@ class Host:
 
 
 _PERFORM: dict[type[Effect], Callable[[Host, Any], None]] = {
-    ev.StartTraining: lambda host, effect: host.trainer.start(effect),
-    ev.InspectSnapshot: lambda host, effect: host.trainer.inspect(effect),
-    ev.MixRound: lambda host, effect: host.trainer.mix(effect),
-    ev.AdoptState: lambda host, effect: host.trainer.adopt(effect),
-    ev.SaveRound: lambda host, effect: host.trainer.save(effect),
-    ev.PauseTraining: lambda host, effect: host.trainer.pause(),
-    ev.ResumeTraining: lambda host, effect: host.trainer.resume(),
+    ev.StartTraining: Host._train,
+    ev.InspectSnapshot: Host._train,
+    ev.MixRound: Host._train,
+    ev.AdoptState: Host._train,
+    ev.SaveRound: Host._train,
+    ev.PauseTraining: Host._train,
+    ev.ResumeTraining: Host._train,
     ev.StopTraining: Host._stop_training,
     ev.ProbePeer: Host._probe,
     ev.OpenEdge: Host._offer,

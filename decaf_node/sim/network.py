@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Offer, Receipt, RefuseEdge, Snapshot
+from decaf_node.mesh.rumours import News
 
 if TYPE_CHECKING:
     from decaf_node.sim.host import Host
@@ -179,25 +180,30 @@ class Network:
 
     # --- hellos ----------------------------------------------------------------------------------------------
 
-    def hello(self, host: Host, peer: str) -> None:
-        """Probe the peer; an answer or silence comes."""
+    def hello(self, host: Host, peer: str, news: News) -> None:
+        """Probe the peer, and tell it the news; an answer or silence comes."""
         self.hellos += 1
         target = self.route(host, peer)
         lost = self._faults.loss and self._random.random() < self._faults.loss**2  # gRPC tries again
         if target is None or lost:
             return host.later(self._random.uniform(0.05, HELLO_TIMEOUT), host.post, ev.PeerSilent(peer, "no answer"))
-        self._world.agenda.at(self._world.now + self._delay(host, target, 200), self._asked, host, host.life, target)
+        time = self._world.now + self._delay(host, target, 200)
+        self._world.agenda.at(time, self._asked, host, host.life, target, host.introduction(news))
         return None
 
-    def _asked(self, host: Host, life: int, target: Host) -> None:
+    def _asked(self, host: Host, life: int, target: Host, hello: ev.HelloReceived) -> None:
         if host.life != life or not target.up:
             return
         if target.frozen:
             return host.later(HELLO_TIMEOUT, host.post, ev.PeerSilent(target.name, "no answer in time"))
-        target.hears_hello(host)
-        host.later(self._delay(target, host, 200), host.post, target.answer())
+        target.learn(hello.news, hello.peer)
+        target.post(hello)
+        if not target.up:
+            return
+        answer = target.answer(hello)
+        host.later(self._delay(target, host, 200), host.hears_answer, answer)
         if self._again():
-            host.later(self._random.uniform(0.0, 2.0), host.post, target.answer())
+            host.later(self._random.uniform(0.0, 2.0), host.hears_answer, answer)
         return None
 
     def discover(self, host: Host, peer: str) -> None:

@@ -80,8 +80,8 @@ class Averaging:
 
     def adopt(self, value: float, candidates: Sequence[float], base: float | None) -> tuple[int, float]:
         """See ``Problem``. Nothing was trained, so there is no change of our own."""
-        sums = [sum(abs(one - other) for other in candidates) for one in candidates]
-        chosen = sums.index(min(sums))
+        sums: list[float] = [sum(abs(one - other) for other in candidates) for one in candidates]
+        chosen = min(range(len(sums)), key=sums.__getitem__)
         return chosen, candidates[chosen]
 
     def distance(self, one: float, other: float) -> float:
@@ -90,7 +90,7 @@ class Averaging:
 
     def residual(self, before: float, terms: Sequence[Term], after: float) -> float:
         """See ``Problem``."""
-        return abs(before + sum(weight * (theirs - ours) for weight, ours, theirs in terms) - after)
+        return abs(self.mix(before, terms).value - after)
 
     def measure(self, values: Sequence[float]) -> Measure:
         """See ``Problem``."""

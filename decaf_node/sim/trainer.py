@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 RANK = 8
 
+Order = (
+    ev.StartTraining
+    | ev.InspectSnapshot
+    | ev.MixRound
+    | ev.AdoptState
+    | ev.SaveRound
+    | ev.PauseTraining
+    | ev.ResumeTraining
+)
+
 
 class Trainer:
     """value: what is trained; applied: the edges that it holds, by own and their digest. bad: what will strike it."""
@@ -57,7 +67,7 @@ class Trainer:
             self._host.post(ev.TrainerLost(cause))
             self.load()
 
-    def start(self, effect: ev.StartTraining) -> None:
+    def _start(self, effect: ev.StartTraining) -> None:
         """Begin the local steps of a round, from the saved state or afresh."""
         saved = self._host.disk.newest() if effect.resume else None
         if saved is None:
@@ -67,16 +77,30 @@ class Trainer:
         self._ready_at = self._world.now + self._length()
         self._begin(effect.round)
 
-    def pause(self) -> None:
-        """Stand still."""
-        self._paused = True
-
-    def resume(self) -> None:
-        """Go on."""
+    def _resume(self) -> None:
         self._paused = False
         if self._held is not None:
             held, self._held = self._held, None
             self._later(0.1, self._publish, held)
+
+    def obey(self, order: Order) -> None:
+        """Do what the node wants."""
+        match order:
+            case ev.StartTraining():
+                self._start(order)
+            case ev.InspectSnapshot():
+                self._later(self._host.random.uniform(0.01, 0.2), self._inspected, order)
+            case ev.MixRound():
+                self._world.checks.mixes(self._host, order)
+                self._later(self._host.random.uniform(0.02, 0.2), self._mixed, order)
+            case ev.AdoptState():
+                self._later(self._host.random.uniform(0.1, 0.5), self._adopted, order)
+            case ev.SaveRound():
+                self._host.later(self._host.random.uniform(0.01, 0.2), self._write, order, self.life)
+            case ev.PauseTraining():
+                self._paused = True
+            case ev.ResumeTraining():
+                self._resume()
 
     # --- work ------------------------------------------------------------------------------------------------
 
@@ -108,21 +132,12 @@ class Trainer:
         host.post(ev.RoundTrained(snapshot))
         host.forget_snapshots()
 
-    def inspect(self, effect: ev.InspectSnapshot) -> None:
-        """Look at a neighbour's snapshot."""
-        self._later(self._host.random.uniform(0.01, 0.2), self._inspected, effect)
-
     def _inspected(self, effect: ev.InspectSnapshot) -> None:
         theirs, own = self._host.disk.spool.get(effect.digest), self._host.disk.spool.get(effect.own)
         if theirs is None or own is None:
             return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, True, 0.0, "it is not here"))
         distance = self._world.problem.distance(own.value, theirs.value)
         return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance))
-
-    def mix(self, effect: ev.MixRound) -> None:
-        """Apply the edges, and go on to the next round."""
-        self._world.checks.mixes(self._host, effect)
-        self._later(self._host.random.uniform(0.02, 0.2), self._mixed, effect)
 
     def _mixed(self, effect: ev.MixRound) -> None:
         if "out-of-memory" in self.bad and effect.edges:
@@ -142,10 +157,6 @@ class Trainer:
         spool = self._host.disk.spool
         return edge.weight, spool[edge.own].value, spool[edge.theirs].value
 
-    def adopt(self, effect: ev.AdoptState) -> None:
-        """Take over another member's state."""
-        self._later(self._host.random.uniform(0.1, 0.5), self._adopted, effect)
-
     def _adopted(self, effect: ev.AdoptState) -> None:
         spool = self._host.disk.spool
         base = next((saved.value for saved in self._host.disk.rounds if saved.snapshot.digest == effect.base), None)
@@ -153,13 +164,6 @@ class Trainer:
         chosen, self.value = self._world.problem.adopt(self.value, candidates, base)
         self._world.adoptions += 1
         self._host.post(ev.StateAdopted(effect.candidates[chosen]))
-
-    # --- saving ----------------------------------------------------------------------------------------------
-
-    def save(self, effect: ev.SaveRound) -> None:
-        """Write the state; the daemon then makes it durable."""
-        delay, life = self._host.random.uniform(0.01, 0.2), self.life
-        self._host.later(delay, self._write, effect, life)
 
     def _write(self, effect: ev.SaveRound, life: int) -> None:
         host = self._host

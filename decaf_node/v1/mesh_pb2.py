@@ -24,33 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65\x63\x61\x66_node/v1/mesh.proto\x12\rdecaf_node.v1\"y\n\x0cIntroduction\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04mesh\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\"J\n\x0cHelloRequest\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"7\n\nHelloReply\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\"\x8d\x02\n\x05\x46rame\x12\x33\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.IntroductionH\x00\x12%\n\x05offer\x18\x02 \x01(\x0b\x32\x14.decaf_node.v1.OfferH\x00\x12#\n\x04want\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.WantH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.decaf_node.v1.ChunkH\x00\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.decaf_node.v1.ReceiptH\x00\x12)\n\x07refusal\x18\x06 \x01(\x0b\x32\x16.decaf_node.v1.RefusalH\x00\x42\x06\n\x04kind\"K\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"\x8d\x01\n\x05Offer\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12)\n\x08snapshot\x18\x02 \x01(\x0b\x32\x17.decaf_node.v1.Snapshot\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\r\n\x05mixes\x18\x05 \x01(\x04\x12\r\n\x05\x61\x64opt\x18\x06 \x01(\x08\x12\x0c\n\x04turn\x18\x07 \x01(\x04\",\n\x04Want\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"+\n\x05\x43hunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x07Receipt\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0e\n\x06theirs\x18\x02 \x01(\x0c\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t2\x83\x01\n\x04Mesh\x12?\n\x05Hello\x12\x1b.decaf_node.v1.HelloRequest\x1a\x19.decaf_node.v1.HelloReply\x12:\n\x08\x45xchange\x12\x14.decaf_node.v1.Frame\x1a\x14.decaf_node.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65\x63\x61\x66_node/v1/mesh.proto\x12\rdecaf_node.v1\"y\n\x0cIntroduction\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04mesh\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\"m\n\x0cHelloRequest\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\x12!\n\x04news\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.News\"Z\n\nHelloReply\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12!\n\x04news\x18\x02 \x01(\x0b\x32\x13.decaf_node.v1.News\"y\n\x04News\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x03(\x06\x12&\n\x07rumours\x18\x03 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\x12$\n\x05known\x18\x04 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\"\x87\x01\n\x06Rumour\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x08standing\x18\x02 \x01(\x0e\x32\x17.decaf_node.v1.Standing\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\"\x8d\x02\n\x05\x46rame\x12\x33\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.IntroductionH\x00\x12%\n\x05offer\x18\x02 \x01(\x0b\x32\x14.decaf_node.v1.OfferH\x00\x12#\n\x04want\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.WantH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.decaf_node.v1.ChunkH\x00\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.decaf_node.v1.ReceiptH\x00\x12)\n\x07refusal\x18\x06 \x01(\x0b\x32\x16.decaf_node.v1.RefusalH\x00\x42\x06\n\x04kind\"K\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"\x8d\x01\n\x05Offer\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12)\n\x08snapshot\x18\x02 \x01(\x0b\x32\x17.decaf_node.v1.Snapshot\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\r\n\x05mixes\x18\x05 \x01(\x04\x12\r\n\x05\x61\x64opt\x18\x06 \x01(\x08\x12\x0c\n\x04turn\x18\x07 \x01(\x04\",\n\x04Want\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"+\n\x05\x43hunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x07Receipt\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0e\n\x06theirs\x18\x02 \x01(\x0c\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*]\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n\rSTANDING_HERE\x10\x01\x12\x11\n\rSTANDING_LOST\x10\x02\x12\x11\n\rSTANDING_LEFT\x10\x03\x32\x83\x01\n\x04Mesh\x12?\n\x05Hello\x12\x1b.decaf_node.v1.HelloRequest\x1a\x19.decaf_node.v1.HelloReply\x12:\n\x08\x45xchange\x12\x14.decaf_node.v1.Frame\x1a\x14.decaf_node.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'decaf_node.v1.mesh_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STANDING']._serialized_start=1314
+  _globals['_STANDING']._serialized_end=1407
   _globals['_INTRODUCTION']._serialized_start=43
   _globals['_INTRODUCTION']._serialized_end=164
   _globals['_HELLOREQUEST']._serialized_start=166
-  _globals['_HELLOREQUEST']._serialized_end=240
-  _globals['_HELLOREPLY']._serialized_start=242
-  _globals['_HELLOREPLY']._serialized_end=297
-  _globals['_FRAME']._serialized_start=300
-  _globals['_FRAME']._serialized_end=569
-  _globals['_SNAPSHOT']._serialized_start=571
-  _globals['_SNAPSHOT']._serialized_end=646
-  _globals['_OFFER']._serialized_start=649
-  _globals['_OFFER']._serialized_end=790
-  _globals['_WANT']._serialized_start=792
-  _globals['_WANT']._serialized_end=836
-  _globals['_CHUNK']._serialized_start=838
-  _globals['_CHUNK']._serialized_end=881
-  _globals['_RECEIPT']._serialized_start=883
-  _globals['_RECEIPT']._serialized_end=937
-  _globals['_REFUSAL']._serialized_start=939
-  _globals['_REFUSAL']._serialized_end=981
-  _globals['_MESH']._serialized_start=984
-  _globals['_MESH']._serialized_end=1115
+  _globals['_HELLOREQUEST']._serialized_end=275
+  _globals['_HELLOREPLY']._serialized_start=277
+  _globals['_HELLOREPLY']._serialized_end=367
+  _globals['_NEWS']._serialized_start=369
+  _globals['_NEWS']._serialized_end=490
+  _globals['_RUMOUR']._serialized_start=493
+  _globals['_RUMOUR']._serialized_end=628
+  _globals['_FRAME']._serialized_start=631
+  _globals['_FRAME']._serialized_end=900
+  _globals['_SNAPSHOT']._serialized_start=902
+  _globals['_SNAPSHOT']._serialized_end=977
+  _globals['_OFFER']._serialized_start=980
+  _globals['_OFFER']._serialized_end=1121
+  _globals['_WANT']._serialized_start=1123
+  _globals['_WANT']._serialized_end=1167
+  _globals['_CHUNK']._serialized_start=1169
+  _globals['_CHUNK']._serialized_end=1212
+  _globals['_RECEIPT']._serialized_start=1214
+  _globals['_RECEIPT']._serialized_end=1268
+  _globals['_REFUSAL']._serialized_start=1270
+  _globals['_REFUSAL']._serialized_end=1312
+  _globals['_MESH']._serialized_start=1410
+  _globals['_MESH']._serialized_end=1541
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +18,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Standing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STANDING_UNSPECIFIED: _Standing.ValueType  # 0
+    STANDING_HERE: _Standing.ValueType  # 1
+    STANDING_LOST: _Standing.ValueType  # 2
+    """It was silent when probed; it may contradict."""
+    STANDING_LEFT: _Standing.ValueType  # 3
+    """It said goodbye."""
+
+class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
+    """Where a member stands. Of two rumours of one incarnation the higher number counts."""
+
+STANDING_UNSPECIFIED: Standing.ValueType  # 0
+STANDING_HERE: Standing.ValueType  # 1
+STANDING_LOST: Standing.ValueType  # 2
+"""It was silent when probed; it may contradict."""
+STANDING_LEFT: Standing.ValueType  # 3
+"""It said goodbye."""
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
 @_typing.final
 class Introduction(_message.Message):
@@ -68,16 +95,22 @@ class HelloRequest(_message.Message):
 
     FROM_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    NEWS_FIELD_NUMBER: _builtins.int
     leaving: _builtins.bool
     """The sender goes away now."""
+    @_builtins.property
+    def news(self) -> Global___News:
+        """What the sender tells of the mesh; absent from older nodes."""
+
     def __init__(
         self,
         *,
         leaving: _builtins.bool = ...,
+        news: Global___News | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "leaving", b"leaving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "leaving", b"leaving", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,16 +121,109 @@ class HelloReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FROM_FIELD_NUMBER: _builtins.int
+    NEWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def news(self) -> Global___News:
+        """What the answering node tells of the mesh; absent from older nodes."""
+
     def __init__(
         self,
+        *,
+        news: Global___News | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HelloReply: _TypeAlias = HelloReply  # noqa: Y015
+
+@_typing.final
+class News(_message.Message):
+    """What one node tells of the mesh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    RUMOURS_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    incarnation: _builtins.int
+    """The teller's own incarnation: a number that only itself raises, when it is told to be gone and is not."""
+    @_builtins.property
+    def digest(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of the nodes that it holds to be here, itself among them, 64 bits a bucket: the exclusive or of
+        blake2b("<incarnation> <True or False: its schema is known> <node>") in 8 bytes, big-endian. There are 64 buckets;
+        a node's is blake2b(node) modulo 64.
+        """
+
+    @_builtins.property
+    def rumours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rumour]:
+        """What is to be told on; at most 17."""
+
+    @_builtins.property
+    def known(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rumour]:
+        """In a reply: members of the buckets whose digests differ; at most 256."""
+
+    def __init__(
+        self,
+        *,
+        incarnation: _builtins.int = ...,
+        digest: _abc.Iterable[_builtins.int] | None = ...,
+        rumours: _abc.Iterable[Global___Rumour] | None = ...,
+        known: _abc.Iterable[Global___Rumour] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "incarnation", b"incarnation", "known", b"known", "rumours", b"rumours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___News: _TypeAlias = News  # noqa: Y015
+
+@_typing.final
+class Rumour(_message.Message):
+    """What is told of one member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Node ID."""
+    standing: Global___Standing.ValueType
+    incarnation: _builtins.int
+    """The member's incarnation; a rumour of a higher one counts."""
+    name: _builtins.str
+    """What people call the node; empty if unknown."""
+    schema: _builtins.str
+    """As in Introduction."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it may be reached, host:port, best first; at most 3."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        standing: Global___Standing.ValueType = ...,
+        incarnation: _builtins.int = ...,
+        name: _builtins.str = ...,
+        schema: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "incarnation", b"incarnation", "name", b"name", "node", b"node", "schema", b"schema", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rumour: _TypeAlias = Rumour  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):

@@ -21,7 +21,8 @@ from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import open_store
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.wire import Frame, Introduction, decode, encode
-from decaf_node.mesh.events import Event, Offer, Snapshot
+from decaf_node.mesh.events import Event, HelloReceived, Offer, Snapshot
+from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.settings import ListenSection
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
 from tests.daemon.scripted_trainer import snapshot_bytes
@@ -38,19 +39,24 @@ class End:
     def __init__(self, node: str, folder: Path, chunk_bytes: int, streams: int, spool_bytes: int) -> None:
         self.me = Me(node, f"node-{node[0]}", "lab", schema=SCHEMA, round=1)
         self.events: list[Event] = []
+        self.tells = NO_NEWS
         self.tasks = Tasks()
-        self.dialler = Dialler(self.me.introduction, backoff=0.2, peers=8)
+        self.dialler = Dialler(self.me.introduction, lambda: self.tells, backoff=0.2, peers=8)
         self.store = open_store(folder / "state", "lab")
         self.spool = Spool(folder / "spool", spool_bytes)
         self.host = Host(self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks)
         self.edges = Edges(node, self.dialler, self.host, self.tasks, streams)
-        self.meeting = Meeting(self.me, self.dialler, self.post, self.tasks)
+        self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks)
         self._news = asyncio.Event()
 
     async def post(self, event: Event, fresh: Fresh | None = None) -> None:
         if fresh is None or fresh():
             self.events.append(event)
             self._news.set()
+
+    async def greet(self, event: HelloReceived) -> News:
+        await self.post(event)
+        return self.tells
 
     def publish(self, value: float = 1.0, bulk: int = 16, schema: str = SCHEMA, round: int = 1) -> Snapshot:
         """Put a snapshot into the spool and return it."""
@@ -91,7 +97,7 @@ async def end(
 ) -> AsyncIterator[End]:
     """Give an end that listens."""
     this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes)
-    service = MeshService(this.me.introduction, this.edges, this.meeting.heard)
+    service = MeshService(this.me.introduction, this.edges, this.meeting)
     server, port = await start_server(service, ListenSection(address=listen, port=0, insecure=True), streams)
     this.me.address = f"{listen}:{port}"
     try:

@@ -11,13 +11,14 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from decaf_node.daemon.reports import StatusReport
 from tests.daemon.disks import small_disk
-from tests.daemon.processes import ROOT, TRAINER, alive, mesh, until
+from tests.daemon.processes import ROOT, TRAINER, Daemon, alive, mesh, until
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +90,26 @@ def test_five_nodes_find_each_other_by_mdns_and_stay_small() -> None:
             node.signal(signal.SIGTERM)
         assert [node.wait() for node in nodes] == [0] * 5
         assert all("heavy modules: []" in node.log() for node in nodes)
+
+
+def partners(node: Daemon) -> set[str]:
+    """Return those that it has mixed with of late."""
+    return {edge.node for row in node.rounds() for edge in row.edges}
+
+
+def test_one_address_is_enough_to_find_everyone() -> None:
+    with mesh() as make:
+        a = make("a").start()
+        others = [make(name, a).start() for name in ("b", "c", "d")]
+        ids = {node.name: node.until(lambda status: status.degree == 3).node for node in (a, *others)}
+        for node in others:
+            strangers = {ids[other.name] for other in others if other is not node}
+            until(partial(lambda node, strangers: strangers <= partners(node), node, strangers))
+        d = others[-1]
+        d.signal(signal.SIGTERM)
+        assert d.wait() == 0
+        for node in (a, *others[:-1]):
+            node.until(lambda status: status.degree == 2)
 
 
 def test_a_peer_that_hangs_is_missed_and_comes_back() -> None:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from decaf_node.daemon.driver import Driver
-from decaf_node.mesh.events import Effect, Event, PauseRequested, PeerLeft, StopTraining, Tick, Warn
+from decaf_node.mesh.events import Effect, Event, HelloReceived, PauseRequested, PeerLeft, StopTraining, Tick, Warn
+from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.view import NodeView
 
 VIEW = NodeView("training", 1, 0, 0, (), 0, ())
@@ -39,6 +40,9 @@ class Recorder:
     def needed(self) -> frozenset[str]:
         return frozenset()
 
+    def news(self, peer: str = "", theirs: News = NO_NEWS) -> News:
+        return News(incarnation=len(self.taken))
+
 
 @asynccontextmanager
 async def running(driver: Driver, perform: Callable[[Effect], None] = lambda _: None) -> AsyncIterator[list[NodeView]]:
@@ -47,6 +51,14 @@ async def running(driver: Driver, perform: Callable[[Effect], None] = lambda _: 
     yield seen
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_hello_is_answered_by_what_the_machine_says_once_it_has_taken_it() -> None:
+    machine = Recorder()
+    driver = Driver(machine, limit=8, clock=lambda: 5.0)
+    async with running(driver):
+        assert driver.news() == News(incarnation=0)
+        assert await driver.greet(HelloReceived("x", "X", "", 0)) == News(incarnation=1)
 
 
 async def test_events_are_taken_in_order_and_effects_performed() -> None:

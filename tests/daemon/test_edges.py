@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.wire import Chunk, Refusal, Want
 from decaf_node.mesh.events import (
     EdgeBroken,
     EdgeRefused,
+    HelloReceived,
     Offer,
     OfferReceived,
-    PeerFound,
     PeerSilent,
     Receipt,
     ReceiptReceived,
@@ -20,6 +21,7 @@ from decaf_node.mesh.events import (
     SnapshotReceived,
     SnapshotRefused,
 )
+from decaf_node.mesh.rumours import NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2
 from tests.daemon.ends import HIGH, LOW, SCHEMA, End, Proxy, acquaint, end, introduction, offer, stranger
 
@@ -299,10 +301,40 @@ async def test_nobody_at_the_address_is_silence(tmp_path: Path) -> None:
 async def test_who_speaks_to_us_is_known_by_where_it_listens(tmp_path: Path) -> None:
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path, listen="0.0.0.0") as high:
         acquaint(high, low)
-        assert (await high.dialler.hello(LOW)).name == "node-A"
+        assert (await high.dialler.hello(LOW)).who.name == "node-A"
         port = high.me.address.rpartition(":")[2]
-        assert await low.seen(PeerFound) == PeerFound(HIGH, (f"127.0.0.1:{port}",))
-        assert (await low.dialler.hello(HIGH)).node == HIGH
+        hello = HelloReceived(HIGH, "node-Z", SCHEMA, 1, (f"127.0.0.1:{port}",))
+        assert await low.seen(HelloReceived) == hello
+        assert (await low.dialler.hello(HIGH)).who.node == HIGH
+
+
+async def test_a_hello_carries_news_both_ways_and_what_it_tells_can_be_dialled(tmp_path: Path) -> None:
+    third = "M" * 52
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, end(third, tmp_path) as other:
+        where = (other.me.address,)
+        high.tells = News(2, (), known=(Rumour(third, Standing.HERE, 0, "node-M", SCHEMA, where),))
+        told = News(
+            1, (5,) * 64, (Rumour(LOW, Standing.LOST, 4), Rumour(third, Standing.HERE, addresses=("10.9.9.9:1",)))
+        )
+        acquaint(low, high)
+        answer = await low.dialler.hello(HIGH, told)
+        assert (answer.who.node, answer.news) == (HIGH, high.tells)
+        assert (await high.seen(HelloReceived)).news == told
+        assert (await low.dialler.hello(third)).who.node == third
+        assert low.dialler.name(third) == "node-M"
+        high.dialler.learn(third, where)
+        assert high.dialler.best(third) == other.me.address  # what we find ourselves comes first
+
+
+def test_hearsay_takes_the_place_of_hearsay_and_of_no_address_that_works() -> None:
+    dialler = Dialler(introduction, lambda: NO_NEWS, backoff=1.0, peers=3)
+    dialler.learn("met", tuple(f"10.0.0.1:{port}" for port in range(1, 9)))
+    rumours = [Rumour(peer, Standing.HERE, addresses=("10.0.0.9:9",)) for peer in ("met", "b", "c", "d")]
+    dialler.learn_from(News(rumours=(*rumours, Rumour("lost", Standing.LOST, addresses=("10.0.0.9:9",)))))
+    assert dialler.met_last(9) == ["met", "b", "d"]
+    assert dialler.best("met") == "10.0.0.1:1"
+    assert dialler.learn("met", ())[-1] == "10.0.0.9:9"
+    assert len(dialler.learn("met", ())) == 8
 
 
 async def test_a_full_spool_ends_the_edge_and_is_said(tmp_path: Path) -> None:

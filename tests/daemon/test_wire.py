@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from decaf_node.daemon import report_wire
 from decaf_node.daemon.addresses import from_source, is_loopback, split, target
+from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.wire import (
     CHUNK_LIMIT_BYTES,
@@ -21,6 +23,7 @@ from decaf_node.daemon.wire import (
 )
 from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
+from decaf_node.mesh.rumours import INCARNATIONS_AT_MOST, NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2 as pb
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -152,3 +155,65 @@ def test_loopback() -> None:
     assert is_loopback("localhost")
     assert not is_loopback("0.0.0.0")
     assert not is_loopback("192.0.2.1")
+
+
+RUMOUR = Rumour(NODE, Standing.LOST, 3, "n\u00e4me", "e" * 64, ("10.0.0.5:7433", "[fd00::5]:7433"))
+HERE = "ipv4:10.0.0.9:51000"
+
+
+def heard(*rumours: pb.Rumour, source: str = HERE) -> tuple[Rumour, ...]:
+    return news_from_wire(pb.News(rumours=rumours), source).rumours
+
+
+def test_news_come_back_as_they_were() -> None:
+    news = News(7, (*range(63), 2**64 - 1), (RUMOUR,), (RUMOUR, dataclasses.replace(RUMOUR, schema="")))
+    assert news_from_wire(pb.News.FromString(news_to_wire(news).SerializeToString()), HERE) == news
+    assert news_from_wire(pb.HelloRequest().news, HERE) == NO_NEWS  # from an older node
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"node": ""},
+        {"node": "A" * 5000},
+        {"standing": 0},
+        {"standing": 9},
+        {"incarnation": INCARNATIONS_AT_MOST},
+        {"schema": "x"},
+    ],
+)
+def test_a_rumour_that_cannot_be_true_is_dropped_and_the_next_is_taken(bad: dict[str, Any]) -> None:
+    sound: dict[str, Any] = {"node": NODE, "standing": pb.STANDING_HERE}
+    assert heard(pb.Rumour(**{**sound, **bad}), pb.Rumour(**sound)) == (Rumour(NODE, Standing.HERE),)
+
+
+def test_news_are_cut_to_their_limits() -> None:
+    rumour = pb.Rumour(node=NODE, standing=pb.STANDING_HERE, name="a\nb" + "x" * 1000, addresses=["10.0.0.5:1"] * 50)
+    news = news_from_wire(
+        pb.News(incarnation=2**60, digest=[0] * 1000, rumours=[rumour] * 50, known=[rumour] * 1000), HERE
+    )
+    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48, 64, 17, 256)
+    assert (len(news.known[0].name), len(news.known[0].addresses)) == (255, 3)
+    assert news.known[0].name.startswith("a b")
+
+
+@pytest.mark.parametrize(
+    ("told", "source", "of_use"),
+    [
+        ("10.0.0.5:7433", HERE, True),
+        ("127.0.0.1:7433", HERE, False),
+        ("127.0.0.1:7433", "ipv4:127.0.0.1:51000", True),
+        ("127.0.0.1:7433", "ipv6:%5B::1%5D:51000", True),
+        ("127.0.0.1:7433", "dns:///localhost:7433", True),
+        ("127.0.0.1:7433", "dns:///orin-a.local:7433", False),
+        ("0.0.0.0:7433", HERE, False),
+        ("224.0.0.1:7433", HERE, False),
+        ("[fe80::1%eth0]:7433", HERE, False),
+        ("somewhere:7433", HERE, False),
+        ("nowhere", HERE, False),
+        ("a" * 400 + ":1", HERE, False),
+    ],
+)
+def test_what_is_told_of_a_third_node(told: str, source: str, of_use: bool) -> None:
+    [rumour] = heard(pb.Rumour(node=NODE, standing=pb.STANDING_HERE, addresses=[told]), source=source)
+    assert rumour.addresses == ((told,) if of_use else ())

@@ -12,6 +12,7 @@ import pytest
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Effect, Event, Receipt
 from decaf_node.mesh.phases import Paused
+from decaf_node.mesh.rumours import News, Rumour, Standing
 from tests.mesh.script import SCHEMA, Script, limited, offer, snapshot
 
 
@@ -106,6 +107,7 @@ def paused(make: Callable[[], Script]) -> Callable[[], Script]:
 
 PHASES |= {f"paused {make.__name__}": paused(make) for make in RUNNING}
 
+NEWS = News(rumours=(Rumour("d", Standing.HERE, 0, "D", SCHEMA, ("d:1",)), Rumour("a", Standing.LOST, 3)))
 EVENTS: dict[str, Event] = {
     "TrainerStarted": ev.TrainerStarted(SCHEMA, 8),
     "TrainerLost": ev.TrainerLost("killed"),
@@ -119,6 +121,7 @@ EVENTS: dict[str, Event] = {
     "StateAdopted": ev.StateAdopted("c40"),
     "PeerFound": ev.PeerFound("c", ("c:1",)),
     "PeerAnswered": ev.PeerAnswered("c", "C", SCHEMA, 1),
+    "HelloReceived": ev.HelloReceived("c", "C", SCHEMA, 1, ("c:1",), NEWS),
     "PeerSilent": ev.PeerSilent("c", "no answer"),
     "PeerLeft": ev.PeerLeft("c"),
     "OfferReceived": ev.OfferReceived("c", offer("c1"), incoming=True),

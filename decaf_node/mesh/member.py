@@ -1,0 +1,46 @@
+"""What is known of one peer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from decaf_node.mesh.deadlines import Arrivals
+from decaf_node.mesh.events import Receipt
+
+NEVER = float("-inf")
+FOR_EVER = float("inf")
+
+
+@dataclass(slots=True)
+class Member:
+    """One peer. What decides whether it is here is changed by ``Membership`` alone, which keeps account of it."""
+
+    peer: str
+    name: str = ""
+    schema: str = ""  # empty: not known yet, its trainer is loading
+    round: int = 0
+    addresses: tuple[str, ...] = ()
+    heard: float | None = None
+    quiet_since: float = NEVER  # since when we wait to hear it: not at all (infinity) while others look after it
+    gone_at: float = FOR_EVER  # when a goodbye, or a rumour that it is gone, counts
+    silences: int = 0
+    incarnation: int = 0  # what it said last of itself
+    accused: bool = False  # we have told that it is lost, and not heard it since
+    problem: str = ""
+    probed: float = NEVER
+    declined_until: float = NEVER  # it wants no edges: no neighbour until then
+    refused_until: float = NEVER  # a snapshot of its, or of ours, was no good: no edge until then
+    refusals: int = 0
+    newcomer: bool = False  # its last offer said that it has never mixed
+    said: Receipt | None = None  # our last receipt to it
+    weight: float | None = None
+    distance: float | None = None
+    mixes: int = 0
+    learned: Arrivals | None = None
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """Return what its edges have taught. Most of many members never have one, and need no room for it."""
+        if self.learned is None:
+            self.learned = Arrivals()
+        return self.learned

@@ -1,0 +1,59 @@
+"""A time for each of many names, and whose comes first: O(log n) a change, however many names there are."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+INFINITY = float("inf")
+
+
+class Timers:
+    """Times by name.
+
+    Invariant: of every name with a time the heap holds an entry at or before it, noted in ``_entries``. Any other
+    entry is left over, and goes when it comes to the top; so putting a time off costs nothing before the old one.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[str, float] = {}
+        self._entries: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    def set(self, name: str, time: float) -> None:
+        """Give the name this time instead of any other; infinity: none."""
+        if time == INFINITY:
+            self._times.pop(name, None)
+            return
+        self._times[name] = time
+        if time < self._entries.get(name, INFINITY):
+            self._entries[name] = time
+            heappush(self._heap, (time, name))
+
+    def get(self, name: str) -> float:
+        """Return the time of the name; infinity if it has none."""
+        return self._times.get(name, INFINITY)
+
+    def first(self) -> float | None:
+        """Return the earliest time; None if no name has one."""
+        heap, entries = self._heap, self._entries
+        while heap:
+            entry, name = heap[0]
+            if entries.get(name) == entry:
+                time = self._times.get(name)
+                if time == entry:
+                    return entry
+                del entries[name]
+                if time is not None:
+                    entries[name] = time
+                    heappush(heap, (time, name))
+            heappop(heap)
+        return None
+
+    def pop(self, now: float) -> list[str]:
+        """Return the names whose time has come, sorted; they have none any more."""
+        names = []
+        while (first := self.first()) is not None and first <= now:
+            _, name = heappop(self._heap)
+            del self._entries[name], self._times[name]
+            names.append(name)
+        return sorted(names)
