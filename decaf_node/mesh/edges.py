@@ -73,6 +73,7 @@ class Edges:
         degree = len(late) + min(graph.capacity(self._me), len(around - late))
         partners = late | (around & self._partners(graph, turn))
         published = Published(snapshot, self.schema, now, graph, turn, frozenset(late | around), degree, partners)
+        published.until = {peer: now + self.wait(peer) for peer in published.slots}
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
         for peer in sorted(partners):
@@ -169,7 +170,7 @@ class Edges:
 
     def is_crowded_out(self, peer: str) -> bool:
         """Say whether the edges that are promised, or on their way there, leave none to the peer in this period."""
-        if self.published is None:
+        if self.published is None or len(self.published.slots) <= self.published.degree:
             return False
         coming = {
             other for other, session in self.sessions.items() if isinstance(session, Opened | Fetching | Inspecting)

@@ -44,6 +44,11 @@ class Membership:
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def version(self) -> int:
+        """Grows whenever somebody comes, goes, or becomes another kind of neighbour."""
+        return self._presence.version
+
     def get(self, peer: str) -> Member | None:
         """Return the member, if it is one."""
         return self._members.get(peer)

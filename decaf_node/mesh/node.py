@@ -46,6 +46,8 @@ class Node:
         self.members.watch(self.edges.sessions)
         self.rounds = Rounds(policy, self.members, self.edges, deadlines, random, saved)
         self._now = float("-inf")
+        self._seen = -1  # the version of the members for which ``_due`` holds
+        self._due: float | None = None  # when the rounds want something next, if nothing happens before
 
     @property
     def phase(self) -> Phase:
@@ -60,11 +62,13 @@ class Node:
         """
         assert now >= self._now, "time runs backwards"
         self._now = now
-        if isinstance(self.phase, Stopped):
+        if isinstance(self.rounds.phase, Stopped):
             return []
         effects = self._take(event, now)
-        effects += self.rounds.due(now)
-        if not isinstance(self.phase, Stopped):
+        if not (isinstance(event, ev.PeerAnswered | ev.HelloReceived | ev.PeerFound) and self._is_as_it_was(now)):
+            effects += self.rounds.due(now)
+            self._due, self._seen = self.rounds.deadline(now), self.members.version
+        if not isinstance(self.rounds.phase, Stopped):
             effects += [ev.ProbePeer(peer, news) for peer, news in self.members.due(self.edges.schema, now)]
         return effects
 
@@ -72,8 +76,12 @@ class Node:
         """Return when ``Tick`` is wanted, in the clock of ``step``; None if nothing depends on time."""
         if isinstance(self.rounds.phase, Stopped):
             return None
-        times = [self.members.deadline(), self.rounds.deadline(self._now)]
+        times = [self.members.deadline(), self._due]
         return min((time for time in times if time is not None), default=None)
+
+    def _is_as_it_was(self, now: float) -> bool:
+        """Say whether nothing has changed for the rounds: the same members, and no time that they wait for has come."""
+        return self._seen == self.members.version and (self._due is None or now < self._due)
 
     def needed(self) -> frozenset[str]:
         """Return the digests whose bytes must be kept, in the spool or (an absent node's base) in the state folder."""

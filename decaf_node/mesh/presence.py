@@ -22,8 +22,8 @@ class Presence:
 
     Invariant: at the time of the last ``touch`` or ``pass_time``, ``here`` holds those that are alive or late and
     ``willing`` those of them that want edges. For that, ``touch`` follows every change of a member, and ``_changes``
-    holds for each the earliest time at which it changes sides by itself. ``version`` grows whenever ``willing`` or
-    what else makes a neighbour changes.
+    holds for each the earliest time at which it changes sides by itself. ``version`` grows whenever one of them,
+    or what else makes a neighbour, changes.
     """
 
     def __init__(self, members: dict[str, Member], probe_every: float) -> None:
@@ -55,10 +55,9 @@ class Presence:
     def touch(self, member: Member, now: float) -> None:
         """Something about the member has changed: put it where it belongs."""
         here = self.is_here(member, now)
-        if here:
-            self.here.add(member.peer)
-        else:
-            self.here.discard(member.peer)
+        if here != (member.peer in self.here):
+            self.here ^= {member.peer}
+            self.version += 1
         if (here and now >= member.declined_until) != (member.peer in self.willing):
             self.willing ^= {member.peer}
             self.version += 1

@@ -25,7 +25,7 @@ class Waiting:
         published = self._edges.published
         if published is None:
             return ()
-        until = {peer: published.at + self._edges.wait(peer) for peer in self._hoped_for(published, now)}
+        until = {peer: published.until[peer] for peer in self._hoped_for(published, now)}
         if last:
             ceiling = published.at + self._policy.wait_ceiling
             sessions = self._edges.sessions.items()
