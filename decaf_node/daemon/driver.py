@@ -11,6 +11,8 @@ from decaf_node.mesh.events import Effect, Event, HelloReceived, Tick
 from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.view import NodeView
 
+WATCH_PAUSES = 20  # times as long as a look at the node takes: of a thousand members it would be more than the rest
+
 Fresh = Callable[[], bool]
 
 
@@ -41,6 +43,7 @@ class Driver:
         self._clock = clock
         self._events: asyncio.Queue[tuple[Event, Fresh | None]] = asyncio.Queue(limit)
         self._next: asyncio.Task[tuple[Event, Fresh | None]] | None = None
+        self._watch_at = float("-inf")
 
     async def post(self, event: Event, fresh: Fresh | None = None) -> None:
         """Queue the event; wait while the queue is full. It is forgotten if ``fresh`` says no when its turn comes."""
@@ -78,7 +81,7 @@ class Driver:
     async def run(self, perform: Callable[[Effect], None], watch: Callable[[NodeView], None]) -> None:
         """Turn events into effects, until cancelled.
 
-        ``perform`` acts on an effect without waiting; ``watch`` sees the node after every step.
+        ``perform`` acts on an effect without waiting; ``watch`` sees the node after a step, of many not after each.
         """
         try:
             while True:
@@ -87,10 +90,17 @@ class Driver:
                     now = self._clock()
                     for effect in self._machine.step(event, now):
                         perform(effect)
-                    watch(self._machine.view(now))
+                    self._look(watch)
         finally:
             if self._next is not None:
                 self._next.cancel()
+
+    def _look(self, watch: Callable[[NodeView], None]) -> None:
+        begun = self._clock()
+        if begun >= self._watch_at:
+            watch(self._machine.view(begun))
+            ended = self._clock()
+            self._watch_at = ended + WATCH_PAUSES * (ended - begun)
 
     async def _take(self) -> Event | None:
         """Return the next event, or a tick when one is due; None in place of an event that is no longer fresh."""

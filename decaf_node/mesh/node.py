@@ -10,6 +10,8 @@ What it must see to:
   served, or ``PeerSilent`` where it never came up;
 - what was written on a stream before ``CloseEdge`` still arrives: the last thing on it may be our receipt;
 - several receipts on one stream: each end says its last one again on a new stream;
+- what a hello is answered with is ``news()``, asked for once ``step`` has taken its ``HelloReceived``; addresses in
+  news that come in serve to dial the peers that they are of;
 - bytes of all that is ``needed()`` stay where they are.
 """
 

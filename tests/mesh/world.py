@@ -15,6 +15,7 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Edge, Effect, Event, Receipt, Saved, Snapshot
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.rumours import News
 
 SCHEMA = "5c" * 32
 Pair = frozenset[str]
@@ -200,8 +201,8 @@ class Host:
             case ev.AdoptState(candidates):
                 assert set(candidates) <= self.node.needed()
                 self.by_trainer(0.2, ev.StateAdopted(candidates[world.random.randrange(len(candidates))]))
-            case ev.ProbePeer(peer):
-                world.probe(self, peer)
+            case ev.ProbePeer(peer, news):
+                world.probe(self, peer, news)
             case ev.SaveReceipt(peer, receipt):
                 self.later(world.random.uniform(0.0, 0.1), lambda: self.receipt_saved(peer, receipt))
             case ev.Warn():
@@ -220,6 +221,12 @@ class Host:
             case ev.CloseEdge(peer):
                 world.close(self, peer)
         assert name not in self.streams
+
+    def greeted(self, other: Host, news: News) -> News:
+        """Another has said hello. Where it is does not make it known: a one-sided discovery stays one."""
+        schema = SCHEMA if other.round else ""
+        self.step(ev.HelloReceived(other.name, other.name.upper(), schema, other.round, (), news))
+        return self.node.news(other.name, news)
 
     def receipt_saved(self, peer: str, receipt: Receipt) -> None:
         early = self.early.pop((peer, receipt.own), None)
@@ -313,12 +320,13 @@ class World:
             host.known.add(other)
             host.step(ev.PeerFound(other, (f"{other}:1",)))
 
-    def probe(self, host: Host, peer: str) -> None:
+    def probe(self, host: Host, peer: str, news: News) -> None:
         def answered() -> None:
+            other = self.hosts[peer]
             if not self.linked(host.name, peer) or peer not in host.known:
                 return host.step(ev.PeerSilent(peer, "no answer"))
-            schema = SCHEMA if self.hosts[peer].round else ""
-            return host.step(ev.PeerAnswered(peer, peer.upper(), schema, self.hosts[peer].round))
+            answer = other.greeted(host, news)
+            return host.step(ev.PeerAnswered(peer, peer.upper(), SCHEMA if other.round else "", other.round, answer))
 
         host.later(self.random.uniform(0.001, 0.1), answered)
 
