@@ -41,7 +41,7 @@ from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer
 from decaf_node.mesh.events import Saved, Snapshot, StopRequested
 from decaf_node.mesh.node import Node
-from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.view import NodeView
 from decaf_node.settings import Places, Settings
 
@@ -293,6 +293,7 @@ def policy_of(settings: Settings) -> Policy:
         adopt_from=limits.adopt_from,
         unsaved_receipts=limits.unsaved_receipts,
         redial_backoff=limits.redial_backoff,
+        probe_every=probe_interval(0.0 if rounds.steps else rounds.seconds),
     )
 
 

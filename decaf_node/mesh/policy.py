@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PROBES_A_ROUND = 2  # of each neighbour; its edge, and what it asks of us, make most of them needless
+PROBE_SOONEST, PROBE_LATEST = 5.0, 30.0  # seconds
+
+
+def probe_interval(round_seconds: float) -> float:
+    """Return how often to look after a neighbour, for rounds of this length (0: not known)."""
+    return min(max(round_seconds / PROBES_A_ROUND, PROBE_SOONEST), PROBE_LATEST)
+
 
 @dataclass(frozen=True)
 class Policy:

@@ -46,10 +46,10 @@ class Checks:
 
     def started(self, host: Host) -> None:
         """A daemon starts from its disk: what it was told to be saved is there."""
-        self._rounds[host.device] = 0
         self._exchanging.pop(host.device, None)
         saved = host.disk.newest()
         found = 0 if saved is None else saved.round
+        self._rounds[host.device] = found + 1
         if found < host.disk.acknowledged:
             raise Violation(
                 "durable", f"round {host.disk.acknowledged} was acknowledged as saved, but {found} is there"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from decaf_node.errors import UsageError
-from decaf_node.mesh.policy import Policy
+from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.topology import TOPOLOGIES
 from decaf_node.sim.faults import PROFILES, Faults
 
@@ -66,6 +66,7 @@ class Plan:
             wait_floor=min(1.0, self.round_seconds / 10),
             wait_ceiling=CEILING * self.round_seconds,
             peer_limit=max(16, 2 * self.nodes),
+            probe_every=probe_interval(self.round_seconds),
         )
 
     def drawn_policy(self, random: Random) -> Policy:

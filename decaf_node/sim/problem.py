@@ -90,7 +90,8 @@ class Averaging:
 
     def residual(self, before: float, terms: Sequence[Term], after: float) -> float:
         """See ``Problem``."""
-        return abs(self.mix(before, terms).value - after)
+        exact: float = self.mix(before, terms).value
+        return abs(exact - after)
 
     def measure(self, values: Sequence[float]) -> Measure:
         """See ``Problem``."""

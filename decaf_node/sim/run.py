@@ -12,6 +12,8 @@ from decaf_node.sim.problem import Measure
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
 
+SETTLED = 2  # rounds of the slowest node, after which an edge counts at both ends or never
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -65,7 +67,7 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
     started = time.perf_counter()
     world = make(plan, seed)
     finding = _run(world)
-    edges, one_sided, unreasoned = world.checks.one_sided(plan.quiet_from)
+    edges, one_sided, unreasoned = world.checks.one_sided(min(plan.quiet_from, plan.length - SETTLED * plan.slowest))
     return Outcome(
         seed=seed,
         finding=finding,

@@ -41,7 +41,7 @@ class Trace:
 
 
 def _words(thing: object) -> str:
-    """Write a dataclass in one line, leaving out what is empty."""
+    """Write a dataclass in one line, leaving out what is empty, and the news of members: they are long."""
     named = [(field.name, getattr(thing, field.name)) for field in fields(thing)]  # type: ignore[arg-type]
-    said = ", ".join(f"{name}={value!r}" for name, value in named if value not in ("", (), None))
+    said = ", ".join(f"{name}={value!r}" for name, value in named if value not in ("", (), None) and name != "news")
     return f"{type(thing).__name__}({said})"

@@ -1,0 +1,59 @@
+"""Bugs that the simulator has found, each as the shortest transcript that shows it, with the seed that did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from decaf_node.mesh import events as ev
+from decaf_node.mesh.events import Receipt, Saved
+from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
+
+
+def test_what_is_published_while_a_save_is_under_way_is_needed() -> None:
+    """Faults none, seed 0: the spool dropped a snapshot that the node offered as soon as the save was done."""
+    s = Script(replace(POLICY, overlap=True)).start("c")
+    s.publish(1)
+    s.wait()
+    s.play(ev.RoundMixed(1))
+    assert s.phase == "saving"
+    s.play(ev.RoundTrained(snapshot("b2", 2)))
+    assert "b2" in s.node.needed()
+    offered = [effect.offer for effect in s.play(ev.RoundSaved(1)) if isinstance(effect, ev.OpenEdge)]
+    assert [ours.snapshot for ours in offered] == [snapshot("b2", 2)]
+
+
+def test_a_receipt_of_an_edge_that_the_peer_refused_is_not_said_again() -> None:
+    """Storm, seed 8: a peer that stopped refused an edge; it said its receipt after its restart, and alone counted."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False))
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 0.5)
+    s.play(ev.EdgeRefused("c", "mesh.stopping", "This node is stopping; it mixes again when it is back."))
+    s.finish_round(1)
+    s.now += POLICY.redial_backoff
+    s.publish(2)
+    effects = s.play(ev.OfferReceived("c", offer("c2", 2, degree=1, mixes=1), incoming=True))
+    assert not [effect for effect in effects if isinstance(effect, ev.SendReceipt)]
+
+
+def test_a_receipt_on_its_way_to_disk_is_a_promise_when_the_node_stops() -> None:
+    """Storm, seed 8, the other end: it refused the edge, and the receipt was written all the same."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False))
+    assert s.fetch("c", "c1") == [ev.SaveReceipt("c", Receipt("b1", "c1", 0.5))]
+    effects = s.play(ev.StopRequested())
+    assert not [effect for effect in effects if isinstance(effect, ev.RefuseEdge)]
+    assert s.promise("c", "b1", "c1", 0.5) == [ev.SendReceipt("c", Receipt("b1", "c1", 0.5))]
+
+
+def test_a_node_that_comes_back_keeps_its_word() -> None:
+    """The same edge, mixed by the peer: what is on disk is said again, and counts when the peer answers."""
+    promise = ev.Edge("c", "b1", "c1", 0.5)
+    s = Script(saved=Saved(1, 0, SCHEMA, snapshot("s1", 1), promised=(promise,))).start("c")
+    s.publish(2)
+    effects = s.play(ev.OfferReceived("c", offer("c2", 2, degree=1, mixes=1), incoming=True))
+    assert ev.SendReceipt("c", Receipt("b1", "c1", 0.5)) in effects
+    s.receive("c", "b1", "c1", 0.5)
+    assert promise in s.node.edges.ledger.ready
