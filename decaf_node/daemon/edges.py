@@ -26,10 +26,10 @@ class Edges:
         self._limit = limit
         self._streams: dict[str, Stream] = {}
 
-    def open(self, peer: str, offer: Offer) -> None:
-        """Open a stream to the peer, instead of one that is up, and send the offer."""
+    def open(self, peer: str, offer: Offer, again: Receipt | None) -> None:
+        """Open a stream to the peer, instead of one that is up; send the offer, and ``again`` a receipt."""
         stream = self._replace(Stream(peer, False, self._around))
-        self._tasks.spawn(self._dial(stream, offer))
+        self._tasks.spawn(self._dial(stream, offer, again))
 
     def answer(self, peer: str, offer: Offer) -> None:
         """Send our offer on the stream that the peer opened."""
@@ -83,7 +83,7 @@ class Edges:
             stream.cut()
             raise
 
-    async def _dial(self, stream: Stream, offer: Offer) -> None:
+    async def _dial(self, stream: Stream, offer: Offer, again: Receipt | None) -> None:
         address = self._dialler.best(stream.peer)
         if address is None:
             await self._unreached(stream, "no address of it is known")
@@ -97,14 +97,16 @@ class Edges:
             except asyncio.TimeoutError:
                 await self._unreached(stream, f"{address} does not answer within {DIAL_SECONDS:g} s")
             else:
-                self._tasks.spawn(self._first_words(stream, offer))
+                self._tasks.spawn(self._first_words(stream, offer, again))
                 await stream.run(ClientTransport(call))
             finally:
                 call.cancel()
 
-    async def _first_words(self, stream: Stream, offer: Offer) -> None:
+    async def _first_words(self, stream: Stream, offer: Offer, again: Receipt | None) -> None:
         await stream.send(self._around.introduction())
         await stream.send(offer)
+        if again is not None:
+            await stream.send(again)
 
     async def _unreached(self, stream: Stream, problem: str) -> None:
         stream.give_up()

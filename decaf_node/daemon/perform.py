@@ -71,8 +71,8 @@ class Performer:
 
     def _exchange(self, effect: Effect) -> None:
         match effect:
-            case events.OpenEdge(peer, offer):
-                self._edges.open(peer, offer)
+            case events.OpenEdge(peer, offer, again):
+                self._edges.open(peer, offer, again)
             case events.AnswerEdge(peer, offer):
                 self._edges.answer(peer, offer)
             case events.FetchSnapshot(peer, snapshot):

@@ -146,7 +146,7 @@ class Edges:
                 ours = self.published.offer(self.mixes)
                 self.sessions[peer] = Opened(ours)
                 self.published.tries[peer] = self.published.tries[peer].opened()
-                effects.append(ev.OpenEdge(peer, ours))
+                effects.append(ev.OpenEdge(peer, ours, self.said(peer)))
         return effects
 
     def deadline(self, now: float) -> float | None:
@@ -186,7 +186,7 @@ class Edges:
     def offered(self, peer: str, offer: Offer, incoming: bool, now: float) -> list[Effect]:
         """The peer's offer came: pair it, hold it, serve it, or refuse it."""
         if (refusal := self._objection(peer, offer, now)) is not None:
-            return self.refuse(peer, refusal, now)
+            return self.turn_away(peer, refusal, now) if incoming else self.refuse(peer, refusal, now)
         self._turns.hear(peer, offer.turn)
         if incoming:
             return self._serve(peer, now) if offer.adopt else self._take_in(peer, offer, now)
@@ -214,19 +214,19 @@ class Edges:
     def _take_in(self, peer: str, offer: Offer, now: float) -> list[Effect]:
         """Answer an offer on the peer's stream, or hold it."""
         if (refusal := self._objection(peer, offer, now)) is not None:
-            return self.refuse(peer, refusal, now)
+            return self.turn_away(peer, refusal, now)
         ours = self.ours()
         if ours is not None and must_adopt(offer, ours, absent=False):
-            return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours, now)]
+            return [*self._answer(peer, ours), *self._let_adopt(peer, ours, now)]
         published = self.published
         early = published is not None and published.is_early(peer, offer.turn)
         if ours is not None and not early and self._has_room_for(peer):
-            return [ev.AnswerEdge(peer, ours), *self._pair(peer, ours, offer, now)]
+            return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
         graph = self._members.graph(self.schema, now, {*self.held(), peer})
         if self.schema and peer not in graph.candidates(self._me):
-            return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
+            return self.turn_away(peer, objections.not_a_neighbour(self._policy.topology), now)
         if published is not None and published.is_at(offer.turn):
-            return self.refuse(peer, objections.NO_ROOM, now)
+            return self.turn_away(peer, objections.NO_ROOM, now)
         self.sessions[peer] = Held(offer)
         return []
 
@@ -241,25 +241,37 @@ class Edges:
         pair = Pair(ours.snapshot, theirs.snapshot, theirs.degree, published.at, weight)
         published.partners.add(peer)
         self.sessions[peer] = Fetching(pair)
-        return [*self.say_again(peer), ev.FetchSnapshot(peer, theirs.snapshot)]
+        return [ev.FetchSnapshot(peer, theirs.snapshot)]
 
     def say_again(self, peer: str) -> list[Effect]:
-        """Say our last receipt again: the stream before may have lost it."""
+        """Say our last receipt again on a stream that the peer has opened: the one before may have lost it."""
+        said = self.said(peer)
+        return [] if said is None else [ev.SendReceipt(peer, said)]
+
+    def _answer(self, peer: str, ours: Offer) -> list[Effect]:
+        return [ev.AnswerEdge(peer, ours), *self.say_again(peer)]
+
+    def turn_away(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
+        """Refuse a stream that the peer has just opened; what was promised before is said again all the same."""
+        return [*self.say_again(peer), *self.refuse(peer, refusal, now)]
+
+    def said(self, peer: str) -> Receipt | None:
+        """Return our last receipt to the peer, which it may not have heard."""
         member = self._members.get(peer)
-        return [] if member is None or member.said is None else [ev.SendReceipt(peer, member.said)]
+        return None if member is None else member.said
 
     def _serve(self, peer: str, now: float) -> list[Effect]:
         ours = self.ours()
         if ours is None:
-            return self.refuse(peer, objections.NO_SNAPSHOT, now)
-        return [ev.AnswerEdge(peer, ours), *self._let_adopt(peer, ours, now)]
+            return self.turn_away(peer, objections.NO_SNAPSHOT, now)
+        return [*self._answer(peer, ours), *self._let_adopt(peer, ours, now)]
 
     def _let_adopt(self, peer: str, ours: Offer, now: float) -> list[Effect]:
         """The peer takes our state instead of mixing: there is nothing to wait for."""
         assert ours.snapshot is not None
         self.sessions[peer] = Serving(ours.snapshot, now)
         self._give_up(peer)
-        return self.say_again(peer)
+        return []
 
     # --- snapshots and receipts ------------------------------------------------------------------------------
 
@@ -424,7 +436,7 @@ class Edges:
         for peer, session in sorted(self.sessions.items()):
             if isinstance(session, Promising | Promised) or (serve and isinstance(session, Serving)):
                 continue
-            effects += self.refuse(peer, refusal, now)
+            effects += (self.turn_away if isinstance(session, Held) else self.refuse)(peer, refusal, now)
         return effects
 
     def close_promised(self) -> list[Effect]:

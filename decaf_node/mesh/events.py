@@ -372,10 +372,11 @@ class ProbePeer:
 
 @dataclass(frozen=True)
 class OpenEdge:
-    """Open the edge's stream to the peer (instead of one that is up) and send our offer."""
+    """Open the edge's stream to the peer (instead of one that is up), send our offer, and say ``again`` a receipt."""
 
     peer: str
     offer: Offer
+    again: Receipt | None = None
 
 
 @dataclass(frozen=True)

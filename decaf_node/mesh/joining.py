@@ -55,7 +55,7 @@ class Joining:
         ceiling = self._policy.wait_ceiling
         asks = tuple(Ask(peer) for peer in sorted([*first, *others]))
         phase = Adopting(round, now + ceiling, now + adoption.PATIENCE * ceiling, asks)
-        effects += [ev.OpenEdge(peer, self._asking(round)) for peer in others]
+        effects += [ev.OpenEdge(peer, self._asking(round), self._edges.said(peer)) for peer in others]
         for peer in first:
             offer, incoming = met[peer]
             phase, more = self._take_offer(phase, peer, offer, incoming, now)
@@ -113,12 +113,10 @@ class Joining:
         if offer.snapshot is None or offer.adopt or offer.mixes == 0:
             return _fail(phase, peer), [_refusal(peer, objections.ADOPTING)]
         asks = adoption.put(phase.asks, peer, "fetching", offer.snapshot.digest, offer.snapshot.round)
-        answer: list[Effect] = [ev.AnswerEdge(peer, self._asking(phase.round))] if incoming else []
-        return replace(phase, asks=asks), [
-            *answer,
-            *self._edges.say_again(peer),
-            ev.FetchSnapshot(peer, offer.snapshot),
-        ]
+        answer: list[Effect] = []
+        if incoming:
+            answer = [ev.AnswerEdge(peer, self._asking(phase.round)), *self._edges.say_again(peer)]
+        return replace(phase, asks=asks), [*answer, ev.FetchSnapshot(peer, offer.snapshot)]
 
     def _inspect(self, phase: Adopting, peer: str, digest: str) -> Step:
         published = self._edges.published

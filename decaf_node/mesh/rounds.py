@@ -199,7 +199,7 @@ class Rounds:
         elif not self._edges.is_open(peer):
             return []
         if (refusal := self._gate(offer)) is not None:
-            return self._edges.refuse(peer, refusal, now)
+            return (self._edges.turn_away if incoming else self._edges.refuse)(peer, refusal, now)
         ours = self._edges.ours("" if incoming else peer)  # both ends judge by the same two offers
         if ours is not None and not offer.adopt and adoption.must_adopt(ours, offer, self.absent):
             return self._meet(peer, offer, incoming, now)

@@ -205,7 +205,7 @@ class Host:
             self._world.network.close(self, effect.peer)
 
     def _offer(self, effect: ev.OpenEdge) -> None:
-        self._world.network.open(self, effect.peer, effect.offer)
+        self._world.network.open(self, effect.peer, effect.offer, effect.again)
 
     def _answer(self, effect: ev.AnswerEdge) -> None:
         self._world.network.send(self, effect.peer, effect.offer)

@@ -106,8 +106,8 @@ class Network:
 
     # --- streams ---------------------------------------------------------------------------------------------
 
-    def open(self, host: Host, peer: str, offer: Offer) -> None:
-        """Dial the peer and say our offer; instead of a stream that is up."""
+    def open(self, host: Host, peer: str, offer: Offer, again: Receipt | None) -> None:
+        """Dial the peer, say our offer and then ``again`` a receipt; instead of a stream that is up."""
         self.close(host, peer)
         target = self.route(host, peer)
         stream = Stream(host, target or host)
@@ -115,7 +115,10 @@ class Network:
         if target is None:
             return host.later(self._random.uniform(0.05, HELLO_TIMEOUT), self._unreached, host, peer, stream)
         self._note_offer(stream, host, offer)
-        return host.later(self._delay(host, target, 500), self._arrive, stream, peer, offer)
+        delay = self._delay(host, target, 500)
+        stream.spoken[host.device] = self._world.now + delay
+        host.later(delay, self._arrive, stream, peer, offer)
+        return None if again is None else self.speak(stream, host, again, 100)
 
     def send(self, host: Host, peer: str, frame: Frame) -> None:
         """Say it on the stream to the peer."""
@@ -241,11 +244,13 @@ class Network:
         if host.streams.get(peer) is not stream:
             return
         if not self.linked(host, target) or target.life != stream.lives[target.device]:
+            stream.broken = True
             return self._unreached(host, peer, stream)
         if target.frozen:
             return target.later(0.0, self._arrive, stream, peer, offer)
         theirs = target.streams.get(host.name)
         if theirs is not None and theirs.opener is target and target.name < host.name:
+            stream.broken = True
             return self._ended(stream, host)
         if theirs is not None:
             self.close(target, host.name)

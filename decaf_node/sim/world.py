@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING
 
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Edge, Saved
@@ -21,9 +20,6 @@ from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Averaging, Measure, Problem
 from decaf_node.sim.strikes import plan_strikes
 from decaf_node.sim.trace import Trace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SCHEMA = "5c" * 32
 STARTS_WITHIN = 5.0  # seconds in which the founding nodes start
@@ -143,12 +139,11 @@ class World:
             host.post(ev.ResumeRequested())
 
     def _measure(self) -> None:
-        values = [host.trainer.value for host in self._running()]
-        if values:
-            self.curve.append((self.now, self.problem.measure(values)))
-
-    def _running(self) -> Iterator[Host]:
-        return (host for host in self.hosts if host.up and host.trainer.value is not None)
+        """Look at all that share the mesh's state; before the first mix, at all."""
+        running = [host for host in self.hosts if host.up and host.trainer.value is not None]
+        members = [host for host in running if host.node.rounds.mixes] or running
+        if members:
+            self.curve.append((self.now, self.problem.measure([host.trainer.value for host in members])))
 
 
 def make_problem(plan: Plan, seed: int) -> Problem:
