@@ -96,7 +96,7 @@ def check(members: Membership, busy: set[str], policy: Policy, now: float) -> No
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(times, calls), min_size=20, max_size=60),
     st.sampled_from([0, 14, 20]),
