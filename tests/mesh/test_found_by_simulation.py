@@ -57,3 +57,18 @@ def test_a_node_that_comes_back_keeps_its_word() -> None:
     assert ev.SendReceipt("c", Receipt("b1", "c1", 0.5)) in effects
     s.receive("c", "b1", "c1", 0.5)
     assert promise in s.node.edges.ledger.ready
+
+
+def test_a_peer_that_is_no_neighbour_any_more_is_still_told_of_the_last_receipt() -> None:
+    """Storm on a ring of six, seed 744848185: the receipt was lost with its stream, and then the ring had changed."""
+    s = Script(replace(POLICY, topology="ring")).start("a", "c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1"), incoming=False))
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 1 / 3)
+    s.play(ev.EdgeBroken("c", "reset"))
+    s.meet("bb")  # between us and c
+    effects = s.play(ev.OfferReceived("c", offer("c2", 2), incoming=True))
+    assert effects[0] == ev.SendReceipt("c", Receipt("b1", "c1", 1 / 3))
+    assert isinstance(effects[1], ev.RefuseEdge)
+    assert effects[1].reason == "mesh.not-a-neighbour"

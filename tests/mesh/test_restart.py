@@ -44,11 +44,9 @@ def test_a_pair_used_in_an_earlier_life_is_not_used_again() -> None:
 def test_a_promise_of_an_earlier_life_is_said_again_and_may_still_count() -> None:
     promise = Edge("c", "b5", "c7", 1 / 3)
     s = Script(saved=Saved(5, 3, SCHEMA, snapshot("s5", 5), promised=(promise,))).start("c")
-    s.publish(6)
-    assert s.play(ev.OfferReceived("c", offer("c8", 8, degree=1, mixes=5), incoming=False)) == [
-        ev.SendReceipt("c", Receipt("b5", "c7", 1 / 3)),
-        ev.FetchSnapshot("c", snapshot("c8", 8)),
-    ]
+    said = [effect.again for effect in s.publish(6) if isinstance(effect, ev.OpenEdge)]
+    assert said == [Receipt("b5", "c7", 1 / 3)]
+    s.play(ev.OfferReceived("c", offer("c8", 8, degree=1, mixes=5), incoming=False))
     s.receive("c", "b5", "c7", 1 / 2)
     weight = (1 - 1 / 3) / 2
     effects = s.complete("c", "b6", "c8", weight)
