@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from decaf_node.sim.plan import Plan
+from decaf_node.sim.plan import QUIET_ROUNDS, Plan
 from decaf_node.sim.problem import Measure
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
@@ -36,7 +36,7 @@ class Pace:
 class Outcome:
     """One run. edges: mixed and settled; one_sided: of them, at one end only; unreasoned: though no state was lost.
 
-    messages: frames and hellos a node and round; wait: longest exchange in rounds; seconds: real time that it took.
+    wait_longest: the longest exchange, in virtual seconds; seconds: real time that the run took.
     """
 
     seed: int
@@ -65,7 +65,7 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
     started = time.perf_counter()
     world = make(plan, seed)
     finding = _run(world)
-    edges, one_sided, unreasoned = world.checks.one_sided(plan.quiet_from)
+    ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(
         seed=seed,
         finding=finding,
@@ -76,7 +76,7 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
         paces=tuple(
             Pace(host.device, host.pace, host.completed, world.now / host.pace) for host in world.hosts if host.life
         ),
-        edges=edges,
+        edges=(ends + one_sided) // 2,  # an edge that counts at both ends was met at both
         one_sided=one_sided,
         unreasoned=unreasoned,
         adoptions=world.adoptions,
@@ -89,6 +89,11 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
         struck=tuple(sorted(world.struck.items())),
         curve=tuple(world.curve),
     )
+
+
+def _settled(world: World) -> float:
+    """Return until when edges count: of a later one, an end may still be about to mix."""
+    return min(world.plan.quiet_from, world.now - QUIET_ROUNDS * world.plan.slowest)
 
 
 def _run(world: World) -> Finding | None:
