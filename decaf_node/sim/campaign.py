@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +21,7 @@ from decaf_node.sim.plan import Plan
 from decaf_node.sim.run import Outcome, play
 
 AHEAD = 8  # seeds a worker that wait to be played
+ANSWERS_WITHIN = 5.0  # seconds; Ray itself would try for minutes
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal that comes when the parent dies
 
 Ticket = TypeVar("Ticket")
@@ -105,10 +108,18 @@ def _connect(address: str) -> Any:
         )
         raise BadSettings("simulate.no-ray", sentence) from None
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise TryAgain("simulate.no-cluster", f"No Ray cluster answers at {address!r}: {error}") from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError, OverflowError or ValueError if nothing listens at an address of the form HOST:PORT."""
+    if address not in ("auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DRAWN = 32  # nodes whose graph can be told apart
 BAND = (0.1, 0.9)  # of the seeds
+FLOOR = 1e-9  # below it nodes agree to rounding
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8a8a"  # Okabe and Ito's, told apart by colour-blind people too
 
 
@@ -42,17 +43,17 @@ def draw(path: Path, plan: Plan, outcomes: Sequence[Outcome]) -> None:
 
 def _title(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     many = f"{len(outcomes)} seeds" if len(outcomes) > 1 else f"seed {outcomes[0].seed}"
-    speed = f", speeds differ {plan.spread:g} times" if plan.spread > 1 else ""
-    return f"{plan.nodes} simulated nodes, {plan.topology}{speed}: {many}"
+    speed = f", speeds up to {plan.spread:g} times apart" if plan.spread > 1 else ""
+    return f"{plan.nodes} simulated nodes, topology {plan.topology}{speed}, {many}"
 
 
 def _draw_distance(axes: Axes, plan: Plan, outcomes: Sequence[Outcome]) -> None:
-    _draw_curve(axes, plan, outcomes, lambda measure: measure.consensus or math.nan, BLUE)
+    _draw_curve(axes, plan, outcomes, lambda measure: max(measure.consensus, FLOOR), BLUE)
     axes.set(yscale="log", ylabel="consensus distance (r.m.s. from the mean)")
 
 
 def _draw_loss(axes: Axes, plan: Plan, outcomes: Sequence[Outcome]) -> None:
-    _draw_curve(axes, plan, outcomes, lambda measure: measure.loss, ORANGE)
+    _draw_curve(axes, plan, outcomes, lambda measure: max(measure.loss, FLOOR), ORANGE)
     axes.set(yscale="log", ylabel="loss over everyone's data (untrained: 1)")
 
 

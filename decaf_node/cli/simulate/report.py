@@ -60,17 +60,20 @@ def _checks(choices: Choices, figures: Figures, outcomes: Sequence[Outcome]) -> 
     last = choices.first_seed + len(outcomes) - 1
     yield "seeds", f"{len(outcomes)} ({choices.first_seed} to {last})" if len(outcomes) > 1 else str(len(outcomes))
     yield "violations", str(sum(outcome.finding is not None for outcome in outcomes))
-    lone, unreasoned = ratio(figures.one_sided, figures.edges), ratio(figures.unreasoned, figures.edges)
+    lone = f"{figures.one_sided:,} ({percent(ratio(figures.one_sided, figures.edges))})"
     yield (
         "edges",
-        f"{figures.edges:,}, counted at one end only: {percent(lone)}, without a crash: {percent(unreasoned)}",
+        f"{figures.edges:,}, at one end only {lone}, of those without a crash {figures.unreasoned:,}",
     )
 
 
 def _pace(figures: Figures) -> Iterator[Row]:
     yield "slowest node", f"{number(figures.slowest_rounds_per_hour, 1)} rounds a virtual hour"
     alone = percent(figures.fastest_of_alone)
-    yield "fastest node", f"{number(figures.fastest_rounds_per_hour, 1)} rounds a virtual hour, {alone} of those alone"
+    yield (
+        "fastest node",
+        f"{number(figures.fastest_rounds_per_hour, 1)} rounds a virtual hour, {alone} of its pace alone",
+    )
     longest = number(figures.wait_longest_seconds, 1)
     yield "longest wait", f"{longest} s, {number(figures.wait_longest_rounds, 2)} rounds"
 
@@ -90,5 +93,5 @@ def _learning(figures: Figures) -> Iterator[Row]:
 
 def _reading(outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
     if len(outcomes) > 1:
-        words = "Edges, faults and time: of all seeds. Longest and most: of any seed. The others: medians of a seed."
+        words = "Edges, faults and time are sums, longest and most of any seed, the others medians."
         yield Text(words, style="dim")

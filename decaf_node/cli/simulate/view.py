@@ -36,7 +36,8 @@ class View:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def add(self, outcome: Outcome) -> None:
         """Count a seed that is done."""
