@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from decaf_node.sim.plan import QUIET_ROUNDS, Plan
+from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
@@ -93,7 +93,8 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
 
 def _settled(world: World) -> float:
     """Return until when edges count: of a later one, an end may still be about to mix."""
-    return min(world.plan.quiet_from, world.now - QUIET_ROUNDS * world.plan.slowest)
+    plan = world.plan
+    return min(plan.quiet_from, world.now - plan.slowest - plan.policy().wait_ceiling)
 
 
 def _run(world: World) -> Finding | None:

@@ -93,5 +93,5 @@ def _learning(figures: Figures) -> Iterator[Row]:
 
 def _reading(outcomes: Sequence[Outcome]) -> Iterator[RenderableType]:
     if len(outcomes) > 1:
-        words = "Edges, faults and time are sums, longest and most of any seed, the others medians."
+        words = "Edges, faults, time are sums; longest, most are of any seed; the rest medians."
         yield Text(words, style="dim")
