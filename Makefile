@@ -12,7 +12,7 @@ PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test quick e2e check format proto settings constraints bench clean
+.PHONY: help demo test quick e2e ray check format proto settings constraints bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,16 +21,19 @@ demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="-
 	@$(PYTHON) tools/fetch_demo.py $(filter --llm,$(ARGS)) "$$DECAF_NODE_DEMO_ASSETS"
 	@.venv/bin/decaf-node demo $(ARGS)
 
-test: .venv/installed-dev ## all tests but those of `make e2e`
+test: .venv/installed-dev ## all tests but those of `make e2e` and `make ray`
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTHON) -m pytest -m "not e2e" $(ARGS)
+	@$(PYTHON) -m pytest -m "not e2e and not ray" $(ARGS)
 
 quick: .venv/installed-dev ## the fast tests, under a minute
-	@$(PYTHON) -m pytest -m "not slow and not e2e" $(ARGS)
+	@$(PYTHON) -m pytest -m "not slow and not e2e and not ray" $(ARGS)
 
 e2e: .venv/installed-dev ## real meshes of real processes
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
 	@$(PYTHON) -m pytest -m e2e $(ARGS)
+
+ray: .venv/installed-ray ## simulations on a local Ray, which is installed for it
+	@$(PYTHON) -m pytest -m ray $(ARGS)
 
 check: .venv/installed-dev .venv-proto/installed ## format, lint, types, import contracts, generated files
 	@.venv/bin/ruff format --check --quiet . || { echo "Not formatted: run make format."; exit 1; }
@@ -70,6 +73,10 @@ clean: ## take away all that make has made here
 
 .venv/installed-dev: .venv/installed
 	@tools/setup.sh .venv "the tools for tests and checks" --editable ".[dev]"
+	@touch $@
+
+.venv/installed-ray: .venv/installed-dev
+	@tools/setup.sh .venv "Ray" --editable ".[ray]"
 	@touch $@
 
 .venv-proto/installed: tools/proto-requirements.txt tools/setup.sh

@@ -11,6 +11,7 @@ import typer
 from decaf_node.cli import acting, config, export, looking, run, version
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
+from decaf_node.cli.simulate.command import simulate
 from decaf_node.errors import Bug, DecafError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("export")(export.export)
 app.add_typer(config.app, name="config")
+app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.command("version")(version.version)
 

@@ -2,65 +2,72 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from decaf_node.errors import BadSettings, TryAgain
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.run import Outcome, play
 
 AHEAD = 8  # seeds a worker that wait to be played
+ANSWERS_WITHIN = 5.0  # seconds; Ray itself would try for minutes
+PR_SET_PDEATHSIG = 1  # prctl(2): the signal that comes when the parent dies
+
+Ticket = TypeVar("Ticket")
+Played = Generator[Outcome, None, None]
 
 
-def play_here(plan: Plan, seeds: Sequence[int], workers: int) -> Iterator[Outcome]:
-    """Play the seeds in ``workers`` processes (one: in this one). Closing the iterator ends them at once."""
-    if min(workers, len(seeds)) <= 1:
-        for seed in seeds:
-            yield play(plan, seed)
+def play_here(plan: Plan, seeds: Sequence[int], workers: int) -> Played:
+    """Play the seeds in ``workers`` processes (one: in this one). Closing the generator ends them at once.
+
+    Call it from the main thread: the workers live no longer than that. Raises TryAgain ``simulate.worker-killed``.
+    """
+    workers = min(workers, len(seeds))
+    if workers <= 1:
+        yield from (play(plan, seed) for seed in seeds)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context, initializer=_leave_signals)
-    waiting: deque[Future[Outcome]] = deque()
-    left = iter(seeds)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+    def submit(seed: int) -> Future[Outcome]:
+        with _without_interrupt():  # workers are started by this, and inherit it: Ctrl-C is for the parent
+            return pool.submit(play, plan, seed)
+
     try:
-        for seed in left:
-            waiting.append(pool.submit(play, plan, seed))
-            if len(waiting) >= AHEAD * workers:
-                break
-        while waiting:
-            outcome = waiting.popleft().result()
-            if (seed := next(left, None)) is not None:
-                waiting.append(pool.submit(play, plan, seed))
-            yield outcome
+        yield from _in_order(seeds, AHEAD * workers, submit, lambda future: future.result())
+    except BrokenProcessPool as error:
+        sentence = "A worker process was killed, perhaps for want of memory; run it again, with fewer --jobs."
+        raise TryAgain("simulate.worker-killed", sentence) from error
     finally:
         _end(pool)
 
 
-def play_on_ray(plan: Plan, seeds: Sequence[int], address: str) -> Iterator[Outcome]:
-    """Play the seeds on the Ray cluster at ``address`` (``auto``: the one that this machine is part of; ``local``).
+def play_on_ray(plan: Plan, seeds: Sequence[int], address: str) -> Played:
+    """Play the seeds on the Ray cluster at ``address`` (``auto``: the one that this machine is part of; ``local``: one
+    of its own). The machines of the cluster need this version of decaf-node.
 
-    Raises BadSettings ``simulate.no-ray`` where ray is not installed, TryAgain ``simulate.no-cluster``.
+    Raises BadSettings ``simulate.no-ray`` where ray is not installed, TryAgain ``simulate.no-cluster`` and
+    ``simulate.worker-killed``.
     """
     ray = _connect(address)
+    task = ray.remote(play)
+    ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
     try:
-        task = ray.remote(play)
-        left, waiting = iter(seeds), deque[Any]()
-        ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        for seed in left:
-            waiting.append(task.remote(plan, seed))
-            if len(waiting) >= ahead:
-                break
-        while waiting:
-            outcome: Outcome = ray.get(waiting.popleft())
-            if (seed := next(left, None)) is not None:
-                waiting.append(task.remote(plan, seed))
-            yield outcome
+        yield from _in_order(seeds, ahead, lambda seed: task.remote(plan, seed), ray.get)
+    except ray.exceptions.RayError as error:
+        sentence = f"A task on the Ray cluster has failed: {str(error).strip().splitlines()[-1]}"
+        raise TryAgain("simulate.worker-killed", sentence) from error
     finally:
         ray.shutdown()
 
@@ -78,23 +85,55 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _in_order(
+    seeds: Sequence[int], ahead: int, submit: Callable[[int], Ticket], wait: Callable[[Ticket], Outcome]
+) -> Iterator[Outcome]:
+    """Submit each seed, at most ``ahead`` at a time, and wait for one after the other."""
+    waiting: deque[Ticket] = deque()
+    for seed in seeds:
+        waiting.append(submit(seed))
+        if len(waiting) >= ahead:
+            yield wait(waiting.popleft())
+    while waiting:
+        yield wait(waiting.popleft())
+
+
 def _connect(address: str) -> Any:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported: it would report to its makers
     try:
         import ray
     except ImportError:
-        raise BadSettings(
-            "simulate.no-ray", "--ray needs ray, which is not installed here; run pip install ray, or leave --ray out."
-        ) from None
+        sentence = (
+            "--ray needs ray, which is not installed here; run pip install 'decaf-node[ray]', or leave --ray out."
+        )
+        raise BadSettings("simulate.no-ray", sentence) from None
     try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise TryAgain("simulate.no-cluster", f"No Ray cluster answers at {address!r}: {error}") from error
     return ray
 
 
-def _leave_signals() -> None:
-    """Ctrl-C is for the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _knock(address: str) -> None:
+    """Raise OSError, OverflowError or ValueError if nothing listens at an address of the form HOST:PORT."""
+    if address not in ("auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Put SIGINT off to the end of the block; a process that is started in it never gets one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

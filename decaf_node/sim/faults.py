@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from decaf_node.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Faults:
     skew: float = 0.0
     varied: bool = False
 
+
+CHURN = ("kill", "leave")  # what strikes where a rate is all that is given
 
 # Without a crash of a daemon, no edge may ever count at one end only.
 GENTLE = ("break", "partition", "one-way", "trainer-lost", "out-of-memory", "not-finite", "pause", "goodbye")
@@ -78,3 +82,21 @@ PROFILES = {
         varied=True,
     ),
 }
+
+
+def choose(profile: str, loss: float | None = None, cuts: float | None = None, strikes: float | None = None) -> Faults:
+    """Return a profile with some of its rates replaced; None leaves a rate as it is.
+
+    Raises UsageError ``simulate.impossible`` if there is no such profile.
+    """
+    if profile not in PROFILES:
+        names = ", ".join(PROFILES)
+        raise UsageError("simulate.impossible", f"No faults are called {profile!r}; choose one of {names}.")
+    faults = PROFILES[profile]
+    return replace(
+        faults,
+        loss=faults.loss if loss is None else loss,
+        cuts=faults.cuts if cuts is None else cuts,
+        strikes=faults.strikes if strikes is None else strikes,
+        kinds=faults.kinds if strikes is None else faults.kinds or CHURN,
+    )

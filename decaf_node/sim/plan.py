@@ -16,6 +16,10 @@ PAYLOADS = ("none", "least-squares")
 CEILING = 2.0  # rounds that a node waits at most for a neighbour
 QUIET_ROUNDS = 3  # rounds of the slowest node, in which every pair of neighbours mixes again
 NODES_AT_MOST = 10_000
+ROUNDS_AT_MOST = 100_000
+SPREAD_AT_MOST = 1000.0
+STRIKES_AT_MOST = 3600.0  # a node and hour
+DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Plan:
     payload: str = "none"
     faults: Faults = PROFILES["none"]
     overlap: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the nodes, sorted."""
+        width = len(str(self.nodes - 1))
+        return tuple(f"n{number:0{width}}" for number in range(self.nodes))
 
     @property
     def slowest(self) -> float:
@@ -91,10 +101,7 @@ def check(plan: Plan) -> Plan:
     return plan
 
 
-def _is_rate(value: float) -> bool:
-    return math.isfinite(value) and 0.0 <= value < 1.0
-
-
+# A comparison with NaN is false, so each rule asks for what is right.
 _RULES: tuple[tuple[Callable[[Plan], bool], Callable[[Plan], str]], ...] = (
     (
         lambda plan: not 2 <= plan.nodes <= NODES_AT_MOST,
@@ -113,23 +120,31 @@ _RULES: tuple[tuple[Callable[[Plan], bool], Callable[[Plan], str]], ...] = (
         lambda plan: f"No payload is called {plan.payload!r}; choose one of {', '.join(PAYLOADS)}.",
     ),
     (
-        lambda plan: plan.rounds < 1,
-        lambda plan: f"{plan.rounds} rounds show nothing; give --rounds from 1.",
+        lambda plan: not 1 <= plan.rounds <= ROUNDS_AT_MOST,
+        lambda plan: f"{plan.rounds} rounds cannot be simulated; give --rounds from 1 to {ROUNDS_AT_MOST}.",
     ),
     (
-        lambda plan: not (math.isfinite(plan.round_seconds) and plan.round_seconds >= 1.0),
-        lambda plan: f"A round of {plan.round_seconds} s cannot be; give --round-seconds from 1.",
+        lambda plan: not 1.0 <= plan.round_seconds <= DAY,
+        lambda plan: f"A round of {plan.round_seconds} s cannot be; give --round-seconds from 1 to {DAY:.0f}.",
     ),
     (
-        lambda plan: not (math.isfinite(plan.spread) and 1.0 <= plan.spread <= 1000.0),
-        lambda plan: f"Nodes cannot differ in speed by a factor of {plan.spread}; give --spread from 1 to 1000.",
+        lambda plan: not 1.0 <= plan.spread <= SPREAD_AT_MOST,
+        lambda plan: (
+            f"Nodes cannot differ in speed by a factor of {plan.spread}; give --spread from 1 to {SPREAD_AT_MOST:.0f}."
+        ),
     ),
     (
-        lambda plan: not all(_is_rate(rate) for rate in (plan.faults.loss, plan.faults.cuts, plan.faults.newcomers)),
-        lambda plan: "Loss, cuts and newcomers are parts of a whole; give each from 0 up to, not including, 1.",
+        lambda plan: not 0.0 <= plan.faults.loss < 1.0,
+        lambda plan: f"No part {plan.faults.loss} of the packets can be lost; give --loss from 0 to less than 1.",
     ),
     (
-        lambda plan: not (math.isfinite(plan.faults.strikes) and plan.faults.strikes >= 0.0),
-        lambda plan: f"Nothing strikes {plan.faults.strikes} times an hour; give --churn from 0.",
+        lambda plan: not 0.0 <= plan.faults.cuts < 1.0,
+        lambda plan: f"No part {plan.faults.cuts} of the frames can break a stream; give --cuts from 0 to less than 1.",
+    ),
+    (
+        lambda plan: not 0.0 <= plan.faults.strikes <= STRIKES_AT_MOST,
+        lambda plan: (
+            f"A node is not struck {plan.faults.strikes} times an hour; give --churn from 0 to {STRIKES_AT_MOST:.0f}."
+        ),
     ),
 )

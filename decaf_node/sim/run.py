@@ -12,8 +12,6 @@ from decaf_node.sim.problem import Measure
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
 
-SETTLED = 2  # rounds of the slowest node, after which an edge counts at both ends or never
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -38,7 +36,7 @@ class Pace:
 class Outcome:
     """One run. edges: mixed and settled; one_sided: of them, at one end only; unreasoned: though no state was lost.
 
-    messages: frames and hellos a node and round; wait: longest exchange in rounds; seconds: real time that it took.
+    wait_longest: the longest exchange, in virtual seconds; seconds: real time that the run took.
     """
 
     seed: int
@@ -67,7 +65,7 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
     started = time.perf_counter()
     world = make(plan, seed)
     finding = _run(world)
-    edges, one_sided, unreasoned = world.checks.one_sided(min(plan.quiet_from, plan.length - SETTLED * plan.slowest))
+    ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(
         seed=seed,
         finding=finding,
@@ -78,7 +76,7 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
         paces=tuple(
             Pace(host.device, host.pace, host.completed, world.now / host.pace) for host in world.hosts if host.life
         ),
-        edges=edges,
+        edges=(ends + one_sided) // 2,  # an edge that counts at both ends was met at both
         one_sided=one_sided,
         unreasoned=unreasoned,
         adoptions=world.adoptions,
@@ -91,6 +89,12 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
         struck=tuple(sorted(world.struck.items())),
         curve=tuple(world.curve),
     )
+
+
+def _settled(world: World) -> float:
+    """Return until when edges count: of a later one, an end may still be about to mix."""
+    plan = world.plan
+    return min(plan.quiet_from, world.now - plan.slowest - plan.policy().wait_ceiling)
 
 
 def _run(world: World) -> Finding | None:

@@ -105,9 +105,7 @@ class World:
     def _populate(self) -> None:
         plan, random = self.plan, self.random
         policy = plan.drawn_policy(random)
-        width = len(str(plan.nodes - 1))
-        for number in range(plan.nodes):
-            name = f"n{number:0{width}}"
+        for number, name in enumerate(plan.names):
             pace = plan.round_seconds * plan.spread ** random.uniform(-0.5, 0.5)
             self.hosts.append(self._equipped(Host(self, name, name, number, policy, pace)))
         self.discovery.settle(self.hosts)

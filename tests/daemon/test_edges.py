@@ -133,7 +133,9 @@ async def test_a_snapshot_that_is_not_as_offered_is_refused(
         low.edges.fetch(HIGH, lie)
         assert problem in (await low.seen(SnapshotRefused)).problem
         low.edges.close(HIGH)
-        low.edges.open(HIGH, offer(mine), None)  # what was refused is no better the second time, though its bytes are here
+        low.edges.open(
+            HIGH, offer(mine), None
+        )  # what was refused is no better the second time, though its bytes are here
         await high.seen(OfferReceived, count=2)
         high.edges.answer(LOW, offer(lie))
         await low.seen(OfferReceived, count=2)

@@ -1,0 +1,106 @@
+"""The options of the simulation: their defaults, what of them cannot be, and the command that plays a seed again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from decaf_node.errors import UsageError
+
+if TYPE_CHECKING:
+    from decaf_node.sim.plan import Plan
+
+PICTURES = (".png", ".svg", ".pdf")
+SEEDS_AT_MOST = 10_000_000
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Every field but ``as_json`` is called as its option; None is left to the profile, or to the machine."""
+
+    nodes: int = 8
+    topology: str = "auto"
+    rounds: int = 30
+    round_seconds: float = 60.0
+    spread: float = 1.0
+    payload: str = "none"
+    faults: str = "none"
+    loss: float | None = None
+    cuts: float | None = None
+    churn: float | None = None
+    seeds: int = 1
+    first_seed: int = 0
+    jobs: int | None = None
+    ray: str | None = None
+    plot: Path | None = None
+    as_json: bool = False
+
+    def plan(self) -> Plan:
+        """Return what each seed plays. Raises UsageError ``simulate.impossible``."""
+        from decaf_node.sim.faults import choose
+        from decaf_node.sim.plan import Plan, check
+
+        for wrong, sentence in _RULES:
+            if wrong(self):
+                raise UsageError("simulate.impossible", sentence(self))
+        return check(
+            Plan(
+                nodes=self.nodes,
+                topology=self.topology,
+                rounds=self.rounds,
+                round_seconds=self.round_seconds,
+                spread=self.spread,
+                payload=self.payload,
+                faults=choose(self.faults, self.loss, self.cuts, self.churn),
+            )
+        )
+
+    def replay(self, seed: int) -> str:
+        """Return the command that plays this one seed again."""
+        words = ["decaf-node", "simulate"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _ASIDE and value != field.default:
+                words += [f"--{field.name.replace('_', '-')}", str(value)]
+        return shlex.join([*words, "--seeds", "1", "--first-seed", str(seed)])
+
+
+_ASIDE = ("seeds", "first_seed", "jobs", "ray", "plot", "as_json")  # what a seed plays does not depend on them
+
+
+def _folder(choices: Choices) -> Path:
+    return (choices.plot or Path()).absolute().parent
+
+
+_RULES: tuple[tuple[Callable[[Choices], bool], Callable[[Choices], str]], ...] = (
+    (
+        lambda choices: not 1 <= choices.seeds <= SEEDS_AT_MOST,
+        lambda choices: f"{choices.seeds} seeds cannot be played; give --seeds from 1 to {SEEDS_AT_MOST}.",
+    ),
+    (
+        lambda choices: choices.first_seed < 0,
+        lambda choices: f"No seed is {choices.first_seed}; give --first-seed from 0.",
+    ),
+    (
+        lambda choices: choices.jobs is not None and choices.jobs < 1,
+        lambda choices: f"{choices.jobs} processes play nothing; give --jobs from 1, or leave it out.",
+    ),
+    (
+        lambda choices: choices.plot is not None and choices.plot.suffix.lower() not in PICTURES,
+        lambda choices: f"No picture can be written to {choices.plot}; let --plot end in {', '.join(PICTURES)}.",
+    ),
+    (
+        lambda choices: choices.plot is not None and not _folder(choices).is_dir(),
+        lambda choices: f"There is no folder {_folder(choices)}; make it, or name another in --plot.",
+    ),
+    (
+        lambda choices: (
+            choices.plot is not None and (choices.plot.is_dir() or not os.access(_folder(choices), os.W_OK))
+        ),
+        lambda choices: f"{choices.plot} cannot be written; name another file in --plot.",
+    ),
+)
