@@ -22,7 +22,7 @@ from decaf_node.training.examples import answer_tokens, collate
 from decaf_node.training.link import Link
 from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
-from decaf_node.training.model import check_folder, choose_device, load_base, load_tokenizer
+from decaf_node.training.model import check_folder, choose_device, keeps_logits, load_base, load_tokenizer
 from decaf_node.training.offline import quiet
 
 
@@ -68,7 +68,11 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
         args=arguments,
         train_dataset=data.stream,
         data_collator=partial(
-            collate, pad=tokenizer.pad_token_id, causal=_is_causal(settings), keyed=settings.model.cache_lower_layers
+            collate,
+            pad=tokenizer.pad_token_id,
+            causal=_is_causal(settings),
+            keyed=settings.model.cache_lower_layers,
+            cut=_is_causal(settings) and keeps_logits(model),
         ),
         callbacks=[
             DecafCallback(
