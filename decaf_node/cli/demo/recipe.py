@@ -12,7 +12,7 @@ from decaf_node.errors import BadData
 
 NODES = 4
 TOPICS_PROMPT = "{text}\n\nWhich topic is this: {labels}?\nTopic:"
-PROMPT_CHARACTERS = 240  # the headline and a sentence or two
+PROMPT_CHARACTERS = 300  # the headline and two or three sentences
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,12 @@ def language_model(model: Path, iid: bool) -> Recipe:
         lora={"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]},
         data={"max_length": 128, "prompt_column": "prompt"},
         arguments={"per_device_train_batch_size": 4, "per_device_eval_batch_size": 16, "learning_rate": 4e-3},
+        one_place={"learning_rate": 2e-3},
         steps=2,
         rounds=12,
         share=20 if iid else 60,
         test=100,
-        evaluations=4,
+        evaluations=3,
         language=True,
     )
 
