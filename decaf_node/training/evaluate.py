@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from decaf_node.training.examples import IGNORED, Example, collate
-from decaf_node.training.model import keeps_logits
+from decaf_node.training.prompts import keeps_logits
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def predict_tokens(pad: int, keyed: bool) -> Scorer:
     """Score a language model by the loss of its tokens."""
 
     def score(model: Any, examples: Sequence[Example]) -> Score:
-        batch = _to_device(collate(examples, pad, causal=True, keyed=keyed, cut=keeps_logits(model)), model)
+        batch = _to_device(collate(examples, pad, causal=True, keyed=keyed), model)
         labels = batch.pop("labels")[:, 1:]
         logits = model(**batch).logits[:, :-1].float()
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")

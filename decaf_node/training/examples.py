@@ -93,12 +93,8 @@ def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def collate(examples: Sequence[Example], pad: int, causal: bool, keyed: bool, cut: bool = False) -> dict[str, Tensor]:
-    """Return one batch, padded on the right to its longest example.
-
-    cut: leave out the labels of the tokens that are prompt in all examples, and tell a causal model to leave out
-    their logits (``logits_to_keep``). The loss is the same; the logits are the larger part of a small model's work.
-    """
+def collate(examples: Sequence[Example], pad: int, causal: bool, keyed: bool) -> dict[str, Tensor]:
+    """Return one batch, padded on the right to its longest example."""
     width = max(len(example.tokens) for example in examples)
     ids = np.full((len(examples), width), pad, dtype=np.int64)
     mask = np.zeros((len(examples), width), dtype=np.int64)
@@ -110,12 +106,6 @@ def collate(examples: Sequence[Example], pad: int, causal: bool, keyed: bool, cu
         labels = np.where(mask == 1, ids, IGNORED)
         for row, example in enumerate(examples):
             labels[row, : example.prompt] = IGNORED
-        shared = min(example.prompt for example in examples)
-        if cut and shared > 1:
-            # The last token of the prompt predicts the first of the answer. Places, not a number of tokens: so the
-            # hidden states are copied, and torch's linear does not copy the output layer once an example instead.
-            batch["logits_to_keep"] = torch.arange(shared - 1, width)
-            labels = labels[:, shared - 1 :]
         batch["labels"] = torch.from_numpy(labels)
     else:
         batch["labels"] = torch.tensor([example.label for example in examples])

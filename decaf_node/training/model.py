@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from pathlib import Path
@@ -117,12 +116,6 @@ def choose_device(device: str) -> None:
             f"model.device is {device!r}, but torch {torch.__version__} finds no such CUDA device here; "
             "install a CUDA build of torch, or set model.device to cpu.",
         )
-
-
-def keeps_logits(model: Any) -> bool:
-    """Can the model, PEFT's wrapper around it aside, leave out the logits of all but the last tokens?"""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,8 @@ import torch
 from decaf_node.settings import Settings
 from decaf_node.training.evaluate import classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate, make_encoder
-from decaf_node.training.model import keeps_logits, load_base, load_tokenizer
+from decaf_node.training.model import load_base, load_tokenizer
+from decaf_node.training.prompts import keeps_logits
 from tests.training.tiny import causal_settings, classifier_settings, make_bert, make_llama, topic_rows
 
 
@@ -93,22 +94,6 @@ def test_a_model_that_returns_all_logits_is_scored_alike(llama: Path) -> None:
         whole = evaluate(Whole(model), examples, scorer, batch=5, ranked=True)
         assert some.loss == pytest.approx(whole.loss, rel=1e-5)
         assert some.accuracy == whole.accuracy
-
-
-def test_what_is_learned_without_the_logits_of_the_prompts_is_the_same(llama: Path) -> None:
-    settings = question(llama, ("sport", "politics", "tech"))
-    model, tokenizer = loaded(settings)
-    rows = [{"prompt": row["text"] + " is" * (n % 4), "text": row["label"]} for n, row in enumerate(topic_rows(2))]
-    examples = make_encoder(settings, tokenizer)(rows)
-    learned = []
-    for cut in (False, True):
-        model.zero_grad()
-        batch = collate(examples, 0, causal=True, keyed=False, cut=cut)
-        out = model(**batch)
-        out.loss.backward()
-        learned.append((out.loss, [parameter.grad for parameter in model.parameters()]))
-    assert out.logits.shape[1] == batch["labels"].shape[1] < batch["input_ids"].shape[1]
-    torch.testing.assert_close(learned[0], learned[1])
 
 
 def test_classes_are_scored_as_one_by_one(bert: Path) -> None:
