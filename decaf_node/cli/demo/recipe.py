@@ -68,7 +68,7 @@ def classifier(model: Path, iid: bool) -> Recipe:
 def own_classifier(model: Path, iid: bool) -> Recipe:
     """Any text encoder of the user's: every linear layer is adapted, as nothing is known of its parts."""
     return Recipe(
-        model={"path": str(model), "task": "sequence-classification", "pooling": "mean"},
+        model={"path": str(model), "task": "sequence-classification", "pooling": "mean", "dtype": fast_dtype()},
         lora={"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
         data={"max_length": 128},
         arguments={"per_device_train_batch_size": 8, "learning_rate": 5e-4},
