@@ -24,6 +24,7 @@ from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
 from decaf_node.training.model import check_folder, choose_device, load_base, load_tokenizer
 from decaf_node.training.offline import quiet
+from decaf_node.training.prompts import skip_prompt_logits
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
         model.config.pad_token_id = tokenizer.pad_token_id
     if settings.round.algorithm == "dlora-fa":
         freeze_a(find_adapter(model))
+    if _is_causal(settings):
+        skip_prompt_logits(model)
     if settings.model.cache_lower_layers:
         cache_lower_layers(model, settings.data.cache_entries)
     trainer = Trainer(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from decaf_node.training.examples import IGNORED, Example, collate
+from decaf_node.training.prompts import keeps_logits
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ def rank_answers(pad: int, answers: Sequence[Sequence[int]]) -> Scorer:
         prompts = [_prompt(example) for example in examples]
         batch = _to_device(collate(prompts, pad, causal=False, keyed=False), model)
         lengths = batch["attention_mask"].sum(1)
-        out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True)
-        first = out.logits[torch.arange(len(prompts)), lengths - 1].float().log_softmax(-1)
+        last = torch.arange(int(lengths.min()) - 1, int(lengths.max()), device=lengths.device)
+        keep = {"logits_to_keep": last} if keeps_logits(model) else {}
+        out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=True, **keep)
+        ends = lengths - lengths.max() - 1  # counted from the end, where the padding is
+        first = out.logits[torch.arange(len(prompts)), ends].float().log_softmax(-1)
         likelihoods = torch.stack(
             [_continue(model, out.past_key_values, batch["attention_mask"], lengths, first, list(a)) for a in answers],
             1,

@@ -57,6 +57,8 @@ def test_each_kind_of_file_reads_alike(tmp_path: Path) -> None:
         ("a.jsonl", "", "data.empty", "a.jsonl"),
         ("a.jsonl", '{"text": "x"}\nnonsense\n', "data.unreadable", "line 2"),
         ("a.jsonl", "[1]\n", "data.unreadable", "line 1"),
+        ("a.csv", "\ud800", "data.unreadable", "UTF-8"),
+        ("a.jsonl", "\ud800", "data.unreadable", "UTF-8"),
         ("a.csv", "text,kind\nx,1\n", "data.column-missing", "--label-column"),
         ("a.csv", "title,label\nx,1\n", "data.column-missing", "--text-column"),
         ("a.parquet", "no parquet", "data.unreadable", "a.parquet"),
@@ -64,8 +66,9 @@ def test_each_kind_of_file_reads_alike(tmp_path: Path) -> None:
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, name: str, content: str | None, reason: str, said: str) -> None:
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(BadData) as caught:
         read_file(tmp_path / name, "text", "label")
     assert caught.value.reason == reason
     assert said in caught.value.message
+    assert caught.value.message.count("..") == 0

@@ -123,6 +123,20 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
     assert len(lines) == 3
 
 
+def test_a_node_that_never_got_going_is_not_to_be_started_again(nodes: list[Node]) -> None:
+    failed = nodes[3]
+    failed.record.points, failed.process.returncode = {}, 65
+    out = io.StringIO()
+    with View(Console(file=out, width=500), ROUNDS) as view:
+        view.nodes(nodes)
+    assert "newsroom-4 gone 0" in out.getvalue()
+    assert "Start it again" not in out.getvalue()
+    failed.process.returncode = -9  # killed
+    with View(Console(file=out, width=500), ROUNDS) as view:
+        view.nodes(nodes)
+    assert "Start it again" in out.getvalue()
+
+
 def test_means_are_over_the_nodes_that_stayed(nodes: list[Node], baselines: Baselines, dealt: Deal) -> None:
     results = gather(nodes, baselines, ROUNDS, dealt, own_rate=True)
     assert results.mesh == pytest.approx(0.9)

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from decaf_node.cli.demo.articles import Article
+from decaf_node.cli.demo.assets import own_model
 from decaf_node.cli.demo.newsrooms import every, lay_out
-from decaf_node.cli.demo.recipe import classifier, language_model, own_classifier
+from decaf_node.cli.demo.recipe import (
+    PROMPT_CHARACTERS,
+    beginning,
+    classifier,
+    language_model,
+    own_classifier,
+    prompt,
+)
 from decaf_node.cli.demo.shares import deal
 from decaf_node.errors import BadData
 from decaf_node.settings import Settings, load_settings
@@ -65,6 +73,17 @@ def test_a_language_model_gets_questions(tmp_path: Path) -> None:
     assert "a, b, c, d or ü?" in row["prompt"]
 
 
+def test_a_question_is_about_whole_words() -> None:
+    words = "word " * PROMPT_CHARACTERS
+    assert beginning(words[:PROMPT_CHARACTERS]) == words[:PROMPT_CHARACTERS]
+    assert beginning(words).endswith("word ...")
+    assert len(beginning(words)) <= PROMPT_CHARACTERS + len(" ...")
+    exact = "x" * (PROMPT_CHARACTERS - 5) + " word next"
+    assert beginning(exact) == exact.removesuffix(" next") + " ..."
+    assert beginning("x" * 2 * PROMPT_CHARACTERS) == "x" * PROMPT_CHARACTERS + " ..."
+    assert prompt("  A short one.\n", ("a", "b")) == "A short one.\n\nWhich topic is this: a or b?\nTopic:"
+
+
 def test_a_model_of_ones_own_needs_no_known_parts(tmp_path: Path) -> None:
     layout = lay_out(own_classifier(tmp_path, iid=False), deal(ARTICLES, 4, 20, 30, False, 0), 6, 0, tmp_path)
     assert load_settings(layout.newsrooms[0].places.config, {}).lora["target_modules"] == "all-linear"
@@ -79,3 +98,15 @@ def test_the_last_round_is_always_evaluated(rounds: int, step: int) -> None:
 def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="not the model folder"):
         classifier(tmp_path, iid=False)
+
+
+def test_what_cannot_be_a_model_is_said_before_anything_starts(tmp_path: Path) -> None:
+    for wrong, reason in (("none", "model.missing"), ("file", "model.missing"), ("empty", "model.not-a-model")):
+        (tmp_path / "file").touch()
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(BadData, match=wrong) as caught:
+            own_model(tmp_path / wrong)
+        assert caught.value.reason == reason
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "empty" / name).touch()
+    assert own_model(tmp_path / "empty") == tmp_path / "empty"

@@ -73,5 +73,5 @@ def test_one_label_is_refused() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(BadData, match="too few"):
+    with pytest.raises(BadData, match="6 different texts with 2 labels are too few"):
         deal(pile(a=3, b=3), nodes=4, share=10, test=10, iid=False, seed=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.tiny import LABELS, make_bert, topic_rows, write_rows
+from tests.training.tiny import LABELS, make_bert, make_llama, topic_rows, write_rows
 
 
 def write_config(path: Path, model: Path, data: Path, limit: int = 4, every: int = 2, rate: float = 1e-2) -> Path:
@@ -61,6 +61,19 @@ def test_each_configuration_trains_for_its_rounds_and_nothing_else_is_printed(tm
     # the same seed, the same data: a configuration does not depend on the one before it
     assert [line["loss"] for line in lines[:3]] == pytest.approx([line["loss"] for line in lines[4:]], rel=1e-6)
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_language_model_learns_answers_in_batches_larger_than_an_answer_is_long(tmp_path: Path) -> None:
+    """The Trainer cuts whatever is in a batch to the batch's size: what is wanted of the logits must not be in it."""
+    model = make_llama(tmp_path / "llama", chat=True)
+    rows = [{"prompt": row["text"], "text": row["label"]} for row in topic_rows(12)]
+    config = write_config(tmp_path / "config.toml", model, write_rows(tmp_path / "rows.jsonl", rows), limit=2)
+    text = config.read_text().replace("sequence-classification", "causal-lm").replace('pooling = "mean"\n', "")
+    config.write_text(text.replace("[data]\n", '[data]\nprompt_column = "prompt"\n'))
+    code, lines, said = alone(config)
+    assert code == 0, said
+    assert [line["accuracy"] is None for line in lines] == [True, False]
 
 
 @pytest.mark.slow

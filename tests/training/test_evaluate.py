@@ -11,6 +11,7 @@ from decaf_node.settings import Settings
 from decaf_node.training.evaluate import classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate, make_encoder
 from decaf_node.training.model import load_base, load_tokenizer
+from decaf_node.training.prompts import keeps_logits
 from tests.training.tiny import causal_settings, classifier_settings, make_bert, make_llama, topic_rows
 
 
@@ -66,6 +67,33 @@ def test_answers_are_ranked_as_by_scoring_each_whole_sequence(llama: Path) -> No
     plain = evaluate(model, examples, predict_tokens(0, keyed=False), batch=5, ranked=False)
     assert plain.loss == pytest.approx(result.loss, rel=1e-5)
     assert plain.accuracy is None
+
+
+class Whole(torch.nn.Module):
+    """A language model that returns the logits of all tokens, whatever is asked."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **batch: Any) -> Any:
+        assert "logits_to_keep" not in batch
+        return self.inner(**batch)
+
+
+def test_a_model_that_returns_all_logits_is_scored_alike(llama: Path) -> None:
+    settings = question(llama, ("sport", "politics", "tech"))
+    model, tokenizer = loaded(settings)
+    rows = [{"prompt": row["text"] + " is" * (n % 4), "text": row["label"]} for n, row in enumerate(topic_rows())]
+    examples = make_encoder(settings, tokenizer)(rows)
+    answers = [answer_tokens(tokenizer, "", label, 24)[1] for label in settings.model.labels]
+    assert keeps_logits(model)
+    assert not keeps_logits(Whole(model))
+    for scorer in (rank_answers(0, answers), predict_tokens(0, keyed=False)):
+        some = evaluate(model, examples, scorer, batch=5, ranked=True)
+        whole = evaluate(Whole(model), examples, scorer, batch=5, ranked=True)
+        assert some.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert some.accuracy == whole.accuracy
 
 
 def test_classes_are_scored_as_one_by_one(bert: Path) -> None:

@@ -38,8 +38,11 @@ def read_file(path: Path, text_column: str, label_column: str) -> list[Article]:
         rows = list(_rows(path))
     except FileNotFoundError:
         raise BadData("data.missing", f"There is no data file {path}; name one with --data.") from None
+    except UnicodeDecodeError as error:
+        raise BadData("data.unreadable", f"The data file {path} is not text in UTF-8; save it as that.") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise BadData("data.unreadable", f"The data file {path} cannot be read: {error}.") from error
+        why = str(error).rstrip(".")
+        raise BadData("data.unreadable", f"The data file {path} cannot be read: {why}.") from error
     if not rows:
         raise BadData("data.empty", f"The data file {path} has no rows; name one that has.")
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):

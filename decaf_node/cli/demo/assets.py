@@ -34,3 +34,12 @@ def asset(assets: Path, name: str, flags: str = "") -> Path:
             "or `python tools/fetch_demo.py`, or name your own with --model, --data and --label-column.",
         )
     return path
+
+
+def own_model(folder: Path) -> Path:
+    """Return the user's model folder, absolute. Raises BadData if it cannot be one, before any node is started."""
+    if not folder.is_dir():
+        raise BadData("model.missing", f"There is no model folder {folder}; name one with --model.")
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise BadData("model.not-a-model", f"{folder} is not a model folder: it needs config.json and *.safetensors.")
+    return folder.absolute()

@@ -38,6 +38,11 @@ class Node:
         """It is here, and it is known how good it is after its rounds, or after more."""
         return self.standing == "here" and self.record.measured >= self.rounds
 
+    @property
+    def failed(self) -> bool:
+        """It has ended with an error before its first round: it would do so again."""
+        return self.standing == "gone" and (self.process.returncode or 0) > 0 and not self.record.points
+
     def restart_command(self) -> str:
         """Return what to type to start this node again."""
         program = "decaf-node" if shutil.which("decaf-node") else f"{sys.executable} -m decaf_node.cli.main"
@@ -57,9 +62,9 @@ def watch(nodes: Sequence[Node], show: Callable[[Sequence[Node]], None]) -> None
     with ThreadPoolExecutor(len(nodes)) as pool:
         while True:
             list(pool.map(_look, nodes))
-            show(nodes)
             if all(node.standing == "gone" for node in nodes):
                 raise last_words(nodes[0].newsroom.log, nodes[0].process.returncode)
+            show(nodes)
             if all(node.done or node.standing == "gone" for node in nodes):
                 return
             time.sleep(POLL_SECONDS)

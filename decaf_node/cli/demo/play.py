@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from decaf_node.cli.demo import language, mesh
 from decaf_node.cli.demo.articles import read_file, read_topics, without_duplicates
-from decaf_node.cli.demo.assets import asset, find_assets
+from decaf_node.cli.demo.assets import asset, find_assets, own_model
 from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.folders import make_output, work_folder
 from decaf_node.cli.demo.newsrooms import Layout, lay_out
@@ -88,7 +88,7 @@ def prepare(choices: Choices, work: Path, screen: Console) -> tuple[Recipe, Deal
 
 
 def choose_recipe(choices: Choices, assets: Path, work: Path, screen: Console) -> Recipe:
-    model = choices.model.absolute() if choices.model else None
+    model = own_model(choices.model) if choices.model else None
     if choices.llm:
         if model is None and not language.is_converted(assets):
             screen.print("Converting SmolLM2-135M once; this takes half a minute ...")

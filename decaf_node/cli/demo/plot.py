@@ -33,10 +33,10 @@ def draw(path: Path, nodes: Sequence[Node], baselines: Baselines) -> None:
 def _draw_accuracy(
     axes: Axes, mesh: Mapping[str, Sequence[Point]], alone: Mapping[str, Sequence[Point]], one_place: Sequence[Point]
 ) -> None:
-    _line(axes, one_place, "accuracy", color="black", linewidth=2, label="all in one place")
     for place, ((name, curve), colour) in enumerate(zip(mesh.items(), COLOURS, strict=False)):
         # in a full graph the nodes are one after each mix: the first lines are wide, so that all can be seen
         _line(axes, curve, "accuracy", color=colour, linewidth=7.5 - 2 * place, label=f"{name} in the mesh")
+    _line(axes, one_place, "accuracy", color="black", linestyle="--", label="all in one place")
     for (name, curve), colour in zip(alone.items(), COLOURS, strict=False):
         _line(axes, curve, "accuracy", color=colour, linestyle=":", label=f"{name} alone")
     axes.set(xlabel="round", ylabel="accuracy on the common test set", ylim=(0, 1))

@@ -31,7 +31,7 @@ def deal(articles: Sequence[Article], nodes: int, share: int, test: int, iid: bo
     rng = random.Random(seed)
     labels = tuple(sorted({article.label for article in articles}))
     if len(labels) < 2:
-        raise BadData("demo.one-label", f"The data has {len(labels)} label; the demo needs two or more to tell apart.")
+        raise BadData("demo.one-label", f"Labels in the data: {len(labels)}; the demo needs two or more to tell apart.")
     piles = {label: [article for article in articles if article.label == label] for label in labels}
     for label in labels:
         rng.shuffle(piles[label])
@@ -39,7 +39,10 @@ def deal(articles: Sequence[Article], nodes: int, share: int, test: int, iid: bo
     windows = [labels if iid else window(labels, node, nodes) for node in range(nodes)]
     shares = _deal_shares(piles, windows, share)
     if not all(shares) or not any(tested):
-        raise BadData("demo.too-little-data", f"{len(articles)} rows are too few to deal to {nodes} nodes and a test.")
+        raise BadData(
+            "demo.too-little-data",
+            f"{len(articles)} different texts with {len(labels)} labels are too few for {nodes} nodes and a test.",
+        )
     for drawn in shares:
         rng.shuffle(drawn)
     return Deal(labels, tuple(article for drawn in tested for article in drawn), tuple(map(tuple, shares)))

@@ -115,7 +115,7 @@ def _notes(nodes: Sequence[Node]) -> list[Text]:
     """Say what is wrong, and how a node that is gone is started again."""
     notes = []
     for node in nodes:
-        if node.standing == "gone":
+        if node.standing == "gone" and not node.failed:
             notes.append(Text(f"{node.newsroom.name} is gone. Start it again, in another terminal, with:"))
             notes.append(Text(f"  {node.restart_command()}", style="cyan"))
         elif node.standing == "here" and node.record.status and node.record.status.problem:
