@@ -19,6 +19,7 @@ from decaf_node.training.callback import DecafCallback
 from decaf_node.training.data import Data, load_data
 from decaf_node.training.evaluate import Evaluation, Scorer, classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate
+from decaf_node.training.host import Evaluator
 from decaf_node.training.link import Link
 from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
@@ -87,12 +88,14 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
     return Assembled(trainer, model, data)
 
 
-def _evaluator(
-    settings: Settings, model: Any, data: Data, tokenizer: Any, batch: int
-) -> Callable[[], Evaluation | None]:
+def _evaluator(settings: Settings, model: Any, data: Data, tokenizer: Any, batch: int) -> Evaluator:
     scorer = _scorer(settings, tokenizer)
     ranked = bool(settings.model.labels) and (not _is_causal(settings) or bool(settings.data.prompt_column))
-    return lambda: evaluate(model, data.evaluation, scorer, batch, ranked) if data.evaluation else None
+
+    def score(between: Callable[[], None]) -> Evaluation | None:
+        return evaluate(model, data.evaluation, scorer, batch, ranked, between) if data.evaluation else None
+
+    return score
 
 
 def _scorer(settings: Settings, tokenizer: Any) -> Scorer:

@@ -38,13 +38,26 @@ class Score:
 Scorer = Callable[[Any, Sequence[Example]], Score]
 
 
-def evaluate(model: Any, examples: Sequence[Example], scorer: Scorer, batch: int, ranked: bool) -> Evaluation:
-    """Score ``examples`` without touching the model, its mode or any random generator."""
+def evaluate(
+    model: Any,
+    examples: Sequence[Example],
+    scorer: Scorer,
+    batch: int,
+    ranked: bool,
+    between: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Score ``examples`` without touching the model, its mode or any random generator.
+
+    ``between`` is called after every batch; it must leave the model as it is.
+    """
     started = time.monotonic()
     training = model.training
     model.eval()
     with torch.no_grad():
-        scores = [scorer(model, part) for part in _batches(examples, batch)]
+        scores = []
+        for part in _batches(examples, batch):
+            scores.append(scorer(model, part))
+            between()
     model.train(training)
     right = sum(score.right for score in scores)
     return Evaluation(

@@ -22,7 +22,7 @@ from decaf_node.training.live import LiveAdapter
 from decaf_node.training.spool import cannot_write, fetch, named_file
 from decaf_node.training.state import Progressed, load_trainer_state, restore_generators, save_trainer_state
 
-Evaluator = Callable[[], Evaluation | None]
+Evaluator = Callable[[Callable[[], None]], Evaluation | None]
 ADAPTER_FILE = "adapter.safetensors"
 TRAINER_FILE = "trainer.safetensors"
 EXPORT_FOLDER = "export"
@@ -95,5 +95,5 @@ class TrainerHost:
         except (OSError, SafetensorError) as error:
             raise cannot_write(folder, error) from error
 
-    def evaluate(self) -> Evaluation | None:
-        return self._evaluate() if self._evaluate is not None else None
+    def evaluate(self, between: Callable[[], None]) -> Evaluation | None:
+        return self._evaluate(between) if self._evaluate is not None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,8 @@ class Host(Protocol):
     def save(self, folder: Path, round: int) -> tuple[File, File, Path]:
         """Write the state into ``folder``; return the adapter, the trainer's state and the export folder."""
 
-    def evaluate(self) -> Evaluation | None:
-        """Score the held-out part, if there is one."""
+    def evaluate(self, between: Callable[[], None]) -> Evaluation | None:
+        """Score the held-out part, if there is one; call ``between`` now and then."""
 
 
 @dataclass
@@ -93,6 +94,7 @@ class Session:
         self._mark = 0.0
         self._told = 0.0
         self._evaluated = 0
+        self._put_off: deque[Message] = deque()
 
     # --- what the callback calls -------------------------------------------------------------------------------
 
@@ -177,17 +179,21 @@ class Session:
 
     def _serve_what_came(self) -> None:
         try:
-            while not self._stopped and (message := self._link.poll()) is not None:
+            while not self._stopped and (message := self._next()) is not None:
                 self._handle(message)
         except DaemonGone:
             self._stopped = True
         self._serve_while(self._waiting)
 
+    def _next(self) -> Message | None:
+        """Return the next message if one is here: first those that came while the model was evaluated."""
+        return self._put_off.popleft() if self._put_off else self._link.poll()
+
     def _serve_while(self, condition: Callable[[], bool]) -> None:
         """Block on the link; the time does not count as training."""
         try:
             while not self._stopped and condition():
-                self._handle(self._link.wait())
+                self._handle(self._next() or self._link.wait())
         except DaemonGone:
             self._stopped = True
         self._mark = self._clock()
@@ -245,10 +251,21 @@ class Session:
         self._mark = self._clock()
 
     def _evaluate(self, round: int) -> None:
-        evaluation = self._host.evaluate()
+        evaluation = self._host.evaluate(self._serve_neighbours)
         if evaluation is not None:
             self._evaluated = round
             self._send_evaluated(round, evaluation)
+
+    def _serve_neighbours(self) -> None:
+        """Between two batches of an evaluation: neighbours wait for our look at their snapshots, the rest can wait."""
+        try:
+            while (message := self._link.poll()) is not None:
+                if isinstance(message, InspectSnapshot):
+                    self._handle(message)
+                else:
+                    self._put_off.append(message)
+        except DaemonGone:
+            self._stopped = True
 
     def _send_evaluated(self, round: int, evaluation: Evaluation) -> None:
         self._link.send(Evaluated(round, evaluation.loss, evaluation.accuracy, evaluation.examples, evaluation.seconds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,7 +97,8 @@ class ScriptedHost:
             raise TryAgain("training.disk-full", "There is no room left.")
         return File("a", "1", 1), File("t", "2", 2), folder / "export"
 
-    def evaluate(self) -> Evaluation | None:
+    def evaluate(self, between: Callable[[], None]) -> Evaluation | None:
+        between()
         return Evaluation(0.5, 0.75, 8, 0.1)
 
 
@@ -309,6 +310,20 @@ def test_evaluation_is_due_every_few_rounds(tmp_path: Path) -> None:
     for _ in range(6):
         stage.step()
     assert [message.round for message in stage.link.sent if isinstance(message, Evaluated)] == [3, 6]
+
+
+def test_a_neighbours_snapshot_is_looked_at_while_the_model_is_evaluated_and_the_rest_comes_after(
+    tmp_path: Path,
+) -> None:
+    """Else a node that is a little behind waits in vain for our receipt whenever we evaluate."""
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1, evaluate_every=1)).begin()
+    theirs, _ = stage.theirs(1)
+    stage.link.waiting.append(MixRound(1))
+    stage.link.polled.extend([SaveState(1, str(tmp_path)), InspectSnapshot(theirs, theirs)])
+    stage.link.polled.appendleft(MixRound(1))  # comes first, after the step
+    stage.step()
+    kinds = stage.link.kinds()
+    assert kinds.index("SnapshotInspected") < kinds.index("Evaluated") < kinds.index("StateSaved")
 
 
 def test_after_the_last_round_it_only_serves(tmp_path: Path) -> None:
