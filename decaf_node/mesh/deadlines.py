@@ -3,8 +3,8 @@
 Waited for is the median of a neighbour's delays plus a multiple of their spread (median absolute deviation), between
 floor and ceiling of the policy, and bounded by three more things, so that nobody holds us to his pace:
 
-- our own pace: never longer than twice the longest of our last rounds of training. A neighbour 20 times slower than
-  we are thus costs two rounds' length at most, even where all its delays say that it takes long, and soon less:
+- our own pace: never longer than the longest of our last rounds of training. A neighbour 20 times slower than we are
+  thus costs one round's length at most, even where all its delays say that it takes long, and soon less:
 - misses: who was not there in time several times in a row is waited for half as long each time more, down to the
   floor. A late edge still counts when it comes; an edge in time halves the count of misses;
 - a neighbour never met yet is given a quarter of the ceiling, halved at each miss: founding nodes start seconds
@@ -20,7 +20,7 @@ from statistics import median
 WINDOW = 32  # delays remembered of a neighbour
 SPREAD = 4.0  # k in median + k * MAD
 PACES = 8  # own rounds remembered
-OWN_ROUNDS = 2.0  # lengths of our own round that we wait at most for one that we have met
+OWN_ROUNDS = 1.0  # lengths of our own round that we wait at most for one that we have met
 PATIENCE = 2  # misses in a row before the wait shrinks
 UNMET = 0.25  # of the ceiling, for a neighbour of which nothing is known
 MISSES = 30  # no use in counting further

@@ -140,7 +140,7 @@ class Edges:
     def due(self, now: float) -> list[Effect]:
         """Open what is to be opened now: at first, again after a break, or knocking."""
         effects: list[Effect] = []
-        for peer, at in self._openable(now).items():
+        for peer, at in sorted(self._openable(now).items()):
             if at <= now:
                 assert self.published is not None
                 ours = self.published.offer(self.mixes)
@@ -159,10 +159,11 @@ class Edges:
         if published is None:
             return {}
         times: dict[str, float] = {}
-        for peer, attempt in sorted(published.tries.items()):
+        for peer, attempt in published.tries.items():
+            if peer in self.sessions or attempt.times >= TRIES or not self._has_room_for(peer):
+                continue
             member = self._members.get(peer)
-            free = peer not in self.sessions and self._has_room_for(peer) and attempt.times < TRIES
-            if free and member is not None and self._members.is_here(member, now) and now >= member.declined_until:
+            if member is not None and self._members.is_here(member, now) and now >= member.declined_until:
                 times[peer] = max(attempt.at, member.refused_until)
         return times
 

@@ -159,6 +159,8 @@ class Ledger:
 
     def owed(self) -> float:
         """Return the sum of the weights that are promised or ready, and not mixed yet."""
+        if not self._promises and not self.ready:
+            return 0.0
         owed = sum(promise.receipt.weight for promise in self._promises.values())
         return owed + sum(edge.weight for edge in self.ready)
 

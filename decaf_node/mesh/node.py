@@ -50,6 +50,7 @@ class Node:
         self._now = float("-inf")
         self._seen = -1  # the version of the members for which ``_due`` holds
         self._due: float | None = None  # when the rounds want something next, if nothing happens before
+        self._deadline = self.members.deadline()
 
     @property
     def phase(self) -> Phase:
@@ -72,14 +73,13 @@ class Node:
             self._due, self._seen = self.rounds.deadline(now), self.members.version
         if not isinstance(self.rounds.phase, Stopped):
             effects += [ev.ProbePeer(peer, news) for peer, news in self.members.due(self.edges.schema, now)]
+        times = [time for time in (self.members.deadline(), self._due) if time is not None]
+        self._deadline = None if isinstance(self.rounds.phase, Stopped) else min(times, default=None)
         return effects
 
     def deadline(self) -> float | None:
         """Return when ``Tick`` is wanted, in the clock of ``step``; None if nothing depends on time."""
-        if isinstance(self.rounds.phase, Stopped):
-            return None
-        times = [self.members.deadline(), self._due]
-        return min((time for time in times if time is not None), default=None)
+        return self._deadline
 
     def _is_as_it_was(self, now: float) -> bool:
         """Say whether nothing has changed for the rounds: the same members, and no time that they wait for has come."""

@@ -20,8 +20,10 @@ class Faults:
     kinds:      what may strike, drawn with equal odds (see ``strikes.py``)
     newcomers:  part of the nodes that come only in the middle of the run
     one_sided:  part of the ordered pairs whose discovery (multicast) reaches one side only
+    spread:     how many times slower the slowest node is than the fastest, where nothing else is asked for
     skew:       the clock of a node runs faster or slower by at most this part
-    varied:     settings that a user may choose (overlap, how often to save, when to adopt) are drawn for each seed
+    varied:     settings that a user may choose (overlap, how often to save, when to adopt) are drawn for each seed, and
+                so is how far the nodes differ in speed
     """
 
     loss: float = 0.0
@@ -33,6 +35,7 @@ class Faults:
     kinds: tuple[str, ...] = ()
     newcomers: float = 0.0
     one_sided: float = 0.0
+    spread: float = 1.0
     skew: float = 0.0
     varied: bool = False
 
@@ -66,6 +69,7 @@ PROFILES = {
         strikes=1.0,
         kinds=("break", "partition", "trainer-lost", "kill", "leave"),
         newcomers=0.05,
+        spread=4.0,
         skew=1e-4,
     ),
     "storm": Faults(
@@ -78,6 +82,7 @@ PROFILES = {
         kinds=ROUGH,
         newcomers=0.2,
         one_sided=0.2,
+        spread=20.0,
         skew=0.01,
         varied=True,
     ),

@@ -79,6 +79,12 @@ class Plan:
             probe_every=probe_interval(self.round_seconds),
         )
 
+    def drawn(self, random: Random) -> Plan:
+        """Return what one seed plays."""
+        if not self.faults.varied:
+            return self
+        return replace(self, spread=self.spread ** random.choice([0.0, 0.5, 1.0]))
+
     def drawn_policy(self, random: Random) -> Policy:
         """Return the policy of one seed."""
         policy = self.policy()

@@ -29,13 +29,13 @@ class World:
     """``run`` plays all of it, and raises ``Violation`` where a check fails."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan = plan
         self.seed = seed
         self.schema = SCHEMA
         self.random = Random(f"world {seed}")
+        self.plan = plan.drawn(self.random)
         self.agenda = Agenda()
         self.trace = Trace()
-        self.problem = make_problem(plan, seed)
+        self.problem = make_problem(self.plan, seed)
         self.hosts: list[Host] = []
         self.struck: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()

@@ -26,7 +26,7 @@ class Choices:
     topology: str = "auto"
     rounds: int = 30
     round_seconds: float = 60.0
-    spread: float = 1.0
+    spread: float | None = None
     payload: str = "none"
     faults: str = "none"
     loss: float | None = None
@@ -47,15 +47,16 @@ class Choices:
         for wrong, sentence in _RULES:
             if wrong(self):
                 raise UsageError("simulate.impossible", sentence(self))
+        faults = choose(self.faults, self.loss, self.cuts, self.churn)
         return check(
             Plan(
                 nodes=self.nodes,
                 topology=self.topology,
                 rounds=self.rounds,
                 round_seconds=self.round_seconds,
-                spread=self.spread,
+                spread=faults.spread if self.spread is None else self.spread,
                 payload=self.payload,
-                faults=choose(self.faults, self.loss, self.cuts, self.churn),
+                faults=faults,
             )
         )
 

@@ -25,7 +25,10 @@ def simulate(
         float, typer.Option("--round-seconds", metavar="S", help="Virtual seconds of training a round.")
     ] = DEFAULT.round_seconds,
     spread: Annotated[
-        float, typer.Option("--spread", metavar="X", help="Nodes differ in speed by up to this factor.")
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--spread", metavar="X", help="Nodes differ in speed by up to this factor (default: as --faults has it)."
+        ),
     ] = DEFAULT.spread,
     payload: Annotated[
         str,
