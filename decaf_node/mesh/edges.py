@@ -54,6 +54,7 @@ class Edges:
         self.mixes = 0
         self.schema = ""
         self.trainer = False
+        self.opening: float | None = None  # when ``due`` has something next
         self._me = me
         self._policy = policy
         self._members = members
@@ -140,7 +141,9 @@ class Edges:
     def due(self, now: float) -> list[Effect]:
         """Open what is to be opened now: at first, again after a break, or knocking."""
         effects: list[Effect] = []
-        for peer, at in sorted(self._openable(now).items()):
+        openable = self._openable(now)
+        self.opening = min((at for at in openable.values() if at > now), default=None)
+        for peer, at in sorted(openable.items()):
             if at <= now:
                 assert self.published is not None
                 ours = self.published.offer(self.mixes)
@@ -148,10 +151,6 @@ class Edges:
                 self.published.tries[peer] = self.published.tries[peer].opened()
                 effects.append(ev.OpenEdge(peer, ours, self.said(peer)))
         return effects
-
-    def deadline(self, now: float) -> float | None:
-        """When ``due`` has something next."""
-        return min(self._openable(now).values(), default=None)
 
     def _openable(self, now: float) -> dict[str, float]:
         """Return the peers to which a stream may be opened, and when."""

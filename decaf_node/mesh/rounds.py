@@ -66,6 +66,7 @@ class Rounds:
         self.paused = False
         self.base = saved.snapshot.digest if saved is not None and self.absent and saved.mixes else None
         self._saved_at: float | None = None
+        self._awaited: tuple[tuple[str, float], ...] = ()
         self._resting = False  # the trainer was told to take no step of another round
         self._policy = policy
         self._members = members
@@ -289,20 +290,22 @@ class Rounds:
             effects += self._save(self.phase.round)
         if self._may_open():
             effects += self._edges.due(now)
-        if isinstance(self.phase, Exchanging) and not self.awaited(now):
-            self._waiting.learn(now)
-            effects += self._mix(self.phase.round, now)
+        if isinstance(self.phase, Exchanging):
+            self._awaited = self.awaited(now)
+            if not self._awaited:
+                self._waiting.learn(now)
+                effects += self._mix(self.phase.round, now)
         return effects
 
     def deadline(self, now: float) -> float | None:
-        """When ``due`` has something next."""
-        times = [until for _, until in self.awaited(now)] if isinstance(self.phase, Exchanging) else []
+        """When ``due``, which was called with the same ``now``, has something next."""
+        times = [until for _, until in self._awaited] if isinstance(self.phase, Exchanging) else []
         match self.phase:
             case Adopting(_, until, at_last, chosen_from=()):
                 times += [time for time in (until, at_last) if time > now]
             case Done(retry=retry) if retry is not None:
                 times.append(retry)
-        if self._may_open() and (opening := self._edges.deadline(now)) is not None:
+        if self._may_open() and (opening := self._edges.opening) is not None:
             times.append(opening)
         return min(times, default=None)
 
