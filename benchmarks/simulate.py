@@ -1,0 +1,186 @@
+"""What the simulator costs, and how fast each topology averages in it, beside what theory says.
+
+Speed: a large mesh for one virtual hour, and a number of storms, each in this one process; CPU seconds. Contraction:
+factor by which a round shrinks the distance from the mean, nodes of one pace (a round takes 0.8 to 1.25 of it) and no
+faults; theory is the factor of ``benchmarks.topologies`` for rounds in lock-step. Load: hellos and frames a node and
+round. Prints tables and writes benchmarks/results/simulate.json; takes about a quarter of an hour.
+
+    python -m benchmarks.simulate [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.topologies import factor
+from decaf_node.mesh.topology import TOPOLOGIES, graph
+from decaf_node.sim.faults import PROFILES
+from decaf_node.sim.plan import Plan
+from decaf_node.sim.run import Outcome, play
+
+RESULTS = Path(__file__).parent / "results" / "simulate.json"
+STORM = Plan(nodes=8, topology="full", rounds=30, round_seconds=10.0, spread=20.0, faults=PROFILES["storm"])
+LARGE = Plan(nodes=1000, topology="auto", rounds=60, faults=PROFILES["mild"])
+CALM = Plan(rounds=60, overlap=False)
+SMALLEST = 1e-9  # a distance below it is rounding
+WARM = 4  # rounds until everyone knows everyone
+
+
+@dataclass(frozen=True)
+class Speed:
+    """seconds: of CPU; peak_bytes: of this process so far."""
+
+    what: str
+    runs: int
+    seconds: float
+    steps: int
+    virtual_hours: float
+    peak_bytes: int
+    findings: int
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """measured and theory: factors a round, 0 where theory averages exactly within a period."""
+
+    nodes: int
+    topology: str
+    measured: float
+    theory: float
+    hellos: float
+    frames: float
+    members_most: int
+
+
+def measure_speed(what: str, plan: Plan, seeds: Sequence[int]) -> Speed:
+    started = time.process_time()
+    outcomes = [play(plan, seed) for seed in seeds]
+    return Speed(
+        what=what,
+        runs=len(outcomes),
+        seconds=time.process_time() - started,
+        steps=sum(outcome.steps for outcome in outcomes),
+        virtual_hours=sum(outcome.virtual_seconds for outcome in outcomes) / 3600,
+        peak_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        findings=sum(outcome.finding is not None for outcome in outcomes),
+    )
+
+
+def measure_contraction(nodes: int, topology: str) -> Contraction:
+    plan = Plan(nodes=nodes, topology=topology, rounds=CALM.rounds, overlap=CALM.overlap)
+    outcome = play(plan, 1)
+    rounds = statistics.mean(pace.rounds for pace in outcome.paces)
+    return Contraction(
+        nodes=nodes,
+        topology=topology,
+        measured=shrinking(outcome, rounds / plan.rounds),
+        theory=factor(graph(topology, plan.names)),
+        hellos=outcome.hellos / nodes / rounds,
+        frames=outcome.frames / nodes / rounds,
+        members_most=outcome.members_most,
+    )
+
+
+def shrinking(outcome: Outcome, pace: float) -> float:
+    """Return the factor a round between the warm-up and rounding. pace: rounds of a node between two measurements."""
+    distances = [measure.consensus for _, measure in outcome.curve[WARM:] if measure.consensus > SMALLEST]
+    return float((distances[-1] / distances[0]) ** (1 / (pace * (len(distances) - 1)))) if len(distances) > 1 else 0.0
+
+
+def machine() -> dict[str, str]:
+    processor = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    return {"processor": processor, "cores": str(os.cpu_count()), "python": platform.python_version()}
+
+
+def show(speeds: Sequence[Speed], contractions: Sequence[Contraction]) -> None:
+    console = Console(width=130)
+    table = Table(title="Speed, on one core")
+    for column in (
+        "what",
+        "runs",
+        "CPU s",
+        "CPU s a run",
+        "microseconds a step",
+        "virtual hours",
+        "peak MiB",
+        "findings",
+    ):
+        table.add_column(column)
+    for row in speeds:
+        table.add_row(
+            row.what,
+            str(row.runs),
+            f"{row.seconds:.1f}",
+            f"{row.seconds / row.runs:.2f}",
+            f"{1e6 * row.seconds / row.steps:.1f}",
+            f"{row.virtual_hours:.1f}",
+            f"{row.peak_bytes / 2**20:.0f}",
+            str(row.findings),
+        )
+    console.print(table)
+    table = Table(title="Contraction and load")
+    for column in (
+        "nodes",
+        "topology",
+        "factor a round",
+        "theory",
+        "hellos a round",
+        "frames a round",
+        "members known",
+    ):
+        table.add_column(column)
+    for line in contractions:
+        table.add_row(
+            str(line.nodes),
+            line.topology,
+            f"{line.measured:.3f}",
+            f"{line.theory:.3f}" if line.theory else "exact",
+            f"{line.hellos:.1f}",
+            f"{line.frames:.1f}",
+            str(line.members_most),
+        )
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small meshes and few seeds; nothing is written")
+    quick = parser.parse_args().quick
+    sizes = (16,) if quick else (16, 64, 256)
+    contractions = [
+        measure_contraction(nodes, topology)
+        for nodes in sizes
+        for topology in TOPOLOGIES
+        if nodes <= 64 or topology in ("auto", "ring", "exponential")
+    ]
+    if not quick:
+        contractions.append(measure_contraction(1024, "auto"))
+    large = Plan(nodes=64, rounds=10, faults=PROFILES["mild"]) if quick else LARGE
+    speeds = [
+        measure_speed(f"storm: {STORM.nodes} nodes, {STORM.rounds} rounds", STORM, range(5 if quick else 60)),
+        measure_speed(f"mild: {large.nodes} nodes, {large.rounds} rounds of 60 s", large, [0]),
+    ]
+    show(speeds, contractions)
+    if not quick:
+        rows = {"speed": [asdict(row) for row in speeds], "contraction": [asdict(row) for row in contractions]}
+        RESULTS.write_text(json.dumps({"machine": machine()} | rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
