@@ -43,6 +43,7 @@ class Host:
         self.frozen = False
         self.life = 0
         self.completed = 0  # rounds mixed, over all its lives
+        self.began = 0.0  # when it first started
         self.lost_state = float("-inf")  # when it last went back to a saved state
         self._world = world
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -59,6 +60,7 @@ class Host:
         """Start the daemon from what its disk holds."""
         if self.up:
             return
+        self.began = self.began if self.life else self._world.now
         self.life += 1
         self.up, self.frozen = True, False
         self.streams, self._early, self._backlog, self._tick = {}, {}, [], float("inf")
@@ -89,6 +91,7 @@ class Host:
                 self._world.network.sever(stream)
             self._down()
             self.completed = 0  # rounds mixed, over all its lives
+        self.began = 0.0  # when it first started
         self.lost_state = self._world.now
 
     def lose_power(self) -> None:

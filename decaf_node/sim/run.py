@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
+from decaf_node.sim.trainer import mean_length
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
 
@@ -74,7 +75,9 @@ def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> O
         seconds=time.perf_counter() - started,
         virtual_seconds=world.now,
         paces=tuple(
-            Pace(host.device, host.pace, host.completed, world.now / host.pace) for host in world.hosts if host.life
+            Pace(host.device, host.pace, host.completed, (world.now - host.began) / mean_length(host.pace))
+            for host in world.hosts
+            if host.life
         ),
         edges=(ends + one_sided) // 2,  # an edge that counts at both ends was met at both
         one_sided=one_sided,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
 RANK = 8
+SHORTEST, LONGEST = 0.8, 1.25  # of a node's pace, that a round takes
 
 Order = (
     ev.StartTraining
@@ -26,6 +27,11 @@ Order = (
     | ev.PauseTraining
     | ev.ResumeTraining
 )
+
+
+def mean_length(pace: float) -> float:
+    """Return how long a round of such a node takes on average, in seconds."""
+    return pace * (SHORTEST + LONGEST) / 2
 
 
 class Trainer:
@@ -105,7 +111,7 @@ class Trainer:
     # --- work ------------------------------------------------------------------------------------------------
 
     def _length(self) -> float:
-        return self._host.pace * self._host.random.uniform(0.8, 1.25)
+        return self._host.pace * self._host.random.uniform(SHORTEST, LONGEST)
 
     def _begin(self, round: int) -> None:
         """Train until ``_ready_at``; with overlap that began when the last snapshot was published."""

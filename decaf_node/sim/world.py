@@ -23,6 +23,7 @@ from decaf_node.sim.trace import Trace
 
 SCHEMA = "5c" * 32
 STARTS_WITHIN = 5.0  # seconds in which the founding nodes start
+OFF_BEAT = 0.5  # of a round: nodes of one pace mix about when a round is full, and are looked at in between
 
 
 class World:
@@ -57,7 +58,7 @@ class World:
         plan_strikes(self, self.random, 0.8 * plan.span)
         self.agenda.at(plan.span, self._calm)
         for number in range(math.ceil(plan.length / plan.round_seconds)):
-            self.agenda.at(number * plan.round_seconds, self._measure)
+            self.agenda.at((number + OFF_BEAT) * plan.round_seconds, self._measure)
         self.agenda.run(plan.length)
         self._measure()
         if plan.faults.strikes:
