@@ -26,8 +26,8 @@ class Edges:
         self._limit = limit
         self._streams: dict[str, Stream] = {}
 
-    def open(self, peer: str, offer: Offer, again: Receipt | None) -> None:
-        """Open a stream to the peer, instead of one that is up; send the offer, and ``again`` a receipt."""
+    def open(self, peer: str, offer: Offer, again: tuple[Receipt, ...]) -> None:
+        """Open a stream to the peer, instead of one that is up; say receipts ``again``, then send the offer."""
         stream = self._replace(Stream(peer, False, self._around))
         self._tasks.spawn(self._dial(stream, offer, again))
 
@@ -83,7 +83,7 @@ class Edges:
             stream.cut()
             raise
 
-    async def _dial(self, stream: Stream, offer: Offer, again: Receipt | None) -> None:
+    async def _dial(self, stream: Stream, offer: Offer, again: tuple[Receipt, ...]) -> None:
         address = self._dialler.best(stream.peer)
         if address is None:
             await self._unreached(stream, "no address of it is known")
@@ -102,11 +102,11 @@ class Edges:
             finally:
                 call.cancel()
 
-    async def _first_words(self, stream: Stream, offer: Offer, again: Receipt | None) -> None:
+    async def _first_words(self, stream: Stream, offer: Offer, again: tuple[Receipt, ...]) -> None:
         await stream.send(self._around.introduction())
+        for receipt in again:
+            await stream.send(receipt)
         await stream.send(offer)
-        if again is not None:
-            await stream.send(again)
 
     async def _unreached(self, stream: Stream, problem: str) -> None:
         stream.give_up()

@@ -26,6 +26,7 @@ from decaf_node.mesh.sessions import (
     Inspecting,
     Opened,
     Pair,
+    Paired,
     Promised,
     Promising,
     Serving,
@@ -75,9 +76,10 @@ class Edges:
         partners = late | (around & self._partners(graph, turn))
         published = Published(snapshot, self.schema, now, graph, turn, frozenset(late | around), degree, partners)
         published.until = {peer: now + self.wait(peer) for peer in published.slots}
+        published.reminded = self._unheard_by() - published.slots
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
-        for peer in sorted(partners):
+        for peer in sorted(partners | published.reminded):
             opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
             published.tries[peer] = Try(now if opened else now + self._knock(peer))
 
@@ -85,6 +87,11 @@ class Edges:
         """Return the neighbours of this turn; in a turn without one, those that were missed in the last."""
         missed = set() if self.published is None else self.published.partners - self.published.settled
         return {*graph.neighbours(self._me, turn)} or missed
+
+    def _unheard_by(self) -> set[str]:
+        """Return those of our last neighbours that may not have heard a receipt of ours."""
+        last = self.published
+        return set() if last is None else {peer for peer in last.slots | last.reminded if self.said(peer)}
 
     def renew(self, now: float) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
@@ -159,7 +166,9 @@ class Edges:
             return {}
         times: dict[str, float] = {}
         for peer, attempt in published.tries.items():
-            if peer in self.sessions or attempt.times >= TRIES or not self._has_room_for(peer):
+            if peer in self.sessions or attempt.times >= TRIES:
+                continue
+            if not (self._has_room_for(peer) or (peer in published.reminded and self.said(peer))):
                 continue
             member = self._members.get(peer)
             if member is not None and self._members.is_here(member, now) and now >= member.declined_until:
@@ -193,6 +202,8 @@ class Edges:
         match self.sessions.get(peer):
             case Opened(ours) if offer.adopt:
                 return self._let_adopt(peer, ours, now)
+            case Opened() if self.published is not None and peer not in self.published.slots:
+                return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
@@ -244,21 +255,20 @@ class Edges:
         return [ev.FetchSnapshot(peer, theirs.snapshot)]
 
     def say_again(self, peer: str) -> list[Effect]:
-        """Say our last receipt again on a stream that the peer has opened: the one before may have lost it."""
-        said = self.said(peer)
-        return [] if said is None else [ev.SendReceipt(peer, said)]
+        """Say again, on a stream that the peer has opened, what it may not have heard."""
+        return [ev.SendReceipt(peer, receipt) for receipt in self.said(peer)]
 
     def _answer(self, peer: str, ours: Offer) -> list[Effect]:
-        return [ev.AnswerEdge(peer, ours), *self.say_again(peer)]
+        return [*self.say_again(peer), ev.AnswerEdge(peer, ours)]
 
     def turn_away(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """Refuse a stream that the peer has just opened; what was promised before is said again all the same."""
         return [*self.say_again(peer), *self.refuse(peer, refusal, now)]
 
-    def said(self, peer: str) -> Receipt | None:
-        """Return our last receipt to the peer, which it may not have heard."""
+    def said(self, peer: str) -> tuple[Receipt, ...]:
+        """Return our receipts that the peer may not have heard."""
         member = self._members.get(peer)
-        return None if member is None else member.said
+        return () if member is None else member.said
 
     def _serve(self, peer: str, now: float) -> list[Effect]:
         ours = self.ours()
@@ -338,7 +348,7 @@ class Edges:
                 self.ledger.sent(peer)
                 self.sessions[peer] = Promised(pair)
                 if (member := self._members.get(peer)) is not None:
-                    member.said = receipt
+                    member.say(receipt)
                 sent: list[Effect] = [ev.SendReceipt(peer, receipt)]
                 return sent if theirs is None else sent + self._settle(peer, theirs, now)
         return []
@@ -347,15 +357,22 @@ class Edges:
         """The peer's promise came: of this edge, or, said again, of an earlier one. Others change nothing."""
         if (refusal := objections.object_to_weight(receipt)) is not None:
             return self.refuse(peer, refusal, now)
-        promise = self.ledger.promised(peer)
+        session, promise = self.sessions.get(peer), self.ledger.promised(peer)
+        if isinstance(session, Paired) and session.pair.is_of(receipt):
+            self._has_heard(peer, session.pair)
         if promise is not None and promise.is_answered_by(receipt):
             return self._settle(peer, receipt, now)
-        match self.sessions.get(peer):
-            case (Fetching(pair) | Inspecting(pair) | Promising(pair)) as session if pair.is_of(receipt):
+        match session:
+            case Fetching(pair) | Inspecting(pair) | Promising(pair) if pair.is_of(receipt):
                 self.sessions[peer] = type(session)(pair, receipt)
             case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
                 return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
         return []
+
+    def _has_heard(self, peer: str, pair: Pair) -> None:
+        """The peer's receipt of this stream's edge came: it has our offer, and what was said again before it."""
+        if (member := self._members.get(peer)) is not None:
+            member.said = tuple(said for said in member.said if said.own == pair.own.digest)
 
     def _settle(self, peer: str, theirs: Receipt, now: float) -> list[Effect]:
         """Both receipts are here: the edge counts."""
@@ -402,6 +419,7 @@ class Edges:
             self._members.refused(peer, event.message, now)
         elif event.reason != objections.NO_ROOM.reason and (member := self._members.get(peer)) is not None:
             member.problem = event.message
+            member.said = () if event.reason == objections.NOT_A_NEIGHBOUR else member.said  # it has read our offer
         if self.published is not None:
             self.published.tries.pop(peer, None)
         return None
@@ -470,8 +488,8 @@ class Edges:
     def _void(self, peer: str) -> None:
         """Nobody counts the edge that was promised to the peer: our receipt of it is not said again."""
         promise, member = self.ledger.promised(peer), self._members.get(peer)
-        if promise is not None and member is not None and member.said == promise.receipt:
-            member.said = None
+        if promise is not None and member is not None:
+            member.unsay(promise.receipt)
         self.ledger.void(peer)
 
     def _give_up(self, peer: str) -> None:

@@ -372,11 +372,11 @@ class ProbePeer:
 
 @dataclass(frozen=True)
 class OpenEdge:
-    """Open the edge's stream to the peer (instead of one that is up), send our offer, and say ``again`` a receipt."""
+    """Open the edge's stream to the peer (instead of one that is up), say receipts ``again``, then send our offer."""
 
     peer: str
     offer: Offer
-    again: Receipt | None = None
+    again: tuple[Receipt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Joining:
         asks = adoption.put(phase.asks, peer, "fetching", offer.snapshot.digest, offer.snapshot.round)
         answer: list[Effect] = []
         if incoming:
-            answer = [ev.AnswerEdge(peer, self._asking(phase.round)), *self._edges.say_again(peer)]
+            answer = [*self._edges.say_again(peer), ev.AnswerEdge(peer, self._asking(phase.round))]
         return replace(phase, asks=asks), [*answer, ev.FetchSnapshot(peer, offer.snapshot)]
 
     def _inspect(self, phase: Adopting, peer: str, digest: str) -> Step:

@@ -86,7 +86,7 @@ class Membership:
     def remember(self, edge: Edge) -> None:
         """In an earlier life we sent the peer a receipt of this edge; it is said again when we meet."""
         if (member := self._add(edge.peer, NEVER)) is not None:
-            member.said = Receipt(edge.own, edge.theirs, edge.weight)
+            member.say(Receipt(edge.own, edge.theirs, edge.weight))
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -123,10 +123,11 @@ class Membership:
             self._probes.again(member, now)
         return member
 
-    def offered(self, peer: str, offer: Offer, now: float) -> bool:
-        """The peer's offer came; say whether there is room for it."""
+    def offered(self, peer: str, offer: Offer, incoming: bool, now: float) -> bool:
+        """The peer's offer came; say whether there is room for it. One that answers ours shows what it has heard."""
         if (member := self.heard(peer, now)) is None:
             return False
+        member.said = member.said if incoming else ()
         member.round, member.newcomer = max(member.round, offer.round), offer.mixes == 0
         member.declined_until = NEVER
         self._note(member, member.name, offer.schema, member.addresses)

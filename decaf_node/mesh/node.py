@@ -173,8 +173,8 @@ class Node:
                     self.members.silent(event, now)
             case ev.PeerLeft(peer):
                 self.members.said_goodbye(peer, now)
-            case ev.OfferReceived(peer, offer):
-                if not self.members.offered(peer, offer, now):
+            case ev.OfferReceived(peer, offer, incoming):
+                if not self.members.offered(peer, offer, incoming, now):
                     return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
             case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
                 self.members.heard(peer, now)

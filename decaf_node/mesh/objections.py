@@ -12,6 +12,7 @@ from decaf_node.mesh.member import Member
 DECLINES = frozenset({"mesh.done", "mesh.paused", "mesh.no-exchange", "mesh.cannot-save", "mesh.stopping"})
 # A peer that says one of these has found our snapshot no good: the next edge waits.
 OUR_FAULTS = frozenset({"mesh.other-schema", "mesh.not-finite", "mesh.bad-snapshot", "mesh.too-large"})
+NOT_A_NEIGHBOUR = "mesh.not-a-neighbour"
 # The lower ID's stream is on its way: no refusal at all.
 DUPLICATE = "mesh.duplicate-stream"
 
@@ -47,7 +48,7 @@ NO_RECEIPT_MATCH = Refusal(
 def not_a_neighbour(topology: str) -> Refusal:
     """Return the refusal of a peer that the topology puts elsewhere."""
     sentence = f"We are no neighbours in the {topology} topology as this node sees it; try again next round."
-    return Refusal("mesh.not-a-neighbour", sentence)
+    return Refusal(NOT_A_NEIGHBOUR, sentence)
 
 
 def bad_content(reason: str, problem: str) -> Refusal:

@@ -78,7 +78,8 @@ class Host:
             self.later(STOP_WITHIN, self.leave)
 
     def leave(self) -> None:
-        """Say goodbye and be gone."""
+        """Say goodbye and be gone; what was to be said again is forgotten."""
+        self.lost_state = self._world.now
         self._world.discovery.goodbye(self)
         for peer in sorted(self.streams):
             self._world.network.close(self, peer)

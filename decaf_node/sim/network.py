@@ -106,8 +106,8 @@ class Network:
 
     # --- streams ---------------------------------------------------------------------------------------------
 
-    def open(self, host: Host, peer: str, offer: Offer, again: Receipt | None) -> None:
-        """Dial the peer, say our offer and then ``again`` a receipt; instead of a stream that is up."""
+    def open(self, host: Host, peer: str, offer: Offer, again: tuple[Receipt, ...]) -> None:
+        """Dial the peer, say receipts ``again`` and then our offer; instead of a stream that is up."""
         self.close(host, peer)
         target = self.route(host, peer)
         stream = Stream(host, target or host)
@@ -115,10 +115,7 @@ class Network:
         if target is None:
             return host.later(self._random.uniform(0.05, HELLO_TIMEOUT), self._unreached, host, peer, stream)
         self._note_offer(stream, host, offer)
-        delay = self._delay(host, target, 500)
-        stream.spoken[host.device] = self._world.now + delay
-        host.later(delay, self._arrive, stream, peer, offer)
-        return None if again is None else self.speak(stream, host, again, 100)
+        return host.later(self._delay(host, target, 500), self._arrive, stream, peer, again, offer)
 
     def send(self, host: Host, peer: str, frame: Frame) -> None:
         """Say it on the stream to the peer."""
@@ -238,7 +235,7 @@ class Network:
             stream.offered[host.device][offer.snapshot.digest] = offer
             self._world.checks.offered(offer)
 
-    def _arrive(self, stream: Stream, peer: str, offer: Offer) -> None:
+    def _arrive(self, stream: Stream, peer: str, again: tuple[Receipt, ...], offer: Offer) -> None:
         """A stream reaches the device that was dialled. Of two streams the one that the lower ID opened stays."""
         host, target = stream.opener, stream.acceptor
         if host.streams.get(peer) is not stream:
@@ -247,7 +244,7 @@ class Network:
             stream.broken = True
             return self._unreached(host, peer, stream)
         if target.frozen:
-            return target.later(0.0, self._arrive, stream, peer, offer)
+            return target.later(0.0, self._arrive, stream, peer, again, offer)
         theirs = target.streams.get(host.name)
         if theirs is not None and theirs.opener is target and target.name < host.name:
             stream.broken = True
@@ -256,6 +253,8 @@ class Network:
             self.close(target, host.name)
         target.known.add(host.name)
         target.streams[host.name] = stream
+        for receipt in again:
+            target.take_frame(stream, receipt)
         return target.take_frame(stream, offer, opened=True)
 
     def _deliver(self, stream: Stream, host: Host, frame: Frame) -> None:

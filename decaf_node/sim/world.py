@@ -23,6 +23,7 @@ from decaf_node.sim.trace import Trace
 
 SCHEMA = "5c" * 32
 STARTS_WITHIN = 5.0  # seconds in which the founding nodes start
+FIRST_NEWCOMER, LAST_NEWCOMER = 0.2, 0.7  # of the time in which faults strike
 OFF_BEAT = 0.5  # of a round: nodes of one pace mix about when a round is full, and are looked at in between
 
 
@@ -114,7 +115,9 @@ class World:
         newcomers = set(random.sample(range(plan.nodes), late))
         for host in self.hosts:
             time = (
-                random.uniform(0.2, 0.7) * plan.span if host.number in newcomers else random.uniform(0, STARTS_WITHIN)
+                random.uniform(FIRST_NEWCOMER, LAST_NEWCOMER) * plan.span
+                if host.number in newcomers
+                else random.uniform(0, STARTS_WITHIN)
             )
             self.agenda.at(time, host.start)
 

@@ -28,7 +28,7 @@ from tests.daemon.ends import HIGH, LOW, SCHEMA, End, Proxy, acquaint, end, intr
 
 async def shake(low: End, high: End, mine: Snapshot, theirs: Snapshot) -> None:
     """Open an edge and exchange both offers."""
-    low.edges.open(HIGH, offer(mine), None)
+    low.edges.open(HIGH, offer(mine), ())
     assert await high.seen(OfferReceived) == OfferReceived(LOW, offer(mine), incoming=True)
     high.edges.answer(LOW, offer(theirs))
     assert await low.seen(OfferReceived) == OfferReceived(HIGH, offer(theirs), incoming=False)
@@ -90,7 +90,7 @@ async def test_a_cut_transfer_goes_on_where_it_ended(tmp_path: Path) -> None:
         assert 0 < here < theirs.size_bytes
         carried = proxy.to_caller
 
-        low.edges.open(HIGH, offer(mine), None)
+        low.edges.open(HIGH, offer(mine), ())
         await high.seen(OfferReceived, count=2)
         high.edges.answer(LOW, offer(theirs))
         await low.seen(OfferReceived, count=2)
@@ -133,9 +133,7 @@ async def test_a_snapshot_that_is_not_as_offered_is_refused(
         low.edges.fetch(HIGH, lie)
         assert problem in (await low.seen(SnapshotRefused)).problem
         low.edges.close(HIGH)
-        low.edges.open(
-            HIGH, offer(mine), None
-        )  # what was refused is no better the second time, though its bytes are here
+        low.edges.open(HIGH, offer(mine), ())  # what was refused is no better now, though its bytes are here
         await high.seen(OfferReceived, count=2)
         high.edges.answer(LOW, offer(lie))
         await low.seen(OfferReceived, count=2)
@@ -226,8 +224,8 @@ async def test_of_two_streams_the_one_of_the_lower_id_stays(tmp_path: Path) -> N
         acquaint(low, high)
         acquaint(high, low)
         mine, theirs = low.publish(1.0), high.publish(2.0)
-        low.edges.open(HIGH, offer(mine), None)
-        high.edges.open(LOW, offer(theirs), None)
+        low.edges.open(HIGH, offer(mine), ())
+        high.edges.open(LOW, offer(theirs), ())
         assert await high.seen(OfferReceived) == OfferReceived(LOW, offer(mine), incoming=True)
         high.edges.answer(LOW, offer(theirs))
         assert await low.seen(OfferReceived) == OfferReceived(HIGH, offer(theirs), incoming=False)
@@ -238,7 +236,7 @@ async def test_of_two_streams_the_one_of_the_lower_id_stays(tmp_path: Path) -> N
 async def test_a_knock_on_a_stream_that_the_lower_id_opened_is_refused(tmp_path: Path) -> None:
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, stranger(low.me.address) as knocking:
         acquaint(low, high)
-        low.edges.open(HIGH, offer(low.publish()), None)
+        low.edges.open(HIGH, offer(low.publish()), ())
         await high.seen(OfferReceived)
         await knocking.say(introduction(HIGH), offer(BAD))
         refusal = await knocking.hear()
@@ -262,7 +260,7 @@ async def test_a_stream_opened_anew_takes_the_place_of_the_one_before(tmp_path: 
 async def test_a_refusal_reaches_the_other_end(tmp_path: Path) -> None:
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
         acquaint(low, high)
-        low.edges.open(HIGH, offer(low.publish()), None)
+        low.edges.open(HIGH, offer(low.publish()), ())
         await high.seen(OfferReceived)
         high.edges.refuse(LOW, "mesh.other-schema", "Another base model.")
         assert await low.seen(EdgeRefused) == EdgeRefused(HIGH, "mesh.other-schema", "Another base model.")
@@ -292,11 +290,11 @@ async def test_a_vanished_snapshot_ends_the_edge(tmp_path: Path) -> None:
 async def test_nobody_at_the_address_is_silence(tmp_path: Path) -> None:
     async with end(LOW, tmp_path) as low:
         low.dialler.learn(HIGH, ("127.0.0.1:1",))
-        low.edges.open(HIGH, offer(low.publish()), None)
+        low.edges.open(HIGH, offer(low.publish()), ())
         silent = await low.seen(PeerSilent)
         assert silent.peer == HIGH
         assert "127.0.0.1:1" in silent.problem
-        low.edges.open("Y" * 52, offer(low.publish()), None)
+        low.edges.open("Y" * 52, offer(low.publish()), ())
         assert await low.seen(PeerSilent, count=2) == PeerSilent("Y" * 52, "no address of it is known")
 
 

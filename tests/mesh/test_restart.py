@@ -45,7 +45,7 @@ def test_a_promise_of_an_earlier_life_is_said_again_and_may_still_count() -> Non
     promise = Edge("c", "b5", "c7", 1 / 3)
     s = Script(saved=Saved(5, 3, SCHEMA, snapshot("s5", 5), promised=(promise,))).start("c")
     said = [effect.again for effect in s.publish(6) if isinstance(effect, ev.OpenEdge)]
-    assert said == [Receipt("b5", "c7", 1 / 3)]
+    assert said == [(Receipt("b5", "c7", 1 / 3),)]
     s.play(ev.OfferReceived("c", offer("c8", 8, degree=1, mixes=5), incoming=False))
     s.receive("c", "b5", "c7", 1 / 2)
     weight = (1 - 1 / 3) / 2

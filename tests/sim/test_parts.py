@@ -122,11 +122,17 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], Plan], str]] = {
     "a ring of two": (lambda: Plan(nodes=2, topology="ring"), "A ring needs 3 nodes, and --nodes is 2"),
     "topology": (lambda: Plan(topology="star"), "No topology is called 'star'; choose one of auto, full"),
     "payload": (lambda: Plan(payload="llm"), "No payload is called 'llm'"),
-    "no round": (lambda: Plan(rounds=0), "0 rounds show nothing"),
+    "no round": (lambda: Plan(rounds=0), "0 rounds cannot be simulated; give --rounds from 1"),
     "length": (lambda: Plan(round_seconds=math.nan), "A round of nan s cannot be"),
     "spread": (lambda: Plan(spread=0.5), "Nodes cannot differ in speed by a factor of 0.5"),
-    "loss": (lambda: Plan(faults=replace(PROFILES["none"], loss=-0.1)), "Loss, cuts and newcomers are parts"),
-    "churn": (lambda: Plan(faults=replace(PROFILES["none"], strikes=math.inf)), "Nothing strikes inf times an hour"),
+    "loss": (
+        lambda: Plan(faults=replace(PROFILES["none"], loss=-0.1)),
+        "No part -0.1 of the packets can be lost; give --loss",
+    ),
+    "churn": (
+        lambda: Plan(faults=replace(PROFILES["none"], strikes=math.inf)),
+        "A node is not struck inf times an hour",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from decaf_node.sim.campaign import combined_trace, cores, play_here
 from decaf_node.sim.faults import GENTLE, PROFILES
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.run import play
-from decaf_node.sim.world import World
+from decaf_node.sim.world import FIRST_NEWCOMER, World
 
 STORM = Plan(nodes=6, rounds=12, round_seconds=10.0, spread=4.0, faults=PROFILES["storm"])
 CALM = Plan(nodes=3, topology="full", rounds=40, round_seconds=10.0, overlap=False)
@@ -22,11 +22,16 @@ FRESH = 40  # seeds a topology
 @pytest.mark.slow
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_fresh_seeds_of_a_storm_have_no_findings(topology: str) -> None:
+    """An edge ends at one end only where its last message is lost and the two are neighbours no more: hardly ever."""
     first = secrets.randbelow(2**31)
     plan = replace(STORM, topology=topology)
+    edges, unreasoned = 0, list[int]()
     for outcome in play_here(plan, range(first, first + FRESH), cores()):
         assert outcome.finding is None, (plan, outcome.seed, outcome.finding)
-        assert outcome.unreasoned == 0, (plan, outcome.seed)
+        edges += outcome.edges
+        unreasoned += [outcome.seed] * outcome.unreasoned
+    assert edges > 500
+    assert len(unreasoned) <= max(2, edges / 1000), (plan, unreasoned)
 
 
 @pytest.mark.parametrize("topology", ["full", "ring", "one-peer-exponential", "base-k"])
@@ -100,9 +105,9 @@ def test_a_newcomer_never_lowers_the_norm_of_the_mesh() -> None:
     plan = Plan(nodes=6, topology="full", rounds=30, round_seconds=10.0, payload="least-squares", faults=faults)
     for seed in range(3):
         outcome = play(plan, seed)
-        norms = [measure.norm for _, measure in outcome.curve]
+        before, *after = [measure.norm for time, measure in outcome.curve if time > FIRST_NEWCOMER * plan.span]
         assert outcome.adoptions == 3
-        assert all(later > 0.97 * max(norms[: place + 1]) for place, later in enumerate(norms)), (seed, norms)
+        assert min(after) > before, (seed, before, after)
 
 
 def test_one_static_address_is_enough_to_know_a_mesh_of_sixty_four() -> None:
