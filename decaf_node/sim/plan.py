@@ -14,7 +14,7 @@ from decaf_node.sim.faults import PROFILES, Faults
 
 PAYLOADS = ("none", "least-squares")
 CEILING = 2.0  # rounds that a node waits at most for a neighbour
-QUIET_ROUNDS = 3  # rounds of the slowest node, in which every pair of neighbours mixes again
+QUIET_ROUNDS = 4  # rounds of the slowest node, in which every pair of neighbours mixes again
 NODES_AT_MOST = 10_000
 ROUNDS_AT_MOST = 100_000
 SPREAD_AT_MOST = 1000.0
