@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
+
 from decaf_node.mesh.events import Edge, Receipt, Saved
 from decaf_node.mesh.ledger import Ledger, Promise
 from decaf_node.mesh.node import Node
@@ -76,6 +78,7 @@ class OlderState(World):
         return super().make_node(name, policy, random, saved and replace(saved, round=saved.round - 1))
 
 
+@pytest.mark.slow
 def test_the_sound_world_has_no_findings() -> None:
     findings = [play(STORM, seed).finding for seed in SEEDS]
     assert findings == [None] * len(SEEDS), findings

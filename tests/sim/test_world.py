@@ -34,6 +34,7 @@ def test_fresh_seeds_of_a_storm_have_no_findings(topology: str) -> None:
     assert len(unreasoned) <= max(2, edges / 1000), (plan, unreasoned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["full", "ring", "one-peer-exponential", "base-k"])
 def test_without_crashes_of_daemons_every_edge_counts_at_both_ends(topology: str) -> None:
     faults = replace(PROFILES["storm"], kinds=GENTLE)
@@ -61,6 +62,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert one.trace != other.trace
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds_in_the_order_of_the_seeds() -> None:
     seeds = range(5, 9)
     together = list(play_here(replace(STORM, rounds=2), seeds, workers=2))
@@ -99,6 +101,7 @@ def test_a_vanished_node_costs_the_others_little() -> None:
     assert {peer.peer: peer.state for peer in view.peers} == {"n1": "alive", "n2": "gone"}
 
 
+@pytest.mark.slow
 def test_a_newcomer_never_lowers_the_norm_of_the_mesh() -> None:
     """It adopts; mixed as it starts, with B = 0, it would pull all products towards zero."""
     faults = replace(PROFILES["none"], newcomers=0.5)
@@ -110,6 +113,7 @@ def test_a_newcomer_never_lowers_the_norm_of_the_mesh() -> None:
         assert min(after) > before, (seed, before, after)
 
 
+@pytest.mark.slow
 def test_one_static_address_is_enough_to_know_a_mesh_of_sixty_four() -> None:
     world = World(Plan(nodes=64, topology="random-regular", rounds=6, round_seconds=60.0), 1)
     world.run()
