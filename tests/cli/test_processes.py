@@ -76,6 +76,7 @@ def test_nobody_listens_on_a_plain_file(tmp_path: Path) -> None:
         assert listener(tmp_path / "bound") is None
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_demo_is_killed(tmp_path: Path) -> None:
     """Even kill -9 of the demo leaves nobody behind: the kernel tells the child."""
     parent_code = (

@@ -86,6 +86,7 @@ async def ended(process: asyncio.subprocess.Process) -> None:
         await process.communicate()
 
 
+@pytest.mark.slow
 async def test_two_nodes_of_one_host_find_each_other_and_part(mesh: str, names: tuple[str, str], start: Start) -> None:
     a = await start(names[0], mesh, 7001)
     b = await start(names[1], mesh, 7002)
@@ -98,6 +99,7 @@ async def test_two_nodes_of_one_host_find_each_other_and_part(mesh: str, names: 
     assert not [said for said in a.said + b.said if said[0] == "warned"]
 
 
+@pytest.mark.slow
 async def test_a_node_of_another_mesh_is_ignored(mesh: str, names: tuple[str, str], start: Start) -> None:
     await start(names[0], mesh + "-other", 7001)
     b = await start(names[1], mesh, 7002)
@@ -109,6 +111,7 @@ async def test_a_node_of_another_mesh_is_ignored(mesh: str, names: tuple[str, st
     assert names[0] not in json.dumps(b.said + third.said)
 
 
+@pytest.mark.slow
 async def test_a_node_that_was_killed_and_started_again_is_found_again(
     mesh: str, names: tuple[str, str], start: Start
 ) -> None:
@@ -122,6 +125,7 @@ async def test_a_node_that_was_killed_and_started_again_is_found_again(
     await a.until("found", moved.node, ["127.0.0.1:7005"])
 
 
+@pytest.mark.slow
 async def test_the_schema_is_announced_and_no_news_of_an_address(
     mesh: str, names: tuple[str, str], start: Start
 ) -> None:

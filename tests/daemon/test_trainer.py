@@ -169,6 +169,7 @@ async def test_last_words_give_the_exit_code(fatal: bool, runs: int) -> None:
         assert trainer.restarts == runs - 1
 
 
+@pytest.mark.slow
 async def test_a_trainer_that_is_unheard_is_killed() -> None:
     async with listening() as there:
         trainer = there.trainer(CONNECT + f"s.sendall({HELLO!r}); time.sleep(60)", restarts=1)
