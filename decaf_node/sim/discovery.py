@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LAN_AT_MOST = 32  # nodes; larger meshes are entered by static addresses
 REFRESH = 60.0  # seconds between two looks at who is listed
 STATIC = 2  # addresses in the settings of a node of a large mesh
+GOODBYES_AT_MOST = 32  # as the daemon says
 STATIC_AGAIN = 30.0  # seconds until a static address is tried again
 
 
@@ -53,9 +54,10 @@ class Discovery:
         host.later(REFRESH, self._refresh, host)
 
     def goodbye(self, host: Host) -> None:
-        """A device leaves: those that hear it know at once."""
+        """A device leaves: those that hear it know at once, its neighbours first, and tell the others."""
+        told = {*[*host.node.edges.candidates(host.clock()), *sorted(host.known)][:GOODBYES_AT_MOST]}
         for other in self._world.hosts:
-            if other.up and other is not host and host.name in other.known and self._world.network.linked(host, other):
+            if other.up and other is not host and other.name in told and self._world.network.linked(host, other):
                 other.later(self._random.uniform(0.0, 0.2), other.post, PeerLeft(host.name))
                 if other.device not in self.stale:
                     self._listed.get(other.device, set()).discard(host.name)
@@ -79,6 +81,9 @@ class Discovery:
         host.later(REFRESH, self._refresh, host)
 
     def _try_static(self, host: Host) -> None:
+        now = host.clock()
         for name in self._static[host.device]:
-            self._world.network.discover(host, name)
+            member = host.node.members.get(name)
+            if member is None or not host.node.members.is_here(member, now):
+                self._world.network.discover(host, name)
         host.later(STATIC_AGAIN, self._try_static, host)

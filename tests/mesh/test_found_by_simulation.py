@@ -72,3 +72,54 @@ def test_a_peer_that_is_no_neighbour_any_more_is_still_told_of_the_last_receipt(
     assert effects[0] == ev.SendReceipt("c", Receipt("b1", "c1", 1 / 3))
     assert isinstance(effects[1], ev.RefuseEdge)
     assert effects[1].reason == "mesh.not-a-neighbour"
+
+
+def again(effects: list[ev.Effect], peer: str) -> list[tuple[Receipt, ...]]:
+    """Return what is said again on each stream that is opened to the peer."""
+    return [effect.again for effect in effects if isinstance(effect, ev.OpenEdge) and effect.peer == peer]
+
+
+def test_a_receipt_is_said_again_until_the_peer_shows_that_it_has_heard_it() -> None:
+    """Storm on six, seed 816512574: two streams broke in turn, and only the newer receipt was said again."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False))
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 0.5)
+    s.play(ev.EdgeBroken("c", "reset"))
+    s.finish_round(1)
+    s.publish(2)
+    s.play(ev.OfferReceived("c", offer("c2", 2, degree=1), incoming=True))
+    [save] = s.fetch("c", "c2")
+    assert isinstance(save, ev.SaveReceipt)
+    s.promise("c", "b2", "c2", save.receipt.weight)
+    s.play(ev.EdgeBroken("c", "reset"))
+    s.finish_round(2)
+    assert again(s.publish(3), "c") == [(Receipt("b1", "c1", 0.5), save.receipt)]
+    s.play(
+        ev.OfferReceived("c", offer("c3", 3, degree=1), incoming=False)
+    )  # it has read all that came before our offer
+    s.play(ev.EdgeBroken("c", "reset"))
+    s.finish_round(3)
+    assert again(s.publish(4), "c") == [()]
+
+
+def test_one_that_is_no_neighbour_any_more_is_reminded_of_what_it_may_not_have_heard() -> None:
+    """Gentle storm on a ring of six, seed 2: a newcomer came between the two, and no stream was opened any more."""
+    s = Script(replace(POLICY, topology="ring")).start("a", "c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1"), incoming=False))
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 1 / 3)
+    s.play(ev.EdgeBroken("c", "reset"))
+    s.play(ev.EdgeBroken("a", "reset"))
+    s.meet("bb")  # between us and c
+    while s.phase == "exchanging":
+        s.wait()
+    s.finish_round(1)
+    assert again(s.publish(2), "c") == [(Receipt("b1", "c1", 1 / 3),)]
+    s.play(ev.EdgeRefused("c", "mesh.not-a-neighbour", "We are no neighbours."))
+    while s.phase == "exchanging":
+        s.wait()
+    s.finish_round(2)
+    assert again(s.publish(3), "c") == []
