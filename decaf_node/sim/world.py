@@ -42,6 +42,7 @@ class World:
         self.struck: Counter[str] = Counter()
         self.warnings: Counter[str] = Counter()
         self.adoptions = 0
+        self._clones = 0
         self.curve: list[tuple[float, Measure]] = []
         self.network = Network(self, Random(f"network {seed}"))
         self.discovery = Discovery(self, Random(f"discovery {seed}"))
@@ -90,7 +91,8 @@ class World:
 
     def clone(self, host: Host) -> Host:
         """Return a device with a copy of the other's disk, and so of its identity."""
-        twin = Host(self, f"{host.device}'", host.name, host.number, host.policy, host.pace)
+        self._clones += 1
+        twin = Host(self, f"{host.device}'{self._clones}", host.name, host.number, host.policy, host.pace)
         twin.disk = host.disk.copy()
         twin.distance, twin.bandwidth, twin.rate, twin.wall = host.distance, host.bandwidth, host.rate, host.wall
         self.hosts.append(twin)
