@@ -29,12 +29,13 @@ from decaf_node.mesh.events import (
     SnapshotReceived,
     SnapshotRefused,
 )
+from decaf_node.mesh.member import SAID_AT_MOST
 
 log = logging.getLogger(__name__)
 
 DUPLICATE = "mesh.duplicate-stream"
 LAST_WORDS_SECONDS = 5.0  # for what is being said, and for the other end to end the stream too
-RECEIPTS = 4  # one of this edge, and the last of earlier ones said again
+RECEIPTS = SAID_AT_MOST + 1  # one of this edge, and those of earlier ones said again
 Fresh = Callable[[], bool]
 
 

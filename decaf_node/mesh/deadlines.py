@@ -4,7 +4,7 @@ Waited for is the median of a neighbour's delays plus a multiple of their spread
 floor and ceiling of the policy, and bounded by three more things, so that nobody holds us to his pace:
 
 - our own pace: never longer than the longest of our last rounds of training. A neighbour 20 times slower than we are
-  thus costs one round's length at most, even where all its delays say that it takes long, and soon less:
+  thus costs one round's length at most, even where all its delays say that it takes long, and soon less;
 - misses: who was not there in time several times in a row is waited for half as long each time more, down to the
   floor. A late edge still counts when it comes; an edge in time halves the count of misses;
 - a neighbour never met yet is given a quarter of the ceiling, halved at each miss: founding nodes start seconds

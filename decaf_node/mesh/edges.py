@@ -2,8 +2,8 @@
 
 An edge belongs to the pair of snapshots that were current when both offers had met, and goes on until it is complete,
 however many rounds that takes; in each period of ours (from one publishing to the next) a peer gets at most one
-promise. On every new stream each end first says its last receipt to the other again, so that an edge whose last
-message was lost still counts at both ends.
+promise. On every new stream each end first says again the receipts that the other may not have heard, so that an edge
+whose last message was lost still counts at both ends.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ class Edges:
         last = self.published
         return set() if last is None else {peer for peer in last.slots | last.reminded if self.said(peer)}
 
-    def renew(self, now: float) -> list[Effect]:
+    def renew(self, now: float, again: bool) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
 
-        ``due`` opens them again, with the new snapshot.
+        ``again``: ``due`` opens them at once, with the new snapshot; a newcomer that adopts first does not.
         """
         assert self.published is not None
         oldest = now - STALLED_CEILINGS * self._policy.wait_ceiling
@@ -104,7 +104,7 @@ class Edges:
         stalled = [peer for peer, session in sorted(self.sessions.items()) if begun(session) < oldest]
         for peer in (*opened, *stalled):
             self.drop(peer)
-        same = not self.published.turn  # else another turn's partner may come first, and it is not opened again
+        same = again and not self.published.turn  # else another turn's partner may come first
         close = [*stalled, *(peer for peer in opened if not (same and self.published.has_slot_for(peer)))]
         return [ev.CloseEdge(peer) for peer in close]
 

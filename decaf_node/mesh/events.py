@@ -138,7 +138,7 @@ class SaveFailed:
 
 @dataclass(frozen=True)
 class StateAdopted:
-    """The trainer works on another member's state now; ``snapshot`` is the one it took."""
+    """The trainer works on another member's state now; ``chosen`` is the one it took."""
 
     chosen: str
 

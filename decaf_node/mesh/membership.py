@@ -44,6 +44,10 @@ class Membership:
     def __len__(self) -> int:
         return len(self._members)
 
+    def pass_time(self, now: float) -> None:
+        """Let happen what happens by itself up to now: some are gone, some are willing again."""
+        self._presence.pass_time(now)
+
     @property
     def version(self) -> int:
         """Grows whenever somebody comes, goes, or becomes another kind of neighbour."""

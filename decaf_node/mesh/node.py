@@ -9,7 +9,7 @@ What it must see to:
 - ``EdgeBroken`` for every stream that ends without ``CloseEdge`` or ``RefuseEdge`` of ours, also while a newcomer is
   served, or ``PeerSilent`` where it never came up;
 - what was written on a stream before ``CloseEdge`` still arrives: the last thing on it may be our receipt;
-- several receipts on one stream: each end says its last one again on a new stream;
+- several receipts on one stream: before its offer each end says again what the other may not have heard;
 - what a hello is answered with is ``news()``, asked for once ``step`` has taken its ``HelloReceived``; addresses in
   news that come in serve to dial the peers that they are of;
 - bytes of all that is ``needed()`` stay where they are.
@@ -67,6 +67,7 @@ class Node:
         self._now = now
         if isinstance(self.rounds.phase, Stopped):
             return []
+        self.members.pass_time(now)
         effects = self._take(event, now)
         if not (isinstance(event, ev.PeerAnswered | ev.HelloReceived | ev.PeerFound) and self._is_as_it_was(now)):
             effects += self.rounds.due(now)

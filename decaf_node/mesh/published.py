@@ -31,7 +31,7 @@ class Published:
     degree:   how many of them, at most
     partners: those of them with whom one is hoped for: the neighbours of this turn, late edges, and who came instead
     turn:     of a graph that changes from turn to turn, else 0
-    reminded: peers that are no neighbours any more, and may not have heard our last receipt: a stream says it again
+    reminded: peers that are no neighbours any more, and may not have heard our receipts: a stream says them again
     until:    when each of the slots is waited for no more, as learned so far
     promised: those of them that have had their promise
     settled:  those whose edge is complete

@@ -327,8 +327,8 @@ class Rounds:
         effects = self._rest(round)
         if self._cannot_save:
             effects += self._edges.shut(objections.CANNOT_SAVE, now, serve=True)
-        effects += self._edges.renew(now)
         met = self._members_ahead()
+        effects += self._edges.renew(now, again=not met)
         if not met:
             return effects + self._edges.answer_held(now)
         self.phase, more = self._joining.begin(round, met, now)

@@ -37,6 +37,7 @@ class Checks:
         self._rounds: dict[str, int] = {}
         self._exchanging: dict[str, tuple[int, float]] = {}
         self._handed: set[tuple[str, str]] = set()  # edges that a trainer was told to mix
+        self._lost: set[tuple[str, str]] = set()  # mixed, and lost with the state that held it
         self._twins: set[str] = set()
         self.wait_longest = 0.0
         self.ledger_most = 0
@@ -76,12 +77,10 @@ class Checks:
     def _check_wait(self, host: Host, now: float) -> None:
         """Nobody waits for the dead: an exchange ends by the ceiling, whatever comes or does not come."""
         phase = host.node.rounds.phase
-        if not isinstance(phase, Exchanging):
-            self._exchanging.pop(host.device, None)
-            return
-        round, since = self._exchanging.get(host.device, (0, 0.0))
-        if round != phase.round:
-            self._exchanging[host.device] = phase.round, now
+        round, since = self._exchanging.pop(host.device, (0, now))
+        if isinstance(phase, Exchanging):
+            self._exchanging[host.device] = phase.round, since if round == phase.round else now
+        if host.thawed * host.rate >= since:  # it hung meanwhile, and could not go on
             return
         waited = now - since
         self.wait_longest = max(self.wait_longest, waited)
@@ -165,6 +164,12 @@ class Checks:
         if residual > mixed.tail + RESIDUAL * (1.0 + self._world.problem.distance(before, mixed.value)):
             raise Violation("mean", f"a mix has lost {residual} where {mixed.tail} was cut")
 
+    def rolled_back(self, host: Host) -> None:
+        """A trainer goes back to the saved state: what it has mixed since is lost with its work, or mixed again."""
+        saved = host.disk.newest()
+        kept = {} if saved is None else saved.applied
+        self._lost |= {edge for edge in host.trainer.applied if edge not in kept}
+
     def cloned(self, name: str) -> None:
         """Two devices have this identity for a while: what they count cannot be told apart."""
         self._twins.add(name)
@@ -174,8 +179,8 @@ class Checks:
     def one_sided(self, until: float) -> tuple[int, int, int]:
         """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
 
-        A reason is that an end has gone back to a saved state since: it may have lost the mix with its work, or what
-        it had to say again.
+        A reason is that the other end has lost its mix with the work of its round, or that an end started again
+        before both had heard each other, and forgot what it had to say again.
         """
         total = lone = unreasoned = 0
         for host in self._world.hosts:
@@ -186,14 +191,17 @@ class Checks:
                 total += 1
                 if (theirs, own) not in maker.trainer.applied:
                     lone += 1
-                    unreasoned += max(maker.lost_state, host.lost_state) < published
+                    settled = time + self._world.plan.slowest + host.policy.wait_ceiling
+                    forgot = any(published <= lost <= settled for lost in (*maker.losses, *host.losses))
+                    unreasoned += not forgot and (theirs, own) not in self._lost
         return total, lone, unreasoned
 
     def finish(self, quiet_from: float) -> None:
         """The run is over: everyone who is up mixes with all neighbours again, and nobody hangs."""
         for host in self._world.hosts:
-            if host.up:
-                self._check_wait(host, host.clock())
+            if not host.up:
+                raise Violation("liveness", f"{host.device} is not there any more, though nothing strikes")
+            self._check_wait(host, host.clock())
         graph = graph_of(self._world.plan.topology, {host.name for host in self._world.hosts if host.up})
         for host in self._world.hosts:
             if not host.up or isinstance(host.node.rounds.phase, Done):

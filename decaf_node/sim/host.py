@@ -44,7 +44,8 @@ class Host:
         self.life = 0
         self.completed = 0  # rounds mixed, over all its lives
         self.began = 0.0  # when it first started
-        self.lost_state = float("-inf")  # when it last went back to a saved state
+        self.losses: list[float] = []  # when it went back to a saved state, and forgot what it had to say again
+        self.thawed = float("-inf")  # when it last went on after it had hung
         self._world = world
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._early: dict[tuple[str, str], Receipt] = {}
@@ -64,6 +65,7 @@ class Host:
         self.life += 1
         self.up, self.frozen = True, False
         self.streams, self._early, self._backlog, self._tick = {}, {}, [], float("inf")
+        self.known = set()
         self._world.network.routes[self.name] = self
         self.node = self._world.make_node(self.name, self.policy, Random(self.random.random()), self._saved())
         self._world.checks.started(self)
@@ -79,7 +81,7 @@ class Host:
 
     def leave(self) -> None:
         """Say goodbye and be gone; what was to be said again is forgotten."""
-        self.lost_state = self._world.now
+        self.losses.append(self._world.now)
         self._world.discovery.goodbye(self)
         for peer in sorted(self.streams):
             self._world.network.close(self, peer)
@@ -91,9 +93,7 @@ class Host:
             for stream in self.streams.values():
                 self._world.network.sever(stream)
             self._down()
-            self.completed = 0  # rounds mixed, over all its lives
-        self.began = 0.0  # when it first started
-        self.lost_state = self._world.now
+            self.losses.append(self._world.now)
 
     def lose_power(self) -> None:
         """The device dies: what was not flushed is lost."""
@@ -106,17 +106,20 @@ class Host:
 
     def thaw(self) -> None:
         """It goes on with all that came meanwhile."""
-        self.frozen = False
-        backlog, self._backlog = self._backlog, []
+        if not self.frozen:
+            return
+        self.frozen, self.thawed = False, self._world.now
+        life, backlog, self._backlog = self.life, self._backlog, []
         for action, arguments in backlog:
-            action(*arguments)
-        if self.up:
-            self.post(ev.Tick())
+            if self.life == life:
+                action(*arguments)
+        self.post(ev.Tick())
 
     def _down(self) -> None:
         self.up = self.frozen = False
         self.life += 1
         self.streams = {}
+        self._backlog = []
         self.trainer.life += 1
 
     def _saved(self) -> Saved | None:

@@ -1,6 +1,6 @@
 """The network between simulated devices: ordered streams as TCP gives them, hellos, and who reaches whom.
 
-Loss shows as TCP shows it, as delay, and as a broken stream where it lasts; a partition breaks streams after a while.
+Loss shows as TCP shows it, as delay; a partition breaks streams after a while.
 Duplicates and disorder can only happen to what does not travel on one stream: discoveries, hellos, and receipts that
 are said again on another stream.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
 RESEND = 0.2  # seconds until a lost packet is sent again, doubled each time
-RESENDS = 6  # then the stream is given up
+RESENDS = 6  # at most
 NOTICED_WITHIN = 10.0  # seconds after which an end notices at most that its stream is broken
 HELLO_TIMEOUT = 5.0
 SLOW_LINK = 125_000.0  # bytes a second: 1 Mbit/s
@@ -115,7 +115,9 @@ class Network:
         if target is None:
             return host.later(self._random.uniform(0.05, HELLO_TIMEOUT), self._unreached, host, peer, stream)
         self._note_offer(stream, host, offer)
-        return host.later(self._delay(host, target, 500), self._arrive, stream, peer, again, offer)
+        delay = self._delay(host, target, 500)
+        stream.spoken[host.device] = self._world.now + delay
+        return host.later(delay, self._arrive, stream, peer, again, offer)
 
     def send(self, host: Host, peer: str, frame: Frame) -> None:
         """Say it on the stream to the peer."""

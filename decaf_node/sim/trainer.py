@@ -56,6 +56,7 @@ class Trainer:
         """Start the process; it has loaded its model after a while."""
         self.life += 1
         self.up = False
+        self._world.checks.rolled_back(self._host)
         self.value, self.applied = None, {}
         self._paused, self._held = False, None
         self._later(self._host.random.uniform(0.1, 5.0), self._loaded)
@@ -69,7 +70,7 @@ class Trainer:
         if self._host.up:
             self.life += 1
             self.up = False
-            self._host.lost_state = self._world.now
+            self._host.losses.append(self._world.now)
             self._host.post(ev.TrainerLost(cause))
             self.load()
 
