@@ -18,7 +18,7 @@ import resource
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +33,8 @@ from decaf_node.sim.run import Outcome, play
 RESULTS = Path(__file__).parent / "results" / "simulate.json"
 STORM = Plan(nodes=8, topology="full", rounds=30, round_seconds=10.0, spread=20.0, faults=PROFILES["storm"])
 LARGE = Plan(nodes=1000, topology="auto", rounds=60, faults=PROFILES["mild"])
-CALM = Plan(rounds=60, overlap=False)
+CALM = Plan(rounds=40, overlap=False)
+CROWD, CROWD_ROUNDS = 1024, 8  # for the load of membership; too few rounds to see it average
 SMALLEST = 1e-9  # a distance below it is rounding
 WARM = 4  # rounds until everyone knows everyone
 
@@ -78,8 +79,8 @@ def measure_speed(what: str, plan: Plan, seeds: Sequence[int]) -> Speed:
     )
 
 
-def measure_contraction(nodes: int, topology: str) -> Contraction:
-    plan = Plan(nodes=nodes, topology=topology, rounds=CALM.rounds, overlap=CALM.overlap)
+def measure_contraction(nodes: int, topology: str, rounds_in_all: int = CALM.rounds) -> Contraction:
+    plan = replace(CALM, nodes=nodes, topology=topology, rounds=rounds_in_all)
     outcome = play(plan, 1)
     rounds = statistics.mean(pace.rounds for pace in outcome.paces)
     return Contraction(
@@ -170,7 +171,7 @@ def main() -> None:
         if nodes <= 64 or topology in ("auto", "ring", "exponential")
     ]
     if not quick:
-        contractions.append(measure_contraction(1024, "auto"))
+        contractions.append(measure_contraction(CROWD, "auto", CROWD_ROUNDS))
     large = Plan(nodes=64, rounds=10, faults=PROFILES["mild"]) if quick else LARGE
     speeds = [
         measure_speed(f"storm: {STORM.nodes} nodes, {STORM.rounds} rounds", STORM, range(5 if quick else 60)),

@@ -60,8 +60,10 @@ def _draw_loss(axes: Axes, plan: Plan, outcomes: Sequence[Outcome]) -> None:
 def _draw_curve(
     axes: Axes, plan: Plan, outcomes: Sequence[Outcome], of: Callable[[Measure], float], colour: str
 ) -> None:
-    """Draw the median over the seeds, and the band in which most of them are."""
+    """Draw the median over the seeds, and the band in which most of them are; not that all begin alike, with B = 0."""
     times, low, middle, high = _quantiles(outcomes, of)
+    if len(middle) > 1 and middle[0] <= FLOOR < middle[1]:
+        times, low, middle, high = times[1:], low[1:], middle[1:], high[1:]
     rounds = [time / plan.round_seconds for time in times]
     if len(outcomes) > 1:
         axes.fill_between(rounds, low, high, color=colour, alpha=0.2, linewidth=0, label="80 % of the seeds")
