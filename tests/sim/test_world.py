@@ -22,15 +22,14 @@ ONE_PEER = ("one-peer-exponential", "base-k")  # they are for nodes that keep pa
 @pytest.mark.slow
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_storms_have_no_findings(topology: str) -> None:
-    """An edge ends at one end only where its last message is lost and the two are neighbours no more: hardly ever."""
+    """Nor does an edge end at one end only, unless an end has lost its state or started again."""
     plan = replace(STORM, topology=topology, spread=1.0 if topology in ONE_PEER else STORM.spread)
-    edges, unreasoned = 0, list[int]()
+    edges = 0
     for outcome in play_here(plan, SEEDS, cores()):
         assert outcome.finding is None, (plan, outcome.seed, outcome.finding)
+        assert outcome.unreasoned == 0, (plan, outcome.seed)
         edges += outcome.edges
-        unreasoned += [outcome.seed] * outcome.unreasoned
     assert edges > 500
-    assert len(unreasoned) <= max(2, edges / 1000), (plan, unreasoned)
 
 
 @pytest.mark.slow
