@@ -15,7 +15,7 @@ from decaf_node.mesh import objections
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
-from decaf_node.mesh.ledger import EARLIER, Ledger
+from decaf_node.mesh.ledger import EARLIER, Ledger, Promise
 from decaf_node.mesh.membership import Membership
 from decaf_node.mesh.objections import Refusal
 from decaf_node.mesh.policy import Policy
@@ -36,6 +36,7 @@ from decaf_node.mesh.sessions import (
 )
 from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.turns import Turns
+from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.weights import share
 
 HALF_OPEN_CEILINGS = 5  # wait ceilings that an unanswered promise is kept at least
@@ -47,9 +48,17 @@ class Edges:
     """All streams of the node ``me``. mixes: what our offers say; trainer: whether one is there to inspect."""
 
     def __init__(
-        self, me: str, policy: Policy, members: Membership, deadlines: Deadlines, random: Random, ledger: Ledger
+        self,
+        me: str,
+        policy: Policy,
+        members: Membership,
+        deadlines: Deadlines,
+        random: Random,
+        ledger: Ledger,
+        unheard: Unheard,
     ) -> None:
         self.ledger = ledger
+        self.unheard = unheard
         self.sessions: dict[str, Session] = {}
         self.published: Published | None = None
         self.mixes = 0
@@ -67,19 +76,22 @@ class Edges:
 
     def publish(self, snapshot: Snapshot, alone: bool, now: float) -> None:
         """Freeze neighbours and degree with this snapshot. ``answer_held`` and ``due`` then begin its edges."""
-        self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling)
-        late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
+        for given_up in self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling):
+            self.unheard.unsay(given_up.peer, given_up.receipt)
         graph = self._members.graph(self.schema, now, self.held())
         turn = self._turns.begin(self.held()) if graph.varies else 0
         around = set() if alone else {*graph.candidates(self._me)}
+        partners = around & self._partners(graph, turn)
+        late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
+        kept = {peer for peer in around - partners if turn and self.is_open(peer)}
         degree = len(late) + min(graph.capacity(self._me), len(around - late))
-        partners = late | (around & self._partners(graph, turn))
-        published = Published(snapshot, self.schema, now, graph, turn, frozenset(late | around), degree, partners)
+        slots = frozenset(late | around)
+        published = Published(snapshot, self.schema, now, graph, turn, slots, degree, late | partners, kept)
         published.until = {peer: now + self.wait(peer) for peer in published.slots}
-        published.reminded = self._unheard_by() - published.slots
+        published.reminded = {*self.unheard.peers()} - published.slots
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
-        for peer in sorted(partners | published.reminded):
+        for peer in sorted(published.partners | published.reminded):
             opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
             published.tries[peer] = Try(now if opened else now + self._knock(peer))
 
@@ -88,24 +100,21 @@ class Edges:
         missed = set() if self.published is None else self.published.partners - self.published.settled
         return {*graph.neighbours(self._me, turn)} or missed
 
-    def _unheard_by(self) -> set[str]:
-        """Return those of our last neighbours that may not have heard a receipt of ours."""
-        last = self.published
-        return set() if last is None else {peer for peer in last.slots | last.reminded if self.said(peer)}
-
     def renew(self, now: float, again: bool) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
 
-        ``again``: ``due`` opens them at once, with the new snapshot; a newcomer that adopts first does not.
+        ``again``: ``due`` opens them at once, with the new snapshot; a newcomer that adopts first does not. Those of
+        earlier turns stay: a slow peer answers when it comes to that turn.
         """
-        assert self.published is not None
+        published = self.published
+        assert published is not None
         oldest = now - STALLED_CEILINGS * self._policy.wait_ceiling
-        opened = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Opened)]
+        opened = [peer for peer in sorted(self.sessions) if self.is_open(peer) and peer not in published.kept]
         stalled = [peer for peer, session in sorted(self.sessions.items()) if begun(session) < oldest]
         for peer in (*opened, *stalled):
             self.drop(peer)
-        same = again and not self.published.turn  # else another turn's partner may come first
-        close = [*stalled, *(peer for peer in opened if not (same and self.published.has_slot_for(peer)))]
+        same = again and not published.turn  # else another turn's partner may come first
+        close = [*stalled, *(peer for peer in opened if not (same and published.has_slot_for(peer)))]
         return [ev.CloseEdge(peer) for peer in close]
 
     def answer_held(self, now: float) -> list[Effect]:
@@ -156,7 +165,7 @@ class Edges:
                 ours = self.published.offer(self.mixes)
                 self.sessions[peer] = Opened(ours)
                 self.published.tries[peer] = self.published.tries[peer].opened()
-                effects.append(ev.OpenEdge(peer, ours, self.said(peer)))
+                effects.append(ev.OpenEdge(peer, ours, self.unheard.of(peer)))
         return effects
 
     def _openable(self, now: float) -> dict[str, float]:
@@ -168,7 +177,8 @@ class Edges:
         for peer, attempt in published.tries.items():
             if peer in self.sessions or attempt.times >= TRIES:
                 continue
-            if not (self._has_room_for(peer) or (peer in published.reminded and self.said(peer))):
+            reminded = peer in published.reminded and self.unheard.of(peer)
+            if not (reminded or self._has_room_for(peer) or self.half_open(peer)):
                 continue
             member = self._members.get(peer)
             if member is not None and self._members.is_here(member, now) and now >= member.declined_until:
@@ -178,14 +188,18 @@ class Edges:
     # --- room ------------------------------------------------------------------------------------------------
 
     def is_crowded_out(self, peer: str) -> bool:
-        """Say whether the edges that are promised, or on their way there, leave none to the peer in this period."""
-        if self.published is None or len(self.published.slots) <= self.published.degree:
+        """Say whether the edges that are promised, or on their way there, leave none to the peer in this period.
+
+        The partner of this turn has its place whoever else came, or a node among others of unequal pace would starve.
+        """
+        published = self.published
+        if published is None or len(published.slots) <= published.room or peer in published.partners:
             return False
         coming = {
             other for other, session in self.sessions.items() if isinstance(session, Opened | Fetching | Inspecting)
         }
-        taken = self.published.promised | (coming & self.published.slots)
-        return peer not in taken and len(taken) >= self.published.degree
+        taken = published.promised | (coming & published.slots)
+        return peer not in taken and len(taken) >= published.room
 
     def _has_room_for(self, peer: str) -> bool:
         return self.published is not None and self.published.has_slot_for(peer) and not self.is_crowded_out(peer)
@@ -204,6 +218,8 @@ class Edges:
                 return self._let_adopt(peer, ours, now)
             case Opened() if self.published is not None and peer not in self.published.slots:
                 return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
+            case Opened() if self.published is not None and peer in self.published.promised:
+                return self._go_on(peer, offer)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
@@ -230,6 +246,9 @@ class Edges:
         if ours is not None and must_adopt(offer, ours, absent=False):
             return [*self._answer(peer, ours), *self._let_adopt(peer, ours, now)]
         published = self.published
+        promise = self.half_open(peer)
+        if ours is not None and promise is not None and promise.is_with(offer.snapshot):
+            return [*self._answer(peer, ours), *self._go_on(peer, offer)]
         early = published is not None and published.is_early(peer, offer.turn)
         if ours is not None and not early and self._has_room_for(peer):
             return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
@@ -238,8 +257,9 @@ class Edges:
             return self.turn_away(peer, objections.not_a_neighbour(self._policy.topology), now)
         if published is not None and published.is_at(offer.turn):
             return self.turn_away(peer, objections.NO_ROOM, now)
-        self.sessions[peer] = Held(offer)
-        return []
+        again = self.say_again(peer)
+        self.sessions[peer] = Held(offer, self.unheard.of(peer))
+        return again
 
     def _pair(self, peer: str, ours: Offer, theirs: Offer, now: float) -> list[Effect]:
         assert self.published is not None
@@ -254,9 +274,31 @@ class Edges:
         self.sessions[peer] = Fetching(pair)
         return [ev.FetchSnapshot(peer, theirs.snapshot)]
 
+    def half_open(self, peer: str) -> Promise | None:
+        """Return what was promised to the peer in this period, and said, and not answered yet."""
+        promise = self.ledger.promised(peer)
+        return promise if promise is not None and promise.sent and promise.period == self.ledger.period else None
+
+    def _go_on(self, peer: str, offer: Offer) -> list[Effect]:
+        """The stream on which we have promised broke, and another is up: go on there, if it is of the same pair.
+
+        The peer may have heard our receipt before it could take it, so it is said last as well.
+        """
+        published, promise = self.published, self.half_open(peer)
+        assert published is not None
+        if promise is None or offer.snapshot is None or not promise.is_with(offer.snapshot):
+            self.drop(peer)
+            published.tries.pop(peer, None)
+            return [ev.CloseEdge(peer)]
+        self.sessions[peer] = Promised(Pair(published.snapshot, offer.snapshot, offer.degree, promise.since))
+        self.unheard.say(peer, promise.receipt)
+        return [ev.SendReceipt(peer, promise.receipt)]
+
     def say_again(self, peer: str) -> list[Effect]:
         """Say again, on a stream that the peer has opened, what it may not have heard."""
-        return [ev.SendReceipt(peer, receipt) for receipt in self.said(peer)]
+        session = self.sessions.get(peer)
+        before = session.said if isinstance(session, Held) else ()
+        return [ev.SendReceipt(peer, receipt) for receipt in self.unheard.of(peer) if receipt not in before]
 
     def _answer(self, peer: str, ours: Offer) -> list[Effect]:
         return [*self.say_again(peer), ev.AnswerEdge(peer, ours)]
@@ -264,11 +306,6 @@ class Edges:
     def turn_away(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """Refuse a stream that the peer has just opened; what was promised before is said again all the same."""
         return [*self.say_again(peer), *self.refuse(peer, refusal, now)]
-
-    def said(self, peer: str) -> tuple[Receipt, ...]:
-        """Return our receipts that the peer may not have heard."""
-        member = self._members.get(peer)
-        return () if member is None else member.said
 
     def _serve(self, peer: str, now: float) -> list[Effect]:
         ours = self.ours()
@@ -347,8 +384,7 @@ class Edges:
             case Promising(pair, theirs) if promise is not None and promise.receipt == receipt:
                 self.ledger.sent(peer)
                 self.sessions[peer] = Promised(pair)
-                if (member := self._members.get(peer)) is not None:
-                    member.say(receipt)
+                self.unheard.say(peer, receipt)
                 sent: list[Effect] = [ev.SendReceipt(peer, receipt)]
                 return sent if theirs is None else sent + self._settle(peer, theirs, now)
         return []
@@ -359,7 +395,7 @@ class Edges:
             return self.refuse(peer, refusal, now)
         session, promise = self.sessions.get(peer), self.ledger.promised(peer)
         if isinstance(session, Paired) and session.pair.is_of(receipt):
-            self._has_heard(peer, session.pair)
+            self.unheard.heard(peer, but=session.pair.own.digest)  # it has our offer, and what was said before it
         if promise is not None and promise.is_answered_by(receipt):
             return self._settle(peer, receipt, now)
         match session:
@@ -368,11 +404,6 @@ class Edges:
             case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
                 return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
         return []
-
-    def _has_heard(self, peer: str, pair: Pair) -> None:
-        """The peer's receipt of this stream's edge came: it has our offer, and what was said again before it."""
-        if (member := self._members.get(peer)) is not None:
-            member.said = tuple(said for said in member.said if said.own == pair.own.digest)
 
     def _settle(self, peer: str, theirs: Receipt, now: float) -> list[Effect]:
         """Both receipts are here: the edge counts."""
@@ -419,7 +450,8 @@ class Edges:
             self._members.refused(peer, event.message, now)
         elif event.reason != objections.NO_ROOM.reason and (member := self._members.get(peer)) is not None:
             member.problem = event.message
-            member.said = () if event.reason == objections.NOT_A_NEIGHBOUR else member.said  # it has read our offer
+            if event.reason == objections.NOT_A_NEIGHBOUR:
+                self.unheard.heard(peer)  # it has read our offer
         if self.published is not None:
             self.published.tries.pop(peer, None)
         return None
@@ -487,9 +519,8 @@ class Edges:
 
     def _void(self, peer: str) -> None:
         """Nobody counts the edge that was promised to the peer: our receipt of it is not said again."""
-        promise, member = self.ledger.promised(peer), self._members.get(peer)
-        if promise is not None and member is not None:
-            member.unsay(promise.receipt)
+        if (promise := self.ledger.promised(peer)) is not None:
+            self.unheard.unsay(peer, promise.receipt)
         self.ledger.void(peer)
 
     def _give_up(self, peer: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from decaf_node.mesh.events import Edge, Receipt
+from decaf_node.mesh.events import Edge, Receipt, Snapshot
 from decaf_node.mesh.weights import ROUNDING
 
 HALF_OPEN_PERIODS = 16  # a promise not answered within so many rounds of ours, and its patience, is given up
@@ -40,6 +40,10 @@ class Promise:
 
     def edge(self, weight: float) -> Edge:
         return Edge(self.peer, self.receipt.own, self.receipt.theirs, weight)
+
+    def is_with(self, theirs: Snapshot | None) -> bool:
+        """Say whether it pairs our snapshot with this one."""
+        return theirs is not None and theirs.digest == self.receipt.theirs
 
     def is_answered_by(self, theirs: Receipt) -> bool:
         """Say whether the other end's receipt makes this edge count."""
@@ -63,17 +67,19 @@ class Ledger:
         self._written: dict[Key, Edge] = {_key(edge): edge for edge in (*self.again, *promised)}
         self._saving: tuple[Edge, ...] = ()
 
-    def publish(self, expired: float) -> None:
-        """Begin a period: give up what was never answered, and keep in reserve what is still owed.
+    def publish(self, expired: float) -> list[Promise]:
+        """Begin a period: give up what was never answered, return that, and keep in reserve what is still owed.
 
         expired: promises with snapshots published before it may be given up.
         """
         self.period += 1
-        for peer, promise in list(self._promises.items()):
-            if self.period - promise.period > HALF_OPEN_PERIODS and promise.since < expired:
-                del self._promises[peer]
+        promises = self._promises.values()
+        old = [one for one in promises if self.period - one.period > HALF_OPEN_PERIODS and one.since < expired]
+        for promise in old:
+            del self._promises[promise.peer]
         self.reserve = self.owed()
         self.left = 1.0 - self.reserve
+        return old
 
     def promise(self, peer: str, receipt: Receipt, since: float) -> None:
         """Our receipt goes to disk. One of an earlier stream with the peer that it never answered is void:

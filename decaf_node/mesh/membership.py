@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from random import Random
 
-from decaf_node.mesh.events import Edge, HelloReceived, Offer, PeerAnswered, PeerFound, PeerSilent, Receipt
+from decaf_node.mesh.events import HelloReceived, Offer, PeerAnswered, PeerFound, PeerSilent
 from decaf_node.mesh.gossip import Gossip
 from decaf_node.mesh.member import FOR_EVER, NEVER, Member
 from decaf_node.mesh.policy import Policy
@@ -87,10 +87,9 @@ class Membership:
             self._near = self._graph.candidates(self._me)
         return self._graph
 
-    def remember(self, edge: Edge) -> None:
-        """In an earlier life we sent the peer a receipt of this edge; it is said again when we meet."""
-        if (member := self._add(edge.peer, NEVER)) is not None:
-            member.say(Receipt(edge.own, edge.theirs, edge.weight))
+    def remember(self, peer: str) -> None:
+        """In an earlier life we had an edge with the peer."""
+        self._add(peer, NEVER)
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -127,11 +126,10 @@ class Membership:
             self._probes.again(member, now)
         return member
 
-    def offered(self, peer: str, offer: Offer, incoming: bool, now: float) -> bool:
-        """The peer's offer came; say whether there is room for it. One that answers ours shows what it has heard."""
+    def offered(self, peer: str, offer: Offer, now: float) -> bool:
+        """The peer's offer came; say whether there is room for it."""
         if (member := self.heard(peer, now)) is None:
             return False
-        member.said = member.said if incoming else ()
         member.round, member.newcomer = max(member.round, offer.round), offer.mixes == 0
         member.declined_until = NEVER
         self._note(member, member.name, offer.schema, member.addresses)

@@ -32,6 +32,7 @@ from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rounds import Rounds
 from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.sessions import Opened
+from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.view import NodeView, PeerView
 
 
@@ -41,10 +42,12 @@ class Node:
     def __init__(self, me: str, policy: Policy, random: Random, saved: Saved | None) -> None:
         deadlines = Deadlines(policy.wait_floor, policy.wait_ceiling, policy.overlap)
         ledger = Ledger() if saved is None else Ledger(saved.unsaved, saved.promised)
+        said = () if saved is None else (*saved.unheard, *saved.unsaved, *saved.promised)
         self.members = Membership(me, policy, random)
-        for edge in () if saved is None else (*saved.unsaved, *saved.promised):
-            self.members.remember(edge)
-        self.edges = Edges(me, policy, self.members, deadlines, random, ledger)
+        for edge in said:
+            self.members.remember(edge.peer)
+        unheard = Unheard(policy.peer_limit, said)
+        self.edges = Edges(me, policy, self.members, deadlines, random, ledger, unheard)
         self.members.watch(self.edges.sessions)
         self.rounds = Rounds(policy, self.members, self.edges, deadlines, random, saved)
         self._now = float("-inf")
@@ -175,8 +178,10 @@ class Node:
             case ev.PeerLeft(peer):
                 self.members.said_goodbye(peer, now)
             case ev.OfferReceived(peer, offer, incoming):
-                if not self.members.offered(peer, offer, incoming, now):
+                if not self.members.offered(peer, offer, now):
                     return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
+                if not incoming:
+                    self.edges.unheard.heard(peer)  # it has answered what was said first on our stream
             case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
                 self.members.heard(peer, now)
         return self._take_from_stream(event, now)

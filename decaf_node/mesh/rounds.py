@@ -397,7 +397,7 @@ class Rounds:
     def _save_effect(self, round: int) -> Effect:
         published = self._edges.published
         current = "" if published is None else published.snapshot.digest
-        return ev.SaveRound(round, self.mixes, self._edges.ledger.begin_save(current))
+        return ev.SaveRound(round, self.mixes, self._edges.ledger.begin_save(current), self._edges.unheard.edges())
 
     def _note_saved(self, round: int, now: float) -> None:
         self._edges.ledger.saved()

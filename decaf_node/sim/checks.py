@@ -179,8 +179,8 @@ class Checks:
     def one_sided(self, until: float) -> tuple[int, int, int]:
         """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
 
-        A reason is that the other end has lost its mix with the work of its round, or that an end started again
-        before both had heard each other, and forgot what it had to say again.
+        A reason is that the other end has lost its mix with the work of its round, or that an end lost its receipts
+        before both had heard each other.
         """
         total = lone = unreasoned = 0
         for host in self._world.hosts:

@@ -40,13 +40,15 @@ class Disk:
     full: bool = False
     rounds: list[SavedRound] = field(default_factory=list)
     receipts: dict[Key, ReceiptRow] = field(default_factory=dict)
+    unheard: tuple[Edge, ...] = ()
     spool: dict[str, Any] = field(default_factory=dict)
     partial: dict[str, int] = field(default_factory=dict)
     acknowledged: int = 0
 
-    def commit(self, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
-        """Make a round durable and drop the receipts that it covers, in one step."""
+    def commit(self, saved: SavedRound, covers: tuple[Edge, ...], unheard: tuple[Edge, ...]) -> None:
+        """Make a round durable, drop the receipts that it covers and keep what is ``unheard``, in one step."""
         self.rounds = [saved, *self.rounds][:KEPT]
+        self.unheard = unheard
         for edge in covers:
             self.receipts.pop((edge.peer, edge.own), None)
 
@@ -97,10 +99,16 @@ class Disk:
         """Lose everything."""
         self.rounds.clear()
         self.receipts.clear()
+        self.unheard = ()
         self.spool.clear()
         self.partial.clear()
         self.acknowledged = 0
 
     def copy(self) -> Disk:
         """Return what a cloned disk holds; the spool lies in memory and is not cloned."""
-        return Disk(rounds=list(self.rounds), receipts=dict(self.receipts), acknowledged=self.acknowledged)
+        return Disk(
+            rounds=list(self.rounds),
+            receipts=dict(self.receipts),
+            unheard=self.unheard,
+            acknowledged=self.acknowledged,
+        )

@@ -44,7 +44,7 @@ class Host:
         self.life = 0
         self.completed = 0  # rounds mixed, over all its lives
         self.began = 0.0  # when it first started
-        self.losses: list[float] = []  # when it went back to a saved state, and forgot what it had to say again
+        self.losses: list[float] = []  # when it lost receipts: with its disk or power, or before its first save
         self.thawed = float("-inf")  # when it last went on after it had hung
         self._world = world
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -80,8 +80,7 @@ class Host:
             self.later(STOP_WITHIN, self.leave)
 
     def leave(self) -> None:
-        """Say goodbye and be gone; what was to be said again is forgotten."""
-        self.losses.append(self._world.now)
+        """Say goodbye and be gone."""
         self._world.discovery.goodbye(self)
         for peer in sorted(self.streams):
             self._world.network.close(self, peer)
@@ -93,11 +92,11 @@ class Host:
             for stream in self.streams.values():
                 self._world.network.sever(stream)
             self._down()
-            self.losses.append(self._world.now)
 
     def lose_power(self) -> None:
         """The device dies: what was not flushed is lost."""
         self.kill()
+        self.losses.append(self._world.now)
         self.disk.lose_power(self._world.now - self.random.uniform(0.0, 30.0))
 
     def freeze(self) -> None:
@@ -116,6 +115,8 @@ class Host:
         self.post(ev.Tick())
 
     def _down(self) -> None:
+        if self.disk.newest() is None:
+            self.losses.append(self._world.now)
         self.up = self.frozen = False
         self.life += 1
         self.streams = {}
@@ -128,7 +129,9 @@ class Host:
             return None
         unsaved, promised = self.disk.edges()
         absent = max(0.0, self._world.now + self.wall - saved.wall)
-        return Saved(saved.round, saved.mixes, self.schema, saved.snapshot, unsaved, absent, promised)
+        return Saved(
+            saved.round, saved.mixes, self.schema, saved.snapshot, unsaved, absent, promised, self.disk.unheard
+        )
 
     # --- events and effects ----------------------------------------------------------------------------------
 

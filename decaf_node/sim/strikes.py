@@ -99,6 +99,7 @@ def _power_cut(world: World, host: Host, other: Host, length: float) -> None:
 def _wiped(world: World, host: Host, other: Host, length: float) -> None:
     """Its disk is lost; its identity comes back from a copy."""
     host.kill()
+    host.losses.append(world.now)
     host.disk.wipe()
     world.agenda.at(world.now + length, host.start)
 

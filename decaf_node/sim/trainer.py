@@ -70,7 +70,6 @@ class Trainer:
         if self._host.up:
             self.life += 1
             self.up = False
-            self._host.losses.append(self._world.now)
             self._host.post(ev.TrainerLost(cause))
             self.load()
 
@@ -179,7 +178,7 @@ class Trainer:
         snapshot = Snapshot(f"{host.device}.{host.life}.{life}.s{effect.round}", effect.round, RANK, 1000)
         wall = self._world.now + host.wall
         saved = SavedRound(effect.round, effect.mixes, snapshot, wall, self.value, dict(self.applied))
-        return self._world.commit(host, saved, effect.covers)
+        return self._world.commit(host, saved, effect)
 
     def _later(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it unless this process has died by then."""

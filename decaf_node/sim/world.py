@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 
 from decaf_node.mesh import events as ev
-from decaf_node.mesh.events import Edge, Saved
+from decaf_node.mesh.events import Saved
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
 from decaf_node.sim.agenda import Agenda
@@ -72,14 +72,14 @@ class World:
         """Return the machine of a node that starts."""
         return Node(name, policy, random, saved)
 
-    def commit(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def commit(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         """Make a round durable, which takes a while, and only then say so."""
-        host.later(self.random.uniform(0.01, 0.2), self._committed, host, saved, covers)
+        host.later(self.random.uniform(0.01, 0.2), self._committed, host, saved, effect)
 
-    def _committed(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def _committed(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         if host.disk.full:
             return host.post(ev.SaveFailed(saved.round, "no space left on the disk"))
-        host.disk.commit(saved, covers)
+        host.disk.commit(saved, effect.covers, effect.unheard)
         return host.later(self.random.uniform(0.0, 0.02), self.acknowledge, host, saved.round)
 
     def acknowledge(self, host: Host, round: int) -> None:

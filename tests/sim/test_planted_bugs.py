@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from decaf_node.mesh.events import Edge, Receipt, Saved
+from decaf_node.mesh import events as ev
+from decaf_node.mesh.events import Receipt, Saved
 from decaf_node.mesh.ledger import Ledger, Promise
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
@@ -50,9 +51,9 @@ class OneSidedWeights(World):
 class AcknowledgedBeforeFsync(World):
     """Says that a round is saved, and writes it a moment later."""
 
-    def commit(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def commit(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         host.later(0.01, self.acknowledge, host, saved.round)
-        host.later(5.0, host.disk.commit, saved, covers)
+        host.later(5.0, host.disk.commit, saved, effect.covers, effect.unheard)
 
 
 class Patient(Waiting):
