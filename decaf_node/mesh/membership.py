@@ -45,7 +45,7 @@ class Membership:
         return len(self._members)
 
     def pass_time(self, now: float) -> None:
-        """Let happen what happens by itself up to now: some are gone, some are willing again."""
+        """Let happen what happens by itself up to now: some are gone, or willing again. The rest follows it."""
         self._presence.pass_time(now)
 
     @property
@@ -76,7 +76,6 @@ class Membership:
         passes: the trainer is loading, and a mesh is founded together with it. Worked out anew only where something
         has changed.
         """
-        self._presence.pass_time(now)
         willing, members = self._presence.willing, self._members
         more = [peer for peer in also if peer in members and peer not in willing]
         more = [peer for peer in sorted(more) if now >= members[peer].declined_until]
@@ -182,7 +181,6 @@ class Membership:
     def due(self, schema: str, now: float) -> list[tuple[str, News]]:
         """Return the peers to probe now, and what to tell them. schema: ours, for our neighbours."""
         self._gossip.train(schema)
-        self._presence.pass_time(now)
         if self._probes.is_turn(now):
             self.graph(schema, now)
             for member in self._probes.look_around(self._near, self._members, now):

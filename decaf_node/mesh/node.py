@@ -35,6 +35,19 @@ from decaf_node.mesh.sessions import Opened
 from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.view import NodeView, PeerView
 
+_QUIET = {
+    ev.Tick: 0,
+    ev.PeerFound: 0,
+    ev.PeerAnswered: 0,
+    ev.HelloReceived: 0,
+    ev.ReceiptReceived: 0,
+    ev.ReceiptSaved: 1,
+}
+"""Events that change nothing for the rounds, if they lead to so many effects and no edge comes to be ready.
+
+A receipt that was said again is one, and a tick for a probe; together they are most of what happens.
+"""
+
 
 class Node:
     """One node. ``saved`` is its last durable state, None for a node without one."""
@@ -71,8 +84,10 @@ class Node:
         if isinstance(self.rounds.phase, Stopped):
             return []
         self.members.pass_time(now)
+        ready = self.edges.ledger.ready
         effects = self._take(event, now)
-        if not (isinstance(event, ev.PeerAnswered | ev.HelloReceived | ev.PeerFound) and self._is_as_it_was(now)):
+        quiet = _QUIET.get(type(event), -1) == len(effects) and self.edges.ledger.ready is ready
+        if not (quiet and self._is_as_it_was(now)):
             effects += self.rounds.due(now)
             self._due, self._seen = self.rounds.deadline(now), self.members.version
         if not isinstance(self.rounds.phase, Stopped):
@@ -102,6 +117,7 @@ class Node:
 
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
+        self.members.pass_time(now)
         rounds, published = self.rounds, self.edges.published
         around = self.edges.candidates(now)
         waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
