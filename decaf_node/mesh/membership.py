@@ -31,7 +31,7 @@ class Membership:
         self._policy = policy
         self._members: dict[str, Member] = {}
         self._presence = Presence(self._members, policy.probe_every)
-        self._probes = Probes(policy, self._presence, random)
+        self._probes = Probes(me, policy, self._presence, random)
         self._gossip = Gossip(me)
         self._graph = graph_of(policy.topology, (me,))
         self._graph_for: object = None  # what ``_graph`` was worked out for
