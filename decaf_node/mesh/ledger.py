@@ -113,7 +113,7 @@ class Ledger:
 
     def take(self) -> tuple[Edge, ...]:
         """Return the edges of the next mix; they are ready no more."""
-        assert sum(edge.weight for edge in self.ready) <= 1.0 + ROUNDING, "the weights of a round sum above 1"
+        assert sum((edge.weight for edge in self.ready), 0.0) <= 1.0 + ROUNDING, "the weights of a round sum above 1"
         edges = self.again + self.ready
         self.ready, self.again = (), ()
         return edges
@@ -167,8 +167,8 @@ class Ledger:
         """Return the sum of the weights that are promised or ready, and not mixed yet."""
         if not self._promises and not self.ready:
             return 0.0
-        owed = sum(promise.receipt.weight for promise in self._promises.values())
-        return owed + sum(edge.weight for edge in self.ready)
+        owed = sum((promise.receipt.weight for promise in self._promises.values()), 0.0)
+        return owed + sum((edge.weight for edge in self.ready), 0.0)
 
 
 def _key(edge: Edge) -> Key:
