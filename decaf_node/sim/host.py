@@ -47,6 +47,7 @@ class Host:
         self.losses: list[float] = []  # when it went back to a saved state, and forgot what it had to say again
         self.thawed = float("-inf")  # when it last went on after it had hung
         self._world = world
+        self._agenda = world.agenda
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._early: dict[tuple[str, str], Receipt] = {}
         self._tick = float("inf")
@@ -134,12 +135,15 @@ class Host:
 
     def clock(self) -> float:
         """Return the time by this device's monotonic clock."""
-        self._clock = max(self._clock, self._world.now * self.rate)
+        time = self._agenda.now * self.rate
+        if time > self._clock:
+            self._clock = time
         return self._clock
 
     def later(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it after ``delay``, unless this daemon has died by then."""
-        self._world.agenda.at(self._world.now + delay, self._do, self.life, action, arguments)
+        agenda = self._agenda
+        agenda.at(agenda.now + delay, self._do, self.life, action, arguments)
 
     def _do(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -156,20 +160,21 @@ class Host:
         if self.frozen:
             self._backlog.append((self.post, (event,)))
             return
-        world = self._world
-        effects = self.node.step(event, self.clock())
-        world.trace.note(world.now, self.device, event, effects)
-        world.checks.stepped(self, event, effects)
+        now, node, world = self.clock(), self.node, self._world
+        effects, deadline = node.step(event, now), node.deadline()
+        world.trace.note(self._agenda.now, self.device, event, effects)
+        world.checks.stepped(self, event, effects, now, deadline)
         for effect in effects:
             _PERFORM[type(effect)](self, effect)
-        self._wake()
+        if deadline is not None:
+            self._wake(deadline)
 
-    def _wake(self) -> None:
+    def _wake(self, deadline: float) -> None:
         """See to it that a tick comes at the node's deadline."""
-        deadline = self.node.deadline()
-        if deadline is not None and (time := deadline / self.rate) < self._tick:
+        time = deadline / self.rate
+        if time < self._tick:
             self._tick = time
-            self._world.agenda.at(time, self._ticked, self.life, time)
+            self._agenda.at(time, self._ticked, self.life, time)
 
     def _ticked(self, life: int, time: float) -> None:
         if life != self.life or time != self._tick:
@@ -178,11 +183,13 @@ class Host:
         if self.frozen or not self.up:
             return
         deadline = self.node.deadline()
-        if deadline is not None and deadline <= self.clock() + ROUNDING:
+        if deadline is None:
+            return
+        if deadline <= self.clock() + ROUNDING:
             self._clock = max(self._clock, deadline)
             self.post(ev.Tick())
         else:
-            self._wake()
+            self._wake(deadline)
 
     def _train(self, effect: Order) -> None:
         self.trainer.obey(effect)
@@ -248,7 +255,9 @@ class Host:
     def learn(self, news: News, peer: str) -> None:
         """Remember the addresses that somebody has told of."""
         self.known.add(peer)
-        self.known.update(rumour.peer for rumour in (*news.rumours, *news.known))
+        for rumours in (news.rumours, news.known):
+            if rumours:
+                self.known.update([rumour.peer for rumour in rumours])
 
     @property
     def _spoken_schema(self) -> str:
