@@ -267,18 +267,20 @@ class Host:
     def _addresses(self) -> tuple[str, ...]:
         return (f"{self.name}:7433",)
 
-    def take_frame(self, stream: Stream, frame: Frame, opened: bool = False) -> None:
+    def take_frame(self, stream: Stream, frame: Frame) -> None:
         """A frame came on a stream. A receipt counts whenever it comes, anything else on the current stream only."""
         peer = stream.other(self).name
         if type(frame) is Receipt:
             if not self.disk.write_theirs(peer, frame):
                 self._early[peer, frame.theirs] = frame
             return self.post(ev.ReceiptReceived(peer, frame))
+        if type(frame) is Offer and stream.acceptor is self and not stream.taken:
+            self._world.network.accept(stream)
         if self.streams.get(peer) is not stream:
             return None
         match frame:
             case Offer():
-                self.post(ev.OfferReceived(peer, frame, incoming=opened))
+                self.post(ev.OfferReceived(peer, frame, incoming=stream.acceptor is self))
             case Want(digest, offset):
                 self._serve(stream, digest, offset)
             case Chunk():
