@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.events import Effect, Event, Offer
-from decaf_node.mesh.phases import Done, Exchanging, Inner, Stopped, Stopping
+from decaf_node.mesh.phases import Adopting, Done, Exchanging, Inner, Stopped, Stopping
 from decaf_node.mesh.topology import graph_of
 from decaf_node.mesh.weights import ROUNDING
 from decaf_node.sim.network import Content, Stream
@@ -84,6 +85,17 @@ class Checks:
             self.members_most = members
         if members > host.policy.peer_limit:
             raise Violation("bounded", f"{members} members, above the limit")
+
+    def performed(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        """What a node wanted is done: every stream that is up has a session in its machine, and the other way round."""
+        if not effects and type(event) in AROUND:
+            return
+        phase = host.node.rounds.phase
+        sessions: AbstractSet[str] = host.node.edges.sessions.keys()
+        if isinstance(phase, Adopting):
+            sessions = sessions | {ask.peer for ask in phase.asks if ask.pending}
+        if host.streams.keys() != sessions:
+            raise Violation("streams", f"streams are up to {sorted(host.streams)}, and it knows of {sorted(sessions)}")
 
     def _turned(self, host: Host, watched: Watched, phase: Inner, now: float) -> None:
         """A node is in another phase than before."""

@@ -166,6 +166,7 @@ class Host:
         world.checks.stepped(self, event, effects, now, deadline)
         for effect in effects:
             _PERFORM[type(effect)](self, effect)
+        world.checks.performed(self, event, effects)
         if deadline is not None:
             self._wake(deadline)
 
