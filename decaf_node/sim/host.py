@@ -18,6 +18,7 @@ from decaf_node.sim.trainer import Order, Trainer
 if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
+EARLY_RECEIPTS = 1024  # as the daemon has it
 STOP_WITHIN = 9.0  # seconds, as ``limits.stop``
 ROUNDING = 1e-6  # seconds that a tick may come early, by the rounding of a clock that runs at its own rate
 
@@ -49,7 +50,7 @@ class Host:
         self._world = world
         self._agenda = world.agenda
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._early: dict[tuple[str, str], Receipt] = {}
+        self._early: dict[str, Receipt] = {}  # the last of each peer that answered none of ours
         self._tick = float("inf")
         self._clock = 0.0
         self.random = Random(f"{world.seed} {device}")
@@ -205,7 +206,7 @@ class Host:
         if self.disk.full:
             self._world.network.close(self, peer)
             return self.post(ev.EdgeBroken(peer, "no space left on the disk"))
-        self.disk.write_ours(peer, receipt, self._early.pop((peer, receipt.own), None), self._world.now)
+        self.disk.write_ours(peer, receipt, self._early.get(peer), self._world.now)
         return self.post(ev.ReceiptSaved(peer, receipt))
 
     def _fetch(self, effect: ev.FetchSnapshot) -> None:
@@ -273,7 +274,7 @@ class Host:
         peer = stream.other(self).name
         if type(frame) is Receipt:
             if not self.disk.write_theirs(peer, frame):
-                self._early[peer, frame.theirs] = frame
+                self._remember(peer, frame)
             return self.post(ev.ReceiptReceived(peer, frame))
         if type(frame) is Offer and stream.acceptor is self and not stream.taken:
             self._world.network.accept(stream)
@@ -290,6 +291,13 @@ class Host:
                 del self.streams[peer]
                 self.post(ev.EdgeRefused(peer, reason, message))
         return None
+
+    def _remember(self, peer: str, receipt: Receipt) -> None:
+        """Ours, which this one answers, may be on its way to disk."""
+        self._early.pop(peer, None)
+        self._early[peer] = receipt
+        if len(self._early) > EARLY_RECEIPTS:
+            del self._early[next(iter(self._early))]
 
     def _serve(self, stream: Stream, digest: str, offset: int) -> None:
         self._world.checks.serves(self, stream, digest)
