@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 RESEND = 0.2  # seconds until a lost packet is sent again, doubled each time
 RESENDS = 6  # at most
 NOTICED_WITHIN = 10.0  # seconds after which an end notices at most that its stream is broken
-HELLO_TIMEOUT = 5.0
-DIAL_TIMEOUT = 5.0  # as the daemon has it
+HELLO_TIMEOUT, DIAL_TIMEOUT = 3.0, 5.0  # as the daemon has them
 SLOW_LINK = 125_000.0  # bytes a second: 1 Mbit/s
 FAST_LINK = 12_500_000.0
 DAMAGED = 2e-4  # part of the chunks that are damaged on the way or on the sender's disk, where anything goes wrong
