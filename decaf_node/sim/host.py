@@ -12,7 +12,7 @@ from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rumours import News
 from decaf_node.sim.disk import Disk
-from decaf_node.sim.network import Chunk, Content, Frame, Stream, Want
+from decaf_node.sim.network import Chunk, Content, Frame, Stream, Want, address
 from decaf_node.sim.trainer import Order, Trainer
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class Host:
 
     @property
     def _addresses(self) -> tuple[str, ...]:
-        return (f"{self.name}:7433",)
+        return (address(self.name),)
 
     def take_frame(self, stream: Stream, frame: Frame) -> None:
         """A frame came on a stream. A receipt counts whenever it comes, anything else on the current stream only."""

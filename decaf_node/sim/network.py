@@ -61,6 +61,11 @@ class Chunk:
 Frame = Offer | Want | Chunk | Receipt | RefuseEdge
 
 
+def address(peer: str) -> str:
+    """Return where a node is reached."""
+    return f"{peer}:7433"
+
+
 class Stream:
     """One stream between two devices; frames arrive in the order in which they were sent, until it is broken.
 
@@ -215,9 +220,9 @@ class Network:
     def discover(self, host: Host, peer: str) -> None:
         """Discovery tells ``host`` of the peer, whether it is still there or not."""
         host.known.add(peer)
-        host.post(ev.PeerFound(peer, (f"{peer}:7433",)))
+        host.post(ev.PeerFound(peer, (address(peer),)))
         if self._again():
-            host.later(self._random.uniform(0.0, 5.0), host.post, ev.PeerFound(peer, (f"{peer}:7433",)))
+            host.later(self._random.uniform(0.0, 5.0), host.post, ev.PeerFound(peer, (address(peer),)))
 
     # --- below -----------------------------------------------------------------------------------------------
 

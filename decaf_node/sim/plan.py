@@ -11,6 +11,7 @@ from decaf_node.errors import UsageError
 from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.topology import TOPOLOGIES
 from decaf_node.sim.faults import PROFILES, Faults
+from decaf_node.sim.pace import LONGEST
 
 PAYLOADS = ("none", "least-squares")
 CEILING = 2.0  # rounds that a node waits at most for a neighbour
@@ -49,7 +50,7 @@ class Plan:
     @property
     def slowest(self) -> float:
         """Return the longest that a round may take, in seconds."""
-        return self.round_seconds * math.sqrt(self.spread) * 1.25
+        return self.round_seconds * math.sqrt(self.spread) * LONGEST
 
     @property
     def span(self) -> float:

@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from decaf_node.sim.pace import mean_length
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
-from decaf_node.sim.trainer import mean_length
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
 
