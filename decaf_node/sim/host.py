@@ -34,6 +34,7 @@ class Host:
         self.pace = pace
         self.distance = 0.001
         self.bandwidth = 1.0
+        self.sending = self.receiving = 0.0  # until when its line carries what is on its way
         self.rate = 1.0  # of its monotonic clock
         self.wall = 0.0  # how far its wall clock is off
         self.disk = Disk()

@@ -143,7 +143,7 @@ class Network:
         self.bytes += size_bytes
         if not self.reaches(host, other):
             return self.sever(stream)
-        time = max(stream.spoken[host.device], agenda.now) + self._delay(host, other, size_bytes)
+        time = max(stream.spoken[host.device], self._carried(host, other, size_bytes) + self._late())
         stream.spoken[host.device] = time
         agenda.at(time, self._deliver, stream, other, frame)
         cuts = self._faults.cuts
@@ -227,10 +227,20 @@ class Network:
     # --- below -----------------------------------------------------------------------------------------------
 
     def _delay(self, one: Host, other: Host, size_bytes: int) -> float:
+        """Return how long what does not wait for its turn is on its way."""
+        return one.distance + other.distance + size_bytes / min(one.bandwidth, other.bandwidth) + self._late()
+
+    def _carried(self, one: Host, other: Host, size_bytes: int) -> float:
+        """Return when the lines of both ends have carried it: all streams of a device share its line."""
+        sent = max(self._agenda.now, one.sending) + size_bytes / one.bandwidth
+        come = max(sent + one.distance + other.distance, other.receiving + size_bytes / other.bandwidth)
+        one.sending, other.receiving = sent, come
+        return come
+
+    def _late(self) -> float:
+        """Return how much later something comes than it should."""
         random, faults = self._random, self._faults
-        delay = one.distance + other.distance + size_bytes / min(one.bandwidth, other.bandwidth)
-        if faults.jitter:
-            delay += faults.jitter * random.random() ** 4  # mostly small
+        delay = faults.jitter * random.random() ** 4 if faults.jitter else 0.0  # mostly small
         if faults.loss:
             resend = RESEND
             while random.random() < faults.loss and resend < RESEND * 2**RESENDS:
@@ -283,13 +293,14 @@ class Network:
         return None
 
     def serve(self, host: Host, stream: Stream, content: Content, offset: int) -> None:
-        """Send the bytes of a snapshot in chunks."""
-        size = content.snapshot.size_bytes
-        while offset < size and not stream.broken:
-            end = min(size, offset + CHUNK_BYTES)
-            damaged = self._faults.strikes > 0 and self._random.random() < DAMAGED
-            self.speak(stream, host, Chunk(content, end, damaged), end - offset)
-            offset = end
+        """Send the bytes of a snapshot, one chunk when the one before has left."""
+        if offset == content.snapshot.size_bytes or stream.broken:
+            return
+        end = min(content.snapshot.size_bytes, offset + CHUNK_BYTES)
+        damaged = self._faults.strikes > 0 and self._random.random() < DAMAGED
+        self.speak(stream, host, Chunk(content, end, damaged), end - offset)
+        if end < content.snapshot.size_bytes:
+            host.later(host.sending - self._agenda.now, self.serve, host, stream, content, end)
 
     def _ended(self, stream: Stream, host: Host) -> None:
         peer = stream.other(host).name
