@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 from decaf_node.mesh import events as ev
@@ -108,10 +109,11 @@ class World:
 
     def _populate(self) -> None:
         plan, random = self.plan, self.random
-        policy = plan.drawn_policy(random)
+        policy, aside = plan.drawn_policy(random), plan.drawn_aside(random)
         for number, name in enumerate(plan.names):
             pace = plan.round_seconds * plan.spread ** random.uniform(-0.5, 0.5)
-            self.hosts.append(self._equipped(Host(self, name, name, number, policy, pace)))
+            own = replace(policy, exchange=number != aside)
+            self.hosts.append(self._equipped(Host(self, name, name, number, own, pace)))
         self.discovery.settle(self.hosts)
         late = max(0, min(plan.nodes - 2, round(plan.faults.newcomers * plan.nodes)))
         newcomers = set(random.sample(range(plan.nodes), late))
