@@ -61,10 +61,19 @@ class Outcome:
     curve: tuple[tuple[float, Measure], ...]
 
 
-def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> Outcome:
-    """Play one seed. ``make`` builds the world; tests plant bugs through it."""
+def play(
+    plan: Plan,
+    seed: int,
+    make: Callable[[Plan, int], World] = World,
+    passed: Callable[[float, int], None] | None = None,
+) -> Outcome:
+    """Play one seed. ``make`` builds the world; tests plant bugs through it.
+
+    passed: hears once a round how many virtual seconds and steps were played
+    """
     started = time.perf_counter()
     world = make(plan, seed)
+    world.passed = passed
     finding = _run(world)
     ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(

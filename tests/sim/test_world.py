@@ -71,6 +71,16 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert one.trace != other.trace
 
 
+def test_who_watches_hears_of_every_round_and_changes_nothing() -> None:
+    heard: list[tuple[float, int]] = []
+    unwatched = list(play_here(STORM, [7, 8], workers=1))
+    watched = list(play_here(STORM, [7, 8], workers=1, told=lambda seconds, steps: heard.append((seconds, steps))))
+    assert combined_trace(watched) == combined_trace(unwatched)
+    assert heard == sorted(heard)
+    assert len(heard) > 2 * STORM.rounds
+    assert heard[-1][1] == sum(outcome.steps for outcome in watched)
+
+
 @pytest.mark.slow
 def test_workers_find_what_one_process_finds_in_the_order_of_the_seeds() -> None:
     seeds = range(5, 9)
