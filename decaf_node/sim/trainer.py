@@ -9,6 +9,7 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Edge, Snapshot
 from decaf_node.sim.disk import SavedRound
 from decaf_node.sim.network import Content
+from decaf_node.sim.pace import LONGEST, SHORTEST
 from decaf_node.sim.problem import Term
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
 RANK = 8
-SHORTEST, LONGEST = 0.8, 1.25  # of a node's pace, that a round takes
 
 Order = (
     ev.StartTraining
@@ -27,11 +27,6 @@ Order = (
     | ev.PauseTraining
     | ev.ResumeTraining
 )
-
-
-def mean_length(pace: float) -> float:
-    """Return how long a round of such a node takes on average, in seconds."""
-    return pace * (SHORTEST + LONGEST) / 2
 
 
 class Trainer:

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from decaf_node.mesh import events as ev
-from decaf_node.mesh.events import Receipt, Saved
+from decaf_node.mesh.edges import Edges
+from decaf_node.mesh.events import Effect, Receipt, Saved
 from decaf_node.mesh.ledger import Ledger, Promise
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
@@ -72,6 +73,21 @@ class DeadlineThatNeverFires(World):
         return node
 
 
+class Hoarding(Edges):
+    """Forgets a stream on which all is said, and leaves it open."""
+
+    def receipt_received(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
+        super().receipt_received(peer, receipt, now)
+        return []
+
+
+class StreamsLeftOpen(World):
+    def make_node(self, name: str, policy: Policy, random: Random, saved: Saved | None) -> Node:
+        node = super().make_node(name, policy, random, saved)
+        node.edges.__class__ = Hoarding
+        return node
+
+
 class OlderState(World):
     """Starts a node from the round before the one that it has saved."""
 
@@ -102,6 +118,10 @@ def test_a_deadline_that_never_fires_is_found() -> None:
     assert finding.check == "wait"
     assert "above the ceiling" in finding.message
     assert any("RoundTrained" in line or "Probe" in line for line in finding.transcript)
+
+
+def test_a_stream_that_nobody_closes_is_found() -> None:
+    assert first_finding(StreamsLeftOpen).check == "streams"
 
 
 def test_a_round_number_that_goes_back_is_found() -> None:

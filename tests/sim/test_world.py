@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.topology import TOPOLOGIES
 from decaf_node.sim.campaign import combined_trace, cores, play_here
 from decaf_node.sim.faults import GENTLE, PROFILES
@@ -15,8 +17,17 @@ from decaf_node.sim.world import FIRST_NEWCOMER, World
 
 STORM = Plan(nodes=6, rounds=12, round_seconds=10.0, spread=4.0, faults=PROFILES["storm"])
 CALM = Plan(nodes=3, topology="full", rounds=40, round_seconds=10.0, overlap=False)
+
+
 SEEDS = range(20_000, 20_040)  # of each topology
 ONE_PEER = ("one-peer-exponential", "base-k")  # they are for nodes that keep pace: others may wait long for their turn
+
+
+class Endless(Plan):
+    """Training ends nowhere: what a node hears after its last round it cannot count any more."""
+
+    def drawn_policy(self, random: Random) -> Policy:
+        return replace(super().drawn_policy(random), limit=0)
 
 
 @pytest.mark.slow
@@ -38,7 +49,7 @@ def test_without_crashes_of_daemons_every_edge_counts_at_both_ends(topology: str
     faults = replace(PROFILES["storm"], kinds=GENTLE)
     edges = 0
     for seed in range(8):
-        outcome = play(replace(STORM, topology=topology, faults=faults), seed)
+        outcome = play(Endless(**{**vars(STORM), "topology": topology, "faults": faults}), seed)
         assert outcome.finding is None, (seed, outcome.finding)
         assert outcome.one_sided == 0, seed
         edges += outcome.edges
@@ -58,6 +69,16 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert combined_trace([one]) == combined_trace([again])
     assert replace(one, seconds=0.0) == replace(again, seconds=0.0)
     assert one.trace != other.trace
+
+
+def test_who_watches_hears_of_every_round_and_changes_nothing() -> None:
+    heard: list[tuple[float, int]] = []
+    unwatched = list(play_here(STORM, [7, 8], workers=1))
+    watched = list(play_here(STORM, [7, 8], workers=1, told=lambda seconds, steps: heard.append((seconds, steps))))
+    assert combined_trace(watched) == combined_trace(unwatched)
+    assert heard == sorted(heard)
+    assert len(heard) > 2 * STORM.rounds
+    assert heard[-1][1] == sum(outcome.steps for outcome in watched)
 
 
 @pytest.mark.slow
