@@ -181,7 +181,7 @@ class Rounds:
 
     def asks(self, peer: str) -> bool:
         """Say whether the stream with the peer is one on which we ask for its state, as a newcomer."""
-        if not isinstance(self.phase, Adopting):
+        if not isinstance(self.phase, Adopting) or self.phase.chosen_from:
             return False
         ask = adoption.find(self.phase.asks, peer)
         return ask is not None and ask.pending
