@@ -100,6 +100,7 @@ class World:
         twin.distance, twin.bandwidth, twin.rate, twin.wall = host.distance, host.bandwidth, host.rate, host.wall
         self.hosts.append(twin)
         self.checks.cloned(host.name)
+        self.discovery.clone(host, twin)
         return twin
 
     def remove(self, twin: Host, original: Host) -> None:

@@ -137,3 +137,11 @@ def test_one_static_address_is_enough_to_know_a_mesh_of_sixty_four() -> None:
     assert {len(host.node.members) for host in world.hosts} == {63}
     hellos = world.network.hellos / len(world.hosts) / world.plan.rounds
     assert hellos < 16  # a node and round: of its six neighbours and a few others, not of all
+
+
+@pytest.mark.slow
+def test_a_storm_over_a_mesh_too_large_for_one_lan() -> None:
+    """Its nodes know static addresses; seed 4 clones a disk, and with it those."""
+    outcome = play(replace(STORM, nodes=40, topology="auto", rounds=6), 4)
+    assert outcome.finding is None, outcome.finding
+    assert dict(outcome.struck)["clone"] > 0
