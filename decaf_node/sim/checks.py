@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Checks:
         self._offers: dict[str, list[Offer]] = {}
         self._weights: dict[tuple[str, str], float] = {}
         self._times: dict[tuple[str, str], float] = {}  # (own, theirs) -> when it was mixed first
+        self._kept: dict[str, AbstractSet[tuple[str, str]]] = {}  # device -> what its last state held, when it began
+        self._mixes: dict[str, list[float]] = {}  # device -> when it has mixed
         self._mixed_with: dict[tuple[str, str], float] = {}  # (device, peer) -> when last
         self._watched: dict[str, Watched] = {}  # by device
         self._handed: set[tuple[str, str]] = set()  # edges that a trainer was told to mix
@@ -198,15 +201,20 @@ class Checks:
             self._weights[key] = edge.weight
             self._times.setdefault(key, self._world.now)
             self._mixed_with[host.device, edge.peer] = self._world.now
+        self._mixes.setdefault(host.device, []).append(self._world.now)
         residual = self._world.problem.residual(before, terms, mixed.value)
         if residual > mixed.tail + RESIDUAL * (1.0 + self._world.problem.distance(before, mixed.value)):
             raise Violation("mean", f"a mix has lost {residual} where {mixed.tail} was cut")
 
     def rolled_back(self, host: Host) -> None:
-        """A trainer goes back to the saved state: what it has mixed since is lost with its work, or mixed again."""
+        """A trainer goes back to the saved state: what it has mixed since is lost with its work, or mixed again.
+
+        So is what an earlier saved state held, if that is lost itself.
+        """
         saved = host.disk.newest()
-        kept = {} if saved is None else saved.applied
-        self._lost |= {edge for edge in host.trainer.applied if edge not in kept}
+        kept: AbstractSet[tuple[str, str]] = frozenset() if saved is None else saved.applied.keys()
+        self._lost |= (host.trainer.applied.keys() | self._kept.get(host.device, frozenset())) - kept
+        self._kept[host.device] = kept
 
     def cloned(self, name: str) -> None:
         """Two devices have this identity for a while: what they count cannot be told apart."""
@@ -230,10 +238,18 @@ class Checks:
                 if (theirs, own) not in maker.trainer.applied:
                     lone += 1
                     settled = time + self._world.plan.slowest + host.policy.wait_ceiling
-                    forgot = any(published <= lost <= settled for lost in (*maker.losses, *host.losses))
+                    counted = max(settled, self._second_mix(maker, time))  # the other end may be down, or slow
+                    forgot = any(published <= lost <= settled for lost in host.losses)
+                    forgot = forgot or any(published <= lost <= counted for lost in maker.losses)
                     last = not _goes_on_mixing(maker)
                     unreasoned += not (forgot or last) and (theirs, own) not in self._lost
         return total, lone, unreasoned
+
+    def _second_mix(self, host: Host, after: float) -> float:
+        """Return when the node has mixed twice after that time: by then it has counted what it could."""
+        mixes = self._mixes.get(host.device, [])
+        place = bisect_right(mixes, after) + 1
+        return mixes[place] if place < len(mixes) else math.inf
 
     def finish(self, quiet_from: float) -> None:
         """The run is over: everyone who is up mixes with all neighbours again, and nobody hangs.
