@@ -117,6 +117,8 @@ def test_without_a_terminal_a_line_now_and_then(nodes: list[Node]) -> None:
         view.nodes(nodes)
         view.nodes(nodes)
     lines = out.getvalue().splitlines()
+    nodes[3].newsroom.log.write_text("10:00 info Round 2\ndecaf-node: The disk is full. [disk.full]\n")
+    assert nodes[3].why == " (The disk is full)"
     assert "newsroom-1 done 4 (90.0 %)" in lines[0]
     assert lines[1].startswith("newsroom-4 is gone")
     assert lines[2] == f"  {nodes[3].restart_command()}"
