@@ -59,7 +59,7 @@ def find_problems(path: Path) -> list[Finding]:
         settings = load_settings(path, os.environ)
     except BadSettings as error:
         return [Finding(error.reason, error.message)]
-    return [*_model_problems(settings), *_data_problems(settings), *_network_problems(settings)]
+    return [*_model_problems(settings), *_data_problems(settings), *_security_problems(settings)]
 
 
 def _model_problems(settings: Settings) -> Iterator[Finding]:
@@ -92,16 +92,7 @@ def _matching(pattern: Path) -> list[Path]:
     return sorted(file for file in root.glob(str(pattern.relative_to(root))) if file.is_file())
 
 
-def _network_problems(settings: Settings) -> Iterator[Finding]:
-    import ipaddress
-
-    try:
-        local = ipaddress.ip_address(settings.listen.address).is_loopback
-    except ValueError:
-        local = settings.listen.address == "localhost"
-    if not local and not settings.listen.insecure:
-        yield Finding(
-            "listen.plaintext",
-            f"listen.address: {settings.listen.address} is open to the network in plaintext; "
-            "allow that with listen.insecure = true or `decaf-node run --insecure`.",
-        )
+def _security_problems(settings: Settings) -> Iterator[Finding]:
+    for path in (settings.security.ca, settings.security.certificate, settings.security.key):
+        if path is not None and not path.is_file():
+            yield Finding("certificate.missing", f"security: there is no file {path}.")

@@ -11,6 +11,7 @@ from typing import Any
 from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import Recipe, prompt
 from decaf_node.cli.demo.shares import Deal
+from decaf_node.cli.toml import toml
 from decaf_node.settings import Places
 
 ALONE_EVALUATIONS = 3  # a node alone is soon as good as it gets, and measuring costs as much as training
@@ -64,16 +65,6 @@ def every(rounds: int, evaluations: int) -> int:
     """Return the rounds between evaluations: about ``evaluations`` in all, the last round among them."""
     fitting = [step for step in range(1, rounds + 1) if rounds % step == 0]
     return min(fitting, key=lambda step: abs(rounds / step - evaluations))
-
-
-def toml(document: dict[str, dict[str, Any]]) -> str:
-    """Write sections of plain values as TOML; its strings, numbers and lists look as in JSON."""
-    lines = []
-    for section, keys in document.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
-        lines.append("")
-    return "\n".join(lines)
 
 
 def _settings(recipe: Recipe, labels: Sequence[str], rounds: int, seed: int, work: Path) -> dict[str, dict[str, Any]]:
