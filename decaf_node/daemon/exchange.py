@@ -137,11 +137,12 @@ class Stream:
     async def fetch(self, snapshot: Snapshot) -> None:
         """Ask for the snapshot that the other end has offered; the machine hears when it is here."""
         try:
-            fetch = await self._around.fetch(snapshot)
-        except DecafError as error:  # our disk, not the peer
+            await self._begin(snapshot, await self._around.fetch(snapshot))
+        except DecafError as error:  # our disk, or another stream has just taken the same part; not the peer
             await self.broken(error.message)
             await self.close()
-            return
+
+    async def _begin(self, snapshot: Snapshot, fetch: Fetch | None) -> None:
         if fetch is None:
             await self._around.post(SnapshotReceived(self.peer, snapshot.digest))
         elif self.current and not self.over:

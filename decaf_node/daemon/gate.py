@@ -48,9 +48,10 @@ class Gate:
         Raises BadData ``node.mistyped``, NotAllowed ``revoke.not-founder`` or ``revoke.itself``.
         """
         own, node = self._mesh(), _node(node)
+        issuer = own.signing.issuer()
         if node == own.node:
             raise NotAllowed("revoke.itself", "The founder cannot be revoked: it holds the key of the mesh.")
-        own.revocations.revoke(own.signing.issuer(), node, own.let_in.by(node), time.time())
+        own.revocations.revoke(issuer, node, own.let_in.by(node), time.time())
         return await self._tell()
 
     async def _tell(self) -> int:
