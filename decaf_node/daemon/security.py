@@ -118,10 +118,18 @@ class MutualTls:
 
     def listen(self, server: grpc.aio.Server, place: str) -> int:
         """See ``Security``."""
-        # The configuration is asked for at every handshake.
-        credentials = grpc.dynamic_ssl_server_credentials(
-            self._server, lambda: self._server, require_client_authentication=True
-        )
+        shown = self._server
+
+        def changed() -> Any:
+            """Return what is to be shown from now on, once: gRPC asks at every handshake."""
+            # To answer with the same again is no harm in gRPC's documents, but crashes it when many connect at once.
+            nonlocal shown
+            if shown is self._server:
+                return None
+            shown = self._server
+            return shown
+
+        credentials = grpc.dynamic_ssl_server_credentials(self._server, changed, require_client_authentication=True)
         return server.add_secure_port(place, credentials)
 
     async def line(self, address: str, options: list[tuple[str, Any]]) -> Line:

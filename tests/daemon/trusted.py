@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from decaf_node.daemon.certificates import found_authority, issue_member
-from decaf_node.daemon.identity import load_identity
-from decaf_node.daemon.papers import AUTHORITY_KEY, keep_papers, key_pem
+from decaf_node.daemon.identity import load_identity, new_identity
+from decaf_node.daemon.papers import AUTHORITY_KEY, Papers, keep_papers, key_pem
 
 LIFETIME = 86400.0
 
@@ -17,6 +17,12 @@ class Authority:
 
     def __init__(self, mesh: str = "lab") -> None:
         self.issuer = found_authority(mesh, time.time())
+
+    def papers(self, lifetime: float = LIFETIME, now: float | None = None) -> Papers:
+        """Return papers of a member with a key of its own, kept nowhere."""
+        identity = new_identity()
+        chain = issue_member(self.issuer, identity.key.public_key(), time.time() if now is None else now, lifetime)
+        return Papers(identity.node, identity.private_key_pem, chain, (self.issuer.certificate,))
 
     def admit(self, state: Path, lifetime: float = LIFETIME, now: float | None = None) -> str:
         """Give the node with this state folder a certificate; return its ID."""
