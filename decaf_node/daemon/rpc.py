@@ -31,6 +31,7 @@ from decaf_node.daemon.wire import (
     introduction_to_wire,
 )
 from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain
+from decaf_node.mesh.rumours import NO_NEWS
 from decaf_node.settings import LimitsSection, ListenSection
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -73,8 +74,10 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         clone = self._upkeep.heard(introduction, context.peer())
-        theirs = news_from_wire(request.news, context.peer())
-        news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
+        news = NO_NEWS
+        if clone is None or clone.first:
+            theirs = news_from_wire(request.news, context.peer())
+            news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
         return mesh_pb2.HelloReply(
             news=news_to_wire(news),
             clone="" if clone is None else clone.source,

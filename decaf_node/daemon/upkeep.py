@@ -92,12 +92,17 @@ class Upkeep:
         return self._own.signing.certificate(public), self._own.signing.inviter(public)
 
     async def met(self, address: str, way: Way, answer: Answer) -> None:
-        """A peer has answered our hello at ``address``; see ``dial.Met``."""
+        """A peer has answered our hello at ``address``; see ``dial.Met``.
+
+        Raises NotAllowed ``identity.cloned`` if another device with its identity is to be spoken to instead.
+        """
         if answer.who.node == self._me.node:
             self._met_ourselves(answer.who, address)
             return
-        self.heard(answer.who, address)
+        clone = self.heard(answer.who, address)
         self._told_of_clone(answer)
+        if clone is not None and not clone.first:
+            raise NotAllowed("identity.cloned", "another device has its identity, and that one is spoken to")
         if self._own is None or self._renewal is None:
             return
         if answer.who.revocations != self._me.revocations:
