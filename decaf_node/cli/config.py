@@ -1,4 +1,4 @@
-"""``decaf-node config check``: are the settings right, and does what they point to exist?"""
+"""``decaf-node config``: are the settings right, and does what they point to exist? And the key of the mesh."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from decaf_node.cli.authority import backup_ca, restore_ca
 from decaf_node.cli.options import ConfigOption, JsonOption, places_of
 from decaf_node.cli.output import print_json, print_text
 from decaf_node.errors import BadSettings
@@ -17,12 +18,16 @@ from decaf_node.errors import BadSettings
 if TYPE_CHECKING:
     from decaf_node.settings import Settings
 
-app = typer.Typer(help="Look at the settings.", rich_markup_mode=None)
+app = typer.Typer(help="Look at the settings; keep the key of the mesh safe.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Look at the settings."""
+    """Look at the settings; keep the key of the mesh safe."""
+
+
+app.command("backup-ca")(backup_ca)
+app.command("restore-ca")(restore_ca)
 
 
 @dataclass(frozen=True)
