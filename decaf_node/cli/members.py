@@ -16,6 +16,7 @@ from decaf_node.errors import UsageError
 if TYPE_CHECKING:
     from decaf_node.daemon.client import Client
 
+SHORT = 8  # characters of a node ID, as `decaf-node peers` shows it
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -74,7 +75,9 @@ def approve(
 
 
 def revoke(
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Whom to put out: its node ID.")],
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="Whom to put out: its node ID, or the first eight characters.")
+    ],
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
@@ -84,10 +87,10 @@ def revoke(
 
     Members in reach know at once, the others when they return. Of an inviter, those that it has let in stay.
 
-    Example: decaf-node revoke KX7Q-2MZP-ID
+    Example: decaf-node revoke KX7Q-2MZP
     """
-    read = _node(node)
     with _client(config, state, runtime) as client:
+        read = _member(client, node)
         told = client.revoke(read)
     if as_json:
         print_json({"node": read, "told": told})
@@ -115,6 +118,19 @@ def _list(client: Client, seconds: float, as_json: bool) -> None:
         print_text(f"{each.name or 'a device'} at {each.source} waits: decaf-node approve {printed(each.node)}")
     if not report.waiting:
         print_text("Nobody waits yet. Devices may ask now: run `decaf-node join` on one, and this again.")
+
+
+def _member(client: Client, typed: str) -> str:
+    """Return the node ID of a member that is known here, by all of it or by its beginning. Raises UsageError."""
+    beginning = re.sub(r"[\s-]", "", typed).upper()
+    if len(beginning) != SHORT:
+        return _node(typed)
+    found = [peer.node for peer in client.peers() if peer.node.startswith(beginning)]
+    if len(found) != 1:
+        raise UsageError(
+            "node.unknown", f"{len(found) or 'No'} members known here have an ID that begins so; give all of it."
+        )
+    return found[0]
 
 
 def _node(typed: str) -> str:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 3.0  # a peer that does not answer this small question in time is silent
 FIRST_RETRY_SECONDS = 1.0
+REFUSALS = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 ADDRESSES_A_PEER = 8  # the oldest are forgotten
 
 
@@ -43,10 +44,15 @@ class Answer:
 
 Answered = Callable[[str, Answer], Awaitable[None]]
 Met = Callable[[str, Way, Answer], Awaitable[None]]
+TurnedAway = Callable[[str, str], None]
 
 
 async def nothing_more(address: str, way: Way, answer: Answer) -> None:
     """Do nothing after a hello."""
+
+
+def unheeded(address: str, why: str) -> None:
+    """Do nothing about a hello that was refused."""
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Dialler:
     backoff: longest wait between two tries of a static peer
     peers:   most peers remembered; those that we have met last are forgotten last
     met:     called with the way to who has answered a hello, before it ends
+    turned_away: called with the address that has refused our hello, and why
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class Dialler:
         peers: int,
         security: Security,
         met: Met = nothing_more,
+        turned_away: TurnedAway = unheeded,
     ) -> None:
         self._me = me
         self._news = news
@@ -83,6 +91,7 @@ class Dialler:
         self._contacts: OrderedDict[str, Contact] = OrderedDict()
         self._channels = Channels(security)
         self._met = met
+        self._turned_away = turned_away
 
     def learn(self, peer: str, addresses: tuple[str, ...], name: str = "") -> tuple[str, ...]:
         """Remember that ``peer`` may be at ``addresses``; return all that are known, best first."""
@@ -155,6 +164,8 @@ class Dialler:
                     await self._met(address, way, answer)
         except grpc.aio.AioRpcError as error:
             self._channels.distrust(address)
+            if error.code() in REFUSALS:
+                self._turned_away(address, printable(error.details() or ""))
             raise TryAgain("peer.silent", why_silent(address, error)) from None
         except (BadData, NotAllowed) as error:
             self._channels.distrust(address)
@@ -231,7 +242,7 @@ def why_silent(address: str, error: grpc.aio.AioRpcError) -> str:
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{address} does not answer within {HELLO_SECONDS:g} s"
-        case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.PERMISSION_DENIED:
+        case code if code in REFUSALS:
             return f"{address} refuses: {printable(error.details() or '')}"
         case grpc.StatusCode.UNIMPLEMENTED:
             return f"something else than decaf-node answers at {address}"

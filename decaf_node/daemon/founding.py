@@ -13,7 +13,7 @@ from decaf_node.daemon.enrolment import reached_at
 from decaf_node.daemon.identity import load_identity
 from decaf_node.daemon.invitations import Invitations
 from decaf_node.daemon.join_token import JoinToken, write_token
-from decaf_node.daemon.papers import Papers, found_mesh, is_member
+from decaf_node.daemon.papers import Papers, found_mesh, has_expired, is_member
 from decaf_node.errors import NotAllowed
 from decaf_node.settings import Settings
 
@@ -36,8 +36,11 @@ def found(state: Path, settings: Settings) -> Papers:
 
 
 def refuse_member(folder: Path, reason: str) -> None:
-    """Raise NotAllowed ``reason`` if the node with this identity folder belongs to a mesh."""
-    if is_member(folder):
+    """Raise NotAllowed ``reason`` if the node with this identity folder belongs to a mesh.
+
+    One whose certificate has expired may join again.
+    """
+    if is_member(folder) and not has_expired(folder, time.time()):
         raise NotAllowed(
             reason,
             f"This node belongs to a mesh already; to leave it for another one, start with a new state folder "

@@ -127,7 +127,13 @@ class Daemon:
         self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.driver = Driver(node, limits.events)
         self.dialler = Dialler(
-            self.me.introduction, self.driver.news, limits.redial_backoff, limits.peers, trust.tls, self._met
+            self.me.introduction,
+            self.driver.news,
+            limits.redial_backoff,
+            limits.peers,
+            trust.tls,
+            self._met,
+            self._turned_away,
         )
         self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
@@ -320,6 +326,9 @@ class Daemon:
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
         await self.upkeep.met(address, way, answer)
+
+    def _turned_away(self, address: str, why: str) -> None:
+        self.upkeep.turned_away(address, why)
 
     def _put_out(self, peer: str) -> None:
         """The peer was revoked: the machine ends its stream, and the way to it is forgotten."""

@@ -57,6 +57,15 @@ def is_member(folder: Path) -> bool:
     return (folder / CERTIFICATE).exists()
 
 
+def has_expired(folder: Path, now: float) -> bool:
+    """Tell whether the certificate in this identity folder is worth nothing any more, so that it may be replaced."""
+    try:
+        check_time(read_chain((folder / CERTIFICATE).read_bytes(), CERTIFICATE)[0], now)
+    except NotAllowed as error:
+        return error.reason == "certificate.expired"
+    return False
+
+
 def load_papers(folder: Path, identity: Identity, now: float) -> Papers:
     """Return the papers in the identity folder.
 
@@ -73,7 +82,12 @@ def load_papers(folder: Path, identity: Identity, now: float) -> Papers:
         chain = read_chain((folder / CERTIFICATE).read_bytes(), str(folder / CERTIFICATE))
         authority = read_chain((folder / AUTHORITY).read_bytes(), str(folder / AUTHORITY))
         _demand_key(chain, identity.node, folder / CERTIFICATE)
-        check_chain(chain, authority[0], now)
+        try:
+            check_chain(chain, authority[0], now)
+        except NotAllowed as error:
+            if error.reason != "certificate.expired":
+                raise
+            raise NotAllowed(error.reason, f"{error.message} Ask for an invitation, and join again.") from None
         return Papers(identity.node, identity.private_key_pem, chain, authority, _issuer(folder, identity, authority))
 
 
@@ -113,8 +127,15 @@ def found_mesh(folder: Path, identity: Identity, mesh: str, now: float, seconds:
 
 
 def keep_papers(folder: Path, chain: Chain, authorities: Chain) -> None:
-    """Keep a new certificate; what makes the node a member is written last."""
+    """Keep a new certificate; what makes the node a member is written last.
+
+    Raises NotAllowed ``certificate.other-mesh`` if the folder is of another mesh.
+    """
     with disk_errors(folder):
+        if (folder / AUTHORITY).exists() and (folder / AUTHORITY).read_bytes() != pem_of(authorities):
+            raise NotAllowed(
+                "certificate.other-mesh", f"{folder} is of another mesh; use a new state folder for this one (--state)."
+            )
         write_private(folder / AUTHORITY, pem_of(authorities))
         write_private(folder / CERTIFICATE, pem_of(chain))
 

@@ -99,6 +99,7 @@ class Upkeep:
         if answer.who.node == self._me.node:
             self._met_ourselves(answer.who, address)
             return
+        self._problems.clear("membership")
         clone = self.heard(answer.who, address)
         self._told_of_clone(answer)
         if clone is not None and not clone.first:
@@ -108,6 +109,15 @@ class Upkeep:
         if answer.who.revocations != self._me.revocations:
             await self._compare(way)
         await self._renewal.met(way, answer.renew)
+
+    def turned_away(self, address: str, why: str) -> None:
+        """A peer has refused our hello."""
+        if "[security.revoked]" in why:
+            self._problems.set(
+                "membership",
+                f"This node is no member any more, says the one at {_host(address)}. If that is a mistake, ask the "
+                "founder; it can come back only with a new state folder and a new invitation.",
+            )
 
     async def _compare(self, way: Way) -> None:
         assert self._own is not None

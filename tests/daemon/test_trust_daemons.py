@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.clock import require_clock
+from decaf_node.daemon.founding import refuse_member
 from decaf_node.daemon.security import look
-from decaf_node.errors import TryAgain
+from decaf_node.errors import NotAllowed, TryAgain
 from tests.daemon.processes import Daemon, mesh, until
 from tests.daemon.trusted import Authority
 
@@ -65,7 +66,10 @@ def test_without_a_signer_a_certificate_that_runs_out_is_said_and_an_expired_one
         a.end()
         a.start()
         assert a.wait() == 77
-        assert "[certificate.expired]" in a.log()
+        assert "Ask for an invitation, and join again. [certificate.expired]" in a.log()
+        refuse_member(a.state / "identity", "join.already-member")  # does not: it may join again
+        with pytest.raises(NotAllowed):
+            Authority().admit(a.state)  # but not another mesh
 
 
 @slow

@@ -70,7 +70,7 @@ def every(rounds: int, evaluations: int) -> int:
 def _settings(recipe: Recipe, labels: Sequence[str], rounds: int, seed: int, work: Path) -> dict[str, dict[str, Any]]:
     return {
         "mesh": {"name": work.name},
-        "listen": {"port": 0},
+        "listen": {"port": 0, "enrolment_port": 0},
         "discovery": {"interfaces": ["127.0.0.1"]},
         "model": recipe.model | {"labels": list(labels)},
         "lora": recipe.lora,
