@@ -156,7 +156,7 @@ class LimitsSection(Section):
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")
     streams: Count = Field(256, description="most edges with other nodes at a time")
-    connections: Count = Field(1024, description="most connections of other nodes at a time")
+    connections: Count = Field(512, description="most connections of other nodes at a time")
     invitations: Count = Field(32, description="most invitations that are open at a time")
     waiting: Count = Field(64, description="most devices that wait for approval at a time")
     adopt_from: Count = Field(5, description="most members asked for their state by a newcomer")

@@ -193,6 +193,11 @@ class Dialler:
         """Look anew at who answers at ``address``."""
         self._channels.distrust(address)
 
+    def unlearn(self, peer: str, address: str) -> None:
+        """The peer is not to be looked for at ``address``."""
+        if (contact := self._contacts.get(peer)) is not None:
+            contact.addresses[:] = [known for known in contact.addresses if known != address]
+
     def forget(self, peer: str) -> None:
         """Forget the way to a peer that is no member any more."""
         self._contacts.pop(peer, None)

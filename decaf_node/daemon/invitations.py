@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from decaf_node.daemon.durable import disk_errors, write_private
 from decaf_node.daemon.join_token import SECRET_BYTES
+from decaf_node.daemon.json_file import read_json, write_json
 from decaf_node.errors import NotAllowed, TryAgain
 
 FILE = "invitations.json"
@@ -36,11 +36,7 @@ class Invitations:
         self._file = folder / FILE
         self._limit = limit
         self._clock = clock
-        self._all: tuple[Invitation, ...] = ()
-        with disk_errors(folder):
-            if self._file.exists():
-                documents = json.loads(self._file.read_bytes())
-                self._all = tuple(Invitation(**{**each, "used": tuple(each["used"])}) for each in documents)
+        self._all: tuple[Invitation, ...] = read_json(self._file, _read, ())
 
     def make(self, ttl: float, uses: int) -> bytes:
         """Return the secret of a new invitation. Raises TryAgain ``invite.too-many``."""
@@ -79,9 +75,12 @@ class Invitations:
         return max((each.expires for each in self._all if len(each.used) < each.uses), default=0.0)
 
     def _keep(self, invitations: tuple[Invitation, ...]) -> None:
-        with disk_errors(self._file.parent):
-            write_private(self._file, json.dumps([asdict(each) for each in invitations]).encode())
+        write_json(self._file, [asdict(each) for each in invitations])
         self._all = invitations
+
+
+def _read(documents: list[dict[str, Any]]) -> tuple[Invitation, ...]:
+    return tuple(Invitation(**{**each, "used": tuple(each["used"])}) for each in documents)
 
 
 def _digest(secret: bytes) -> str:

@@ -15,6 +15,7 @@ AUTHORITY_BYTES = 32
 SECRET_BYTES = 16
 CHECK_BYTES = 4
 ADDRESSES_AT_MOST = 8
+TEXT_BYTES = 255
 TOKEN_LIMIT = 4096
 
 
@@ -30,7 +31,8 @@ class JoinToken:
 
 def write_token(token: JoinToken) -> str:
     """Return the line. Base64url of: authority, secret, texts with their lengths, and a check of all before it."""
-    texts = (token.mesh, *token.addresses[:ADDRESSES_AT_MOST])
+    places = [address for address in token.addresses if len(address) <= TEXT_BYTES]
+    texts = (token.mesh, *places[:ADDRESSES_AT_MOST])
     data = token.authority + token.secret
     data += b"".join(bytes([len(text.encode())]) + text.encode() for text in texts)
     return PREFIX + base64.urlsafe_b64encode(data + _check(data)).decode().rstrip("=")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
-from decaf_node.daemon.durable import disk_errors, write_private
+from decaf_node.daemon.json_file import read_json, write_json
 from decaf_node.errors import DecafError
 
 FILE = "let-in.json"
@@ -20,8 +19,7 @@ class LetIn:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
-        with disk_errors(folder):
-            self._by: dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
+        self._by: dict[str, str] = read_json(self._file, dict, {})
 
     def note(self, node: str, inviter: str) -> None:
         """``node`` has shown a certificate that ``inviter`` has signed (empty: the authority itself)."""
@@ -33,8 +31,7 @@ class LetIn:
         while len(self._by) > REMEMBERED:
             del self._by[next(iter(self._by))]
         try:
-            with disk_errors(self._file.parent):
-                write_private(self._file, json.dumps(self._by).encode())
+            write_json(self._file, self._by)
         except DecafError as error:
             log.warning("Who let members in could not be kept for the next start: %s", error.message)
 

@@ -14,7 +14,7 @@ from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain
 log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 16  # a neighbour needs two: a stream and a hello
-HANDSHAKE_MS = 10_000
+HANDSHAKE_MS = 5_000
 METADATA_BYTES = 8 * 1024  # of headers; ours are a few hundred
 SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # two daemons on one port are an error, not a lottery

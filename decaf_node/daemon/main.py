@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from typing import Any
@@ -36,21 +35,21 @@ from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.perform import Performer
+from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.rpc import MeshService, start_server
 from decaf_node.daemon.security import only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.status import Status
-from decaf_node.daemon.store import SavedState, Store, open_store
+from decaf_node.daemon.store import Store, open_store
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer
-from decaf_node.daemon.trust import OwnMesh, Trust, load_trust
+from decaf_node.daemon.trust import Open, OwnMesh, Trust, load_trust
 from decaf_node.daemon.upkeep import Upkeep
 from decaf_node.errors import DecafError
-from decaf_node.mesh.events import PeerLeft, Saved, Snapshot, StopRequested
+from decaf_node.mesh.events import PeerLeft, StopRequested
 from decaf_node.mesh.node import Node
-from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.view import NodeView
 from decaf_node.settings import Places, Settings
 
@@ -315,7 +314,9 @@ class Daemon:
             self.tasks.spawn(self._discovery.expect(port))
 
     def _reload(self) -> None:
-        """SIGHUP: read the certificates anew."""
+        """SIGHUP: read the certificates anew, where there are any."""
+        if isinstance(self.trust, Open):
+            return
         try:
             self.trust.reload()
         except DecafError as error:
@@ -348,43 +349,3 @@ class Daemon:
 
     async def _end_server(self, server: grpc.aio.Server) -> None:
         await server.stop(SERVER_GRACE_SECONDS)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return what the machine is told of the settings."""
-    rounds, limits = settings.round, settings.limits
-    return Policy(
-        topology=settings.mesh.topology,
-        exchange=rounds.algorithm != "local",
-        overlap=rounds.overlap,
-        adopt_after=rounds.adopt_after,
-        wait_floor=rounds.wait_floor,
-        wait_ceiling=rounds.wait_ceiling,
-        limit=rounds.limit,
-        save_every=settings.store.save_every,
-        snapshot_limit_bytes=limits.snapshot_bytes,
-        peer_limit=limits.peers,
-        adopt_from=limits.adopt_from,
-        unsaved_receipts=limits.unsaved_receipts,
-        redial_backoff=limits.redial_backoff,
-        probe_every=probe_interval(0.0 if rounds.steps else rounds.seconds),
-    )
-
-
-def saved_of(state: SavedState, store: Store, spool: Spool) -> Saved:
-    """Return what the machine is told of the last durable state.
-
-    An edge whose snapshots are not both whole in the spool any more (a power cut) cannot be mixed again.
-    """
-    unsaved, promised = store.unsaved(), store.promised()
-    digests = {digest for edge in (*unsaved, *promised) for digest in (edge.own, edge.theirs)}
-    whole = {digest for digest in sorted(digests) if spool.verified(digest)}
-    return Saved(
-        round=state.round,
-        mixes=state.mixes,
-        schema=state.schema,
-        snapshot=Snapshot(state.snapshot.digest, state.round, state.rank, state.snapshot.size_bytes),
-        unsaved=tuple(edge for edge in unsaved if {edge.own, edge.theirs} <= whole),
-        absent=max(0.0, time.time() - state.time),
-        promised=tuple(edge for edge in promised if {edge.own, edge.theirs} <= whole),
-    )

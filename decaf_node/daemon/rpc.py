@@ -75,7 +75,9 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         clone = self._upkeep.heard(introduction, context.peer())
         news = NO_NEWS
-        if clone is None or clone.first:
+        if clone is not None and not clone.first:
+            self._meeting.passed_over(introduction, context.peer())
+        else:
             theirs = news_from_wire(request.news, context.peer())
             news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
         return mesh_pb2.HelloReply(

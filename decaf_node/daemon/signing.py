@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from decaf_node.daemon.certificates import AUTHORITY_SECONDS, Issuer, issue_inviter, issue_member, pem_of
-from decaf_node.daemon.durable import disk_errors, write_private
+from decaf_node.daemon.json_file import read_json, write_json
 from decaf_node.daemon.node_id import node_of
 from decaf_node.errors import NotAllowed
 
@@ -32,8 +31,7 @@ class Signing:
         self._file = folder / FILE
         self._lifetime = lifetime
         self._clock = clock
-        with disk_errors(folder):
-            self._granted = set(json.loads(self._file.read_bytes())) if self._file.exists() else set()
+        self._granted: set[str] = read_json(self._file, set, set())
 
     @property
     def can(self) -> bool:
@@ -75,8 +73,7 @@ class Signing:
         return pem_of((certificate,))
 
     def _keep(self, granted: set[str]) -> None:
-        with disk_errors(self._file.parent):
-            write_private(self._file, json.dumps(sorted(granted)).encode())
+        write_json(self._file, sorted(granted))
         self._granted = granted
 
 

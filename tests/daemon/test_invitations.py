@@ -127,3 +127,11 @@ def test_one_host_cannot_fill_the_list_and_nor_can_many() -> None:
     waiting.ask("6", "x", "10.0.0.2")
     waiting.ask("7", "x", "10.0.0.3")
     assert asked(waiting, "8", "10.0.0.4") == "join.too-many-wait"
+
+
+@pytest.mark.parametrize("content", ["{", "[3]", '[{"digest": "x"}]', "[" * 100_000, "\x00"])
+def test_a_damaged_file_is_said(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(DecafError) as caught:
+        Invitations(tmp_path, 8)
+    assert caught.value.reason == "state.damaged-file"

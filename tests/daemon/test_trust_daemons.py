@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import shutil
 import signal
+import socket
 import time
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -119,6 +123,25 @@ def test_a_cloned_identity_is_said_by_all_three_and_mixed_once() -> None:
         mixes = first.status().mixes
         first.until(lambda status: status.mixes > mixes)
         assert not any(row.edges for row in second.rounds()[:9])
+
+
+@slow
+def test_a_flood_of_silent_connections_keeps_nobody_out_for_long() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with mesh() as make, contextlib.ExitStack() as opened:
+        a = make("a").start()
+        host, _, port = a.address().rpartition(":")
+        assert a.process is not None
+        process = psutil.Process(a.process.pid)
+        files, memory = process.num_fds(), process.memory_info().rss
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        for _ in range(min(10_000, most - 500)):
+            opened.enter_context(socket.create_connection((host, int(port))))
+        b = make("b", a).start()
+        b.until(lambda status: status.mixes > 0)
+        assert process.num_fds() - files <= 512 + 16
+        assert process.memory_info().rss - memory < 100e6
+        assert a.status().problem == ""
 
 
 class Company:
