@@ -12,7 +12,7 @@ PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test quick e2e ray check format proto settings constraints bench clean
+.PHONY: help demo test quick e2e ray check format proto settings constraints bench compiled clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ constraints: .venv/installed-dev ## choose the newest versions anew: constraints
 
 bench: .venv/installed-dev ## the benchmarks that need no GPU
 	@$(PYTHON) -m benchmarks.mix $(ARGS)
+
+compiled: .venv/installed-dev ## the mesh machine compiled for long simulations: build/compiled
+	@$(PYTHON) -W ignore tools/compiled.py
+	@echo "cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --seeds 10000 ..."
 
 clean: ## take away all that make has made here
 	@rm -rf .venv .venv-proto .demo decaf-demo build dist *.egg-info

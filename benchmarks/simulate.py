@@ -1,11 +1,13 @@
 """What the simulator costs, and how fast each topology averages in it, beside what theory says.
 
-Speed: a large mesh for one virtual hour, and a number of storms, each in this one process; CPU seconds. Contraction:
+Speed: large meshes for one virtual hour, and a number of storms, each in this one process; CPU seconds. Contraction:
 factor by which a round shrinks the distance from the mean, nodes of one pace (a round takes 0.8 to 1.25 of it) and no
 faults; theory is the factor of ``benchmarks.topologies`` for rounds in lock-step. Load: hellos and frames a node and
-round. Prints tables and writes benchmarks/results/simulate.json; takes about a quarter of an hour.
+round. Prints tables and writes benchmarks/results/simulate.json; takes about a quarter of an hour. With the machine
+compiled (``make compiled``) it is faster, and writes simulate-compiled.json.
 
     python -m benchmarks.simulate [--quick]
+    cd build/compiled && PYTHONPATH=../.. ../../.venv/bin/python -m benchmarks.simulate [--quick]
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.topologies import factor
+from decaf_node.mesh import node
 from decaf_node.mesh.topology import TOPOLOGIES, graph
 from decaf_node.sim.faults import PROFILES
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.run import Outcome, play
 
-RESULTS = Path(__file__).parent / "results" / "simulate.json"
+COMPILED = Path(node.__file__).suffix == ".so"
+RESULTS = Path(__file__).parent / "results" / f"simulate{'-compiled' if COMPILED else ''}.json"
 STORM = Plan(nodes=8, topology="full", rounds=30, round_seconds=10.0, spread=20.0, faults=PROFILES["storm"])
-LARGE = Plan(nodes=1000, topology="auto", rounds=60, faults=PROFILES["mild"])
+LARGE = Plan(nodes=1000, rounds=60, faults=PROFILES["mild"])
+LARGE_TOPOLOGIES = ("auto", "ring", "one-peer-exponential")  # of 6 neighbours, 2, and 1 a turn
 CALM = Plan(rounds=40, overlap=False)
 CROWD, CROWD_ROUNDS = 1024, 8  # for the load of membership; too few rounds to see it average
 SMALLEST = 1e-9  # a distance below it is rounding
@@ -111,7 +116,7 @@ def machine() -> dict[str, str]:
 
 def show(speeds: Sequence[Speed], contractions: Sequence[Contraction]) -> None:
     console = Console(width=130)
-    table = Table(title="Speed, on one core")
+    table = Table(title=f"Speed, on one core, the machine {'compiled' if COMPILED else 'interpreted'}")
     for column in (
         "what",
         "runs",
@@ -172,10 +177,13 @@ def main() -> None:
     ]
     if not quick:
         contractions.append(measure_contraction(CROWD, "auto", CROWD_ROUNDS))
-    large = Plan(nodes=64, rounds=10, faults=PROFILES["mild"]) if quick else LARGE
+    large = replace(LARGE, nodes=64, rounds=10) if quick else LARGE
     speeds = [
         measure_speed(f"storm: {STORM.nodes} nodes, {STORM.rounds} rounds", STORM, range(5 if quick else 60)),
-        measure_speed(f"mild: {large.nodes} nodes, {large.rounds} rounds of 60 s", large, [0]),
+        *(
+            measure_speed(f"mild: {large.nodes} nodes, {topology}", replace(large, topology=topology), [0])
+            for topology in LARGE_TOPOLOGIES
+        ),
     ]
     show(speeds, contractions)
     if not quick:

@@ -42,6 +42,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " report TEXT NOT NULL)",
         "CREATE INDEX rounds_not_saved ON rounds (round) WHERE saved = 0",
     ),
+    (
+        "CREATE TABLE unheard (number INTEGER PRIMARY KEY, peer TEXT NOT NULL, own TEXT NOT NULL,"
+        " theirs TEXT NOT NULL, proposed REAL NOT NULL)",
+    ),
 )
 
 
@@ -99,8 +103,11 @@ class Database:
 
     # --- saved rounds --------------------------------------------------------------------------------------------
 
-    def save(self, row: SavedRow, mixed: Iterable[Edge], keep: int) -> None:
-        """Record a saved round, and drop in the same step the receipts that it covers and all but ``keep`` rows."""
+    def save(self, row: SavedRow, mixed: Iterable[Edge], unheard: Iterable[Edge], keep: int) -> None:
+        """Record a saved round; drop in the same step the receipts that it covers and all but ``keep`` rows.
+
+        unheard: what ``unheard`` returns from now on
+        """
         with self._transaction(durable=True) as run:
             run(
                 "INSERT INTO saved (round, mixes, rank, time, snapshot, snapshot_bytes, trainer, trainer_bytes,"
@@ -114,6 +121,12 @@ class Database:
                     "DELETE FROM receipts WHERE peer = ? AND own = ? AND theirs = ?", (edge.peer, edge.own, edge.theirs)
                 )
             run("DELETE FROM receipts WHERE round <= ?", (row.round - FORGET_ROUNDS,))
+            run("DELETE FROM unheard")
+            for edge in unheard:
+                run(
+                    "INSERT INTO unheard (peer, own, theirs, proposed) VALUES (:peer, :own, :theirs, :weight)",
+                    asdict(edge),
+                )
             run("UPDATE rounds SET saved = 1 WHERE saved = 0 AND round <= ?", (row.round,))
 
     def saved(self) -> list[SavedRow]:
@@ -167,6 +180,12 @@ class Database:
             "SELECT peer, own, theirs, proposed FROM receipts WHERE answered IS NULL ORDER BY round, peer, own, theirs"
         )
         return tuple(Edge(*row) for row in rows)
+
+    def unheard(self) -> tuple[Edge, ...]:
+        """Return what was given with the last saved round; weight: as we proposed."""
+        return tuple(
+            Edge(*row) for row in self._read("SELECT peer, own, theirs, proposed FROM unheard ORDER BY number")
+        )
 
     # --- history -------------------------------------------------------------------------------------------------
 

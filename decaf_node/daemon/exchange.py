@@ -29,7 +29,7 @@ from decaf_node.mesh.events import (
     SnapshotReceived,
     SnapshotRefused,
 )
-from decaf_node.mesh.member import SAID_AT_MOST
+from decaf_node.mesh.unheard import SAID_AT_MOST
 
 log = logging.getLogger(__name__)
 

@@ -38,8 +38,8 @@ class Performer:
         match effect:
             case events.StartTraining() | events.InspectSnapshot() | events.MixRound() | events.AdoptState():
                 self._train(effect)
-            case events.SaveRound(round, mixes, covers):
-                self._talk.save(round, mixes, covers)
+            case events.SaveRound():
+                self._talk.save(effect)
             case events.PauseTraining():
                 self._talk.pause()
             case events.ResumeTraining():

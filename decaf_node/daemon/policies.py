@@ -48,4 +48,5 @@ def saved_of(state: SavedState, store: Store, spool: Spool) -> Saved:
         unsaved=tuple(edge for edge in unsaved if {edge.own, edge.theirs} <= whole),
         absent=max(0.0, time.time() - state.time),
         promised=tuple(edge for edge in promised if {edge.own, edge.theirs} <= whole),
+        unheard=store.unheard(),
     )

@@ -171,11 +171,14 @@ class Store:
         trainer: File,
         export_folder: Path,
         details: Mapping[str, Any],
-        mixed: Iterable[Edge],
+        mixed: Iterable[Edge] = (),
+        unheard: Iterable[Edge] = (),
     ) -> None:
         """Make the staged files the state of this node: durable when this returns, unchanged if it raises.
 
-        mixed: every edge that was mixed since the last commit; their receipts are dropped in the same step.
+        mixed:   every edge that was mixed since the last commit; their receipts are dropped in the same step
+        unheard: what ``unheard`` returns from now on
+
         Raises TryAgain ``disk.full``; BadData ``state.digest-differs`` or ``snapshot.damaged`` if the files are not
         what they are said to be. What was staged is gone in any case.
         """
@@ -184,7 +187,7 @@ class Store:
                 row = _row(round, mixes, snapshot, trainer, details)
                 self._settle(snapshot, trainer, Path(export_folder))
                 link = self._new_link(row.snapshot)
-                self._database.save(row, mixed, self._settings.keep)
+                self._database.save(row, mixed, unheard, self._settings.keep)
                 self._swap_link(link)
         finally:
             self._collect_garbage()
@@ -209,6 +212,10 @@ class Store:
     def promised(self) -> tuple[Edge, ...]:
         """Return the edges of which only our receipt is kept, each with the weight that we proposed."""
         return self._database.promised()
+
+    def unheard(self) -> tuple[Edge, ...]:
+        """Return the edges whose receipts of ours the peers may not have heard at the last commit, oldest first."""
+        return self._database.unheard()
 
     # --- history -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from decaf_node import link
@@ -23,15 +22,6 @@ from decaf_node.mesh import events
 from decaf_node.mesh.events import Edge, Snapshot
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Saving:
-    """A save under way. covers: see ``events.SaveRound``."""
-
-    round: int
-    mixes: int
-    covers: tuple[Edge, ...]
 
 
 class Talk:
@@ -67,7 +57,7 @@ class Talk:
         self._tasks = tasks
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
-        self._saving: Saving | None = None
+        self._saving: events.SaveRound | None = None
 
     # --- what the machine wants --------------------------------------------------------------------------------------
 
@@ -116,16 +106,16 @@ class Talk:
             )
         )
 
-    def save(self, round: int, mixes: int, covers: tuple[Edge, ...]) -> None:
+    def save(self, effect: events.SaveRound) -> None:
         """See ``events.SaveRound``."""
-        self._saving = Saving(round, mixes, covers)
+        self._saving = effect
 
         async def make() -> link.Message:
-            folder = await self._host.disk(lambda: self._host.store.staging(round))
-            return link.SaveState(round, str(folder))
+            folder = await self._host.disk(lambda: self._host.store.staging(effect.round))
+            return link.SaveState(effect.round, str(folder))
 
         async def fail(error: DecafError) -> None:
-            await self._save_failed(round, error.message)
+            await self._save_failed(effect.round, error.message)
 
         self._tell(make, fail)
 
@@ -252,6 +242,7 @@ class Talk:
                     Path(message.export),
                     {},
                     saving.covers,
+                    saving.unheard,
                 )
             )
         except DecafError as error:

@@ -18,8 +18,9 @@ from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
 from decaf_node.mesh.ledger import EARLIER, Ledger
 from decaf_node.mesh.membership import Membership
 from decaf_node.mesh.objections import Refusal
+from decaf_node.mesh.openings import Openings
 from decaf_node.mesh.policy import Policy
-from decaf_node.mesh.published import KNOCK, RETRY, TRIES, Published, Try
+from decaf_node.mesh.published import Published
 from decaf_node.mesh.sessions import (
     Fetching,
     Held,
@@ -30,12 +31,12 @@ from decaf_node.mesh.sessions import (
     Promised,
     Promising,
     Serving,
-    Session,
     begun,
-    digests_of,
 )
+from decaf_node.mesh.streams import Streams
 from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.turns import Turns
+from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.weights import share
 
 HALF_OPEN_CEILINGS = 5  # wait ceilings that an unanswered promise is kept at least
@@ -43,69 +44,77 @@ STALLED_CEILINGS = 10  # wait ceilings after which a stream that brings no end i
 LEAST_WEIGHT = 1e-9  # an edge that would count for less is not worth its bytes
 
 
-class Edges:
-    """All streams of the node ``me``. mixes: what our offers say; trainer: whether one is there to inspect."""
+class Edges(Streams):
+    """All streams of the node ``me``. schema: ours; trainer: whether one is there to inspect."""
 
     def __init__(
-        self, me: str, policy: Policy, members: Membership, deadlines: Deadlines, random: Random, ledger: Ledger
+        self,
+        me: str,
+        policy: Policy,
+        members: Membership,
+        deadlines: Deadlines,
+        random: Random,
+        ledger: Ledger,
+        unheard: Unheard,
     ) -> None:
-        self.ledger = ledger
-        self.sessions: dict[str, Session] = {}
-        self.published: Published | None = None
-        self.mixes = 0
+        super().__init__(ledger, unheard)
         self.schema = ""
         self.trainer = False
-        self.opening: float | None = None  # when ``due`` has something next
         self._me = me
         self._policy = policy
         self._members = members
-        self._deadlines = deadlines
-        self._random = random
         self._turns = Turns()
+        self._openings = Openings(me, members, deadlines, random, self)
 
     # --- publishing ------------------------------------------------------------------------------------------
 
     def publish(self, snapshot: Snapshot, alone: bool, now: float) -> None:
         """Freeze neighbours and degree with this snapshot. ``answer_held`` and ``due`` then begin its edges."""
-        self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling)
-        late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
+        for given_up in self.ledger.publish(expired=now - HALF_OPEN_CEILINGS * self._policy.wait_ceiling):
+            self.unheard.unsay(given_up.peer, given_up.receipt)
         graph = self._members.graph(self.schema, now, self.held())
         turn = self._turns.begin(self.held()) if graph.varies else 0
         around = set() if alone else {*graph.candidates(self._me)}
+        partners = around & self._partners(graph, turn)
+        late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
+        kept = {peer for peer in around - partners if turn and self.is_open(peer)}
         degree = len(late) + min(graph.capacity(self._me), len(around - late))
-        partners = late | (around & self._partners(graph, turn))
-        published = Published(snapshot, self.schema, now, graph, turn, frozenset(late | around), degree, partners)
-        published.until = {peer: now + self.wait(peer) for peer in published.slots}
-        published.reminded = self._unheard_by() - published.slots
+        slots = frozenset(late | around)
+        published = Published(snapshot, self.schema, now, graph, turn, slots, degree, late | partners, kept)
+        published.reminded = {*self.unheard.peers()} - published.slots
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
-        for peer in sorted(partners | published.reminded):
-            opened = isinstance(self.sessions.get(peer), Opened)  # nobody has answered: open it again
-            published.tries[peer] = Try(now if opened else now + self._knock(peer))
+        self._openings.publish(published)
+
+    def due(self, now: float) -> list[Effect]:
+        """Open what is to be opened now."""
+        return self._openings.due(now)
+
+    @property
+    def opening(self) -> float | None:
+        """When ``due``, which was called before, has something next."""
+        return self._openings.next
 
     def _partners(self, graph: Graph, turn: int) -> set[str]:
         """Return the neighbours of this turn; in a turn without one, those that were missed in the last."""
         missed = set() if self.published is None else self.published.partners - self.published.settled
         return {*graph.neighbours(self._me, turn)} or missed
 
-    def _unheard_by(self) -> set[str]:
-        """Return those of our last neighbours that may not have heard a receipt of ours."""
-        last = self.published
-        return set() if last is None else {peer for peer in last.slots | last.reminded if self.said(peer)}
-
     def renew(self, now: float, again: bool) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
 
-        ``again``: ``due`` opens them at once, with the new snapshot; a newcomer that adopts first does not.
+        ``again``: ``due`` opens them at once, with the new snapshot; a newcomer that adopts first does not. Those of
+        earlier turns stay: a slow peer answers when it comes to that turn.
         """
-        assert self.published is not None
+        published = self.published
+        assert published is not None
         oldest = now - STALLED_CEILINGS * self._policy.wait_ceiling
-        opened = [peer for peer, session in sorted(self.sessions.items()) if isinstance(session, Opened)]
+        opened = [peer for peer in sorted(self.sessions) if self.is_open(peer) and peer not in published.kept]
         stalled = [peer for peer, session in sorted(self.sessions.items()) if begun(session) < oldest]
         for peer in (*opened, *stalled):
             self.drop(peer)
-        same = again and not self.published.turn  # else another turn's partner may come first
-        close = [*stalled, *(peer for peer in opened if not (same and self.published.has_slot_for(peer)))]
+        same = again and not published.turn  # else another turn's partner may come first
+        close = [*stalled, *(peer for peer in opened if not (same and published.has_slot_for(peer)))]
         return [ev.CloseEdge(peer) for peer in close]
 
     def answer_held(self, now: float) -> list[Effect]:
@@ -115,80 +124,9 @@ class Edges:
             effects += self._take_in(peer, offer, now)
         return effects
 
-    def held(self) -> dict[str, Offer]:
-        """Return the offers that wait for our next snapshot."""
-        sessions = sorted(self.sessions.items())
-        return {peer: session.theirs for peer, session in sessions if isinstance(session, Held)}
-
     def candidates(self, now: float) -> tuple[str, ...]:
         """Return the peers that may be our neighbours, in this turn or another."""
         return self._members.graph(self.schema, now, self.held()).candidates(self._me)
-
-    def ours(self, peer: str = "") -> Offer | None:
-        """Return what we have said to the peer on the stream that we opened, else what we say now.
-
-        None before the first publishing.
-        """
-        match self.sessions.get(peer):
-            case Opened(ours):
-                return ours
-        return None if self.published is None else self.published.offer(self.mixes)
-
-    def _knock(self, peer: str) -> float:
-        """Return how long to let the peer open the stream: the lower ID opens at once."""
-        return 0.0 if self._me < peer else KNOCK * self.wait(peer)
-
-    # --- waiting ---------------------------------------------------------------------------------------------
-
-    def wait(self, peer: str) -> float:
-        """Return how long after publishing the peer is waited for."""
-        member = self._members.get(peer)
-        return 0.0 if member is None else self._deadlines.wait(member.arrivals)
-
-    def due(self, now: float) -> list[Effect]:
-        """Open what is to be opened now: at first, again after a break, or knocking."""
-        effects: list[Effect] = []
-        openable = self._openable(now)
-        self.opening = min((at for at in openable.values() if at > now), default=None)
-        for peer, at in sorted(openable.items()):
-            if at <= now:
-                assert self.published is not None
-                ours = self.published.offer(self.mixes)
-                self.sessions[peer] = Opened(ours)
-                self.published.tries[peer] = self.published.tries[peer].opened()
-                effects.append(ev.OpenEdge(peer, ours, self.said(peer)))
-        return effects
-
-    def _openable(self, now: float) -> dict[str, float]:
-        """Return the peers to which a stream may be opened, and when."""
-        published = self.published
-        if published is None:
-            return {}
-        times: dict[str, float] = {}
-        for peer, attempt in published.tries.items():
-            if peer in self.sessions or attempt.times >= TRIES:
-                continue
-            if not (self._has_room_for(peer) or (peer in published.reminded and self.said(peer))):
-                continue
-            member = self._members.get(peer)
-            if member is not None and self._members.is_here(member, now) and now >= member.declined_until:
-                times[peer] = max(attempt.at, member.refused_until)
-        return times
-
-    # --- room ------------------------------------------------------------------------------------------------
-
-    def is_crowded_out(self, peer: str) -> bool:
-        """Say whether the edges that are promised, or on their way there, leave none to the peer in this period."""
-        if self.published is None or len(self.published.slots) <= self.published.degree:
-            return False
-        coming = {
-            other for other, session in self.sessions.items() if isinstance(session, Opened | Fetching | Inspecting)
-        }
-        taken = self.published.promised | (coming & self.published.slots)
-        return peer not in taken and len(taken) >= self.published.degree
-
-    def _has_room_for(self, peer: str) -> bool:
-        return self.published is not None and self.published.has_slot_for(peer) and not self.is_crowded_out(peer)
 
     # --- offers ----------------------------------------------------------------------------------------------
 
@@ -204,17 +142,11 @@ class Edges:
                 return self._let_adopt(peer, ours, now)
             case Opened() if self.published is not None and peer not in self.published.slots:
                 return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
+            case Opened() if self.published is not None and peer in self.published.promised:
+                return self._go_on(peer, offer)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
-
-    def is_open(self, peer: str) -> bool:
-        """Say whether an answer to a stream of ours is awaited."""
-        return isinstance(self.sessions.get(peer), Opened)
-
-    def hold(self, peer: str, offer: Offer) -> None:
-        """Keep the stream that the peer opened until we publish."""
-        self.sessions[peer] = Held(offer)
 
     def _objection(self, peer: str, offer: Offer, now: float) -> Refusal | None:
         member = self._members.get(peer)
@@ -230,16 +162,20 @@ class Edges:
         if ours is not None and must_adopt(offer, ours, absent=False):
             return [*self._answer(peer, ours), *self._let_adopt(peer, ours, now)]
         published = self.published
+        promise = self.half_open(peer)
+        if ours is not None and promise is not None and promise.is_with(offer.snapshot):
+            return [*self._answer(peer, ours), *self._go_on(peer, offer)]
         early = published is not None and published.is_early(peer, offer.turn)
-        if ours is not None and not early and self._has_room_for(peer):
+        if ours is not None and not early and self.has_room_for(peer):
             return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
         graph = self._members.graph(self.schema, now, {*self.held(), peer})
         if self.schema and peer not in graph.candidates(self._me):
             return self.turn_away(peer, objections.not_a_neighbour(self._policy.topology), now)
         if published is not None and published.is_at(offer.turn):
             return self.turn_away(peer, objections.NO_ROOM, now)
-        self.sessions[peer] = Held(offer)
-        return []
+        again = self.say_again(peer)
+        self.sessions[peer] = Held(offer, self.unheard.of(peer))
+        return again
 
     def _pair(self, peer: str, ours: Offer, theirs: Offer, now: float) -> list[Effect]:
         assert self.published is not None
@@ -254,9 +190,20 @@ class Edges:
         self.sessions[peer] = Fetching(pair)
         return [ev.FetchSnapshot(peer, theirs.snapshot)]
 
-    def say_again(self, peer: str) -> list[Effect]:
-        """Say again, on a stream that the peer has opened, what it may not have heard."""
-        return [ev.SendReceipt(peer, receipt) for receipt in self.said(peer)]
+    def _go_on(self, peer: str, offer: Offer) -> list[Effect]:
+        """The stream on which we have promised broke, and another is up: go on there, if it is of the same pair.
+
+        The peer may have heard our receipt before it could take it, so it is said last as well.
+        """
+        published, promise = self.published, self.half_open(peer)
+        assert published is not None
+        if promise is None or offer.snapshot is None or not promise.is_with(offer.snapshot):
+            self.drop(peer)
+            published.tries.pop(peer, None)
+            return [ev.CloseEdge(peer)]
+        self.sessions[peer] = Promised(Pair(published.snapshot, offer.snapshot, offer.degree, promise.since))
+        self.unheard.say(peer, promise.receipt)
+        return [ev.SendReceipt(peer, promise.receipt)]
 
     def _answer(self, peer: str, ours: Offer) -> list[Effect]:
         return [*self.say_again(peer), ev.AnswerEdge(peer, ours)]
@@ -264,11 +211,6 @@ class Edges:
     def turn_away(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """Refuse a stream that the peer has just opened; what was promised before is said again all the same."""
         return [*self.say_again(peer), *self.refuse(peer, refusal, now)]
-
-    def said(self, peer: str) -> tuple[Receipt, ...]:
-        """Return our receipts that the peer may not have heard."""
-        member = self._members.get(peer)
-        return () if member is None else member.said
 
     def _serve(self, peer: str, now: float) -> list[Effect]:
         ours = self.ours()
@@ -280,7 +222,7 @@ class Edges:
         """The peer takes our state instead of mixing: there is nothing to wait for."""
         assert ours.snapshot is not None
         self.sessions[peer] = Serving(ours.snapshot, now)
-        self._give_up(peer)
+        self.give_up(peer)
         return []
 
     # --- snapshots and receipts ------------------------------------------------------------------------------
@@ -347,8 +289,7 @@ class Edges:
             case Promising(pair, theirs) if promise is not None and promise.receipt == receipt:
                 self.ledger.sent(peer)
                 self.sessions[peer] = Promised(pair)
-                if (member := self._members.get(peer)) is not None:
-                    member.say(receipt)
+                self.unheard.say(peer, receipt)
                 sent: list[Effect] = [ev.SendReceipt(peer, receipt)]
                 return sent if theirs is None else sent + self._settle(peer, theirs, now)
         return []
@@ -359,7 +300,7 @@ class Edges:
             return self.refuse(peer, refusal, now)
         session, promise = self.sessions.get(peer), self.ledger.promised(peer)
         if isinstance(session, Paired) and session.pair.is_of(receipt):
-            self._has_heard(peer, session.pair)
+            self.unheard.heard(peer, but=session.pair.own.digest)  # it has our offer, and what was said before it
         if promise is not None and promise.is_answered_by(receipt):
             return self._settle(peer, receipt, now)
         match session:
@@ -368,11 +309,6 @@ class Edges:
             case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
                 return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
         return []
-
-    def _has_heard(self, peer: str, pair: Pair) -> None:
-        """The peer's receipt of this stream's edge came: it has our offer, and what was said again before it."""
-        if (member := self._members.get(peer)) is not None:
-            member.said = tuple(said for said in member.said if said.own == pair.own.digest)
 
     def _settle(self, peer: str, theirs: Receipt, now: float) -> list[Effect]:
         """Both receipts are here: the edge counts."""
@@ -393,12 +329,7 @@ class Edges:
 
     def refuse(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """Tell the peer why not; nobody counts the edge."""
-        if isinstance(self.sessions.get(peer), Promised):
-            self._void(peer)
-        self.drop(peer)
-        self._give_up(peer)
-        if self.published is not None:
-            self.published.tries.pop(peer, None)
+        self._end(peer)
         if refusal.content:
             self._members.refused(peer, refusal.message, now)
         return [ev.RefuseEdge(peer, refusal.reason, refusal.message)]
@@ -408,28 +339,33 @@ class Edges:
         peer = event.peer
         if event.reason == objections.DUPLICATE:
             self.drop(peer)
-            return self._retry(peer, now)
-        if isinstance(self.sessions.get(peer), Promised):
-            self._void(peer)
-        self.drop(peer)
-        self._give_up(peer)
+            return self._openings.retry(peer, now)
+        self._end(peer)
         if event.reason in objections.DECLINES:
             self._members.declined(peer, event.message, now)
         elif event.reason in objections.OUR_FAULTS:
             self._members.refused(peer, event.message, now)
         elif event.reason != objections.NO_ROOM.reason and (member := self._members.get(peer)) is not None:
             member.problem = event.message
-            member.said = () if event.reason == objections.NOT_A_NEIGHBOUR else member.said  # it has read our offer
+            if event.reason == objections.NOT_A_NEIGHBOUR:
+                self.unheard.heard(peer)  # it has read our offer
+        return None
+
+    def _end(self, peer: str) -> None:
+        """Nobody counts the edge of this stream, and no other begins with our snapshot."""
+        if isinstance(self.sessions.get(peer), Promised):
+            self.void(peer)
+        self.drop(peer)
+        self.give_up(peer)
         if self.published is not None:
             self.published.tries.pop(peer, None)
-        return None
 
     def broken(self, peer: str, now: float) -> None:
         """The stream ended. What is promised on it may still count: the peer says so on the next stream."""
         had = self.drop(peer)
         if had is not None and not isinstance(had, Serving):
-            self._give_up(peer)
-            self._retry(peer, now)
+            self.give_up(peer)
+            self._openings.retry(peer, now)
 
     def left(self, peer: str, now: float) -> list[Effect]:
         """The peer said goodbye: its stream is no use any more."""
@@ -470,35 +406,3 @@ class Edges:
         for peer in peers:
             self.drop(peer)
         return [ev.CloseEdge(peer) for peer in peers]
-
-    def needed(self) -> frozenset[str]:
-        """Return the snapshots whose bytes must be kept."""
-        digests = set(self.ledger.digests())
-        if self.published is not None:
-            digests.add(self.published.snapshot.digest)
-        return frozenset(digests.union(*(digests_of(session) for session in self.sessions.values())))
-
-    def drop(self, peer: str) -> Session | None:
-        """Forget the stream. A receipt that was not sent is no promise."""
-        session = self.sessions.pop(peer, None)
-        if isinstance(session, Promising):
-            self._void(peer)
-        return session
-
-    def _void(self, peer: str) -> None:
-        """Nobody counts the edge that was promised to the peer: our receipt of it is not said again."""
-        promise, member = self.ledger.promised(peer), self._members.get(peer)
-        if promise is not None and member is not None:
-            member.unsay(promise.receipt)
-        self.ledger.void(peer)
-
-    def _give_up(self, peer: str) -> None:
-        if self.published is not None:
-            self.published.given_up.add(peer)
-
-    def _retry(self, peer: str, now: float) -> None:
-        published = self.published
-        if published is not None and peer in published.tries:
-            times = published.tries[peer].times
-            pause = RETRY * 2.0**times * self._random.uniform(0.5, 1.0)
-            published.tries[peer] = Try(now + pause + self._knock(peer), times)

@@ -71,6 +71,7 @@ class Saved:
     unsaved: edges whose receipts were exchanged after it and whose mix it does not hold yet; they are mixed again
     absent:  seconds since it was saved
     promised: edges of which only our receipt is kept (weight: as we proposed); the other end may still answer
+    unheard:  edges whose receipts of ours are said again, whatever has become of the edges here
     """
 
     round: int
@@ -80,6 +81,7 @@ class Saved:
     unsaved: tuple[Edge, ...] = ()
     absent: float = 0.0
     promised: tuple[Edge, ...] = ()
+    unheard: tuple[Edge, ...] = ()
 
 
 # --- events ------------------------------------------------------------------------------------------------------
@@ -339,12 +341,14 @@ class AdoptState:
 class SaveRound:
     """Make the state after ``round`` durable and drop its receipts; ``RoundSaved`` or ``SaveFailed`` follows.
 
-    covers: the edges whose receipts (peer, own) this state makes needless: mixed in it, or void
+    covers:  the edges whose receipts (peer, own) this state makes needless: mixed in it, or void
+    unheard: the edges whose receipts of ours the peers may not have heard, to be said again also after a restart
     """
 
     round: int
     mixes: int
     covers: tuple[Edge, ...] = ()
+    unheard: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Joining:
         ceiling = self._policy.wait_ceiling
         asks = tuple(Ask(peer) for peer in sorted([*first, *others]))
         phase = Adopting(round, now + ceiling, now + adoption.PATIENCE * ceiling, asks)
-        effects += [ev.OpenEdge(peer, self._asking(round), self._edges.said(peer)) for peer in others]
+        effects += [ev.OpenEdge(peer, self._asking(round), self._edges.unheard.of(peer)) for peer in others]
         for peer in first:
             offer, incoming = met[peer]
             phase, more = self._take_offer(phase, peer, offer, incoming, now)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from decaf_node.mesh.events import Edge, Receipt
+from decaf_node.mesh.events import Edge, Receipt, Snapshot
 from decaf_node.mesh.weights import ROUNDING
 
 HALF_OPEN_PERIODS = 16  # a promise not answered within so many rounds of ours, and its patience, is given up
@@ -40,6 +40,10 @@ class Promise:
 
     def edge(self, weight: float) -> Edge:
         return Edge(self.peer, self.receipt.own, self.receipt.theirs, weight)
+
+    def is_with(self, theirs: Snapshot | None) -> bool:
+        """Say whether it pairs our snapshot with this one."""
+        return theirs is not None and theirs.digest == self.receipt.theirs
 
     def is_answered_by(self, theirs: Receipt) -> bool:
         """Say whether the other end's receipt makes this edge count."""
@@ -63,17 +67,19 @@ class Ledger:
         self._written: dict[Key, Edge] = {_key(edge): edge for edge in (*self.again, *promised)}
         self._saving: tuple[Edge, ...] = ()
 
-    def publish(self, expired: float) -> None:
-        """Begin a period: give up what was never answered, and keep in reserve what is still owed.
+    def publish(self, expired: float) -> list[Promise]:
+        """Begin a period: give up what was never answered, return that, and keep in reserve what is still owed.
 
         expired: promises with snapshots published before it may be given up.
         """
         self.period += 1
-        for peer, promise in list(self._promises.items()):
-            if self.period - promise.period > HALF_OPEN_PERIODS and promise.since < expired:
-                del self._promises[peer]
+        promises = self._promises.values()
+        old = [one for one in promises if self.period - one.period > HALF_OPEN_PERIODS and one.since < expired]
+        for promise in old:
+            del self._promises[promise.peer]
         self.reserve = self.owed()
         self.left = 1.0 - self.reserve
+        return old
 
     def promise(self, peer: str, receipt: Receipt, since: float) -> None:
         """Our receipt goes to disk. One of an earlier stream with the peer that it never answered is void:
@@ -107,7 +113,7 @@ class Ledger:
 
     def take(self) -> tuple[Edge, ...]:
         """Return the edges of the next mix; they are ready no more."""
-        assert sum(edge.weight for edge in self.ready) <= 1.0 + ROUNDING, "the weights of a round sum above 1"
+        assert sum((edge.weight for edge in self.ready), 0.0) <= 1.0 + ROUNDING, "the weights of a round sum above 1"
         edges = self.again + self.ready
         self.ready, self.again = (), ()
         return edges
@@ -161,8 +167,8 @@ class Ledger:
         """Return the sum of the weights that are promised or ready, and not mixed yet."""
         if not self._promises and not self.ready:
             return 0.0
-        owed = sum(promise.receipt.weight for promise in self._promises.values())
-        return owed + sum(edge.weight for edge in self.ready)
+        owed = sum((promise.receipt.weight for promise in self._promises.values()), 0.0)
+        return owed + sum((edge.weight for edge in self.ready), 0.0)
 
 
 def _key(edge: Edge) -> Key:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from decaf_node.mesh.deadlines import Arrivals
-from decaf_node.mesh.events import Receipt
 
 NEVER = float("-inf")
 FOR_EVER = float("inf")
-SAID_AT_MOST = 3  # receipts said again: a peer that has heard none of so many has been away for long
 
 
 @dataclass(slots=True)
@@ -33,19 +31,10 @@ class Member:
     refused_until: float = NEVER  # a snapshot of its, or of ours, was no good: no edge until then
     refusals: int = 0
     newcomer: bool = False  # its last offer said that it has never mixed
-    said: tuple[Receipt, ...] = ()  # our receipts that it may not have heard, oldest first
     weight: float | None = None
     distance: float | None = None
     mixes: int = 0
     learned: Arrivals | None = None
-
-    def say(self, receipt: Receipt) -> None:
-        """Our receipt is on its way; until the peer shows that it has heard it, it is said again on every stream."""
-        self.said = (*self.said, receipt)[-SAID_AT_MOST:]
-
-    def unsay(self, receipt: Receipt) -> None:
-        """The edge counts nowhere."""
-        self.said = tuple(said for said in self.said if said != receipt)
 
     @property
     def arrivals(self) -> Arrivals:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from random import Random
 
-from decaf_node.mesh.events import Edge, HelloReceived, Offer, PeerAnswered, PeerFound, PeerSilent, Receipt
+from decaf_node.mesh.events import HelloReceived, Offer, PeerAnswered, PeerFound, PeerSilent
 from decaf_node.mesh.gossip import Gossip
 from decaf_node.mesh.member import FOR_EVER, NEVER, Member
 from decaf_node.mesh.policy import Policy
@@ -31,7 +31,7 @@ class Membership:
         self._policy = policy
         self._members: dict[str, Member] = {}
         self._presence = Presence(self._members, policy.probe_every)
-        self._probes = Probes(policy, self._presence, random)
+        self._probes = Probes(me, policy, self._presence, random)
         self._gossip = Gossip(me)
         self._graph = graph_of(policy.topology, (me,))
         self._graph_for: object = None  # what ``_graph`` was worked out for
@@ -45,7 +45,7 @@ class Membership:
         return len(self._members)
 
     def pass_time(self, now: float) -> None:
-        """Let happen what happens by itself up to now: some are gone, some are willing again."""
+        """Let happen what happens by itself up to now: some are gone, or willing again. The rest follows it."""
         self._presence.pass_time(now)
 
     @property
@@ -76,7 +76,6 @@ class Membership:
         passes: the trainer is loading, and a mesh is founded together with it. Worked out anew only where something
         has changed.
         """
-        self._presence.pass_time(now)
         willing, members = self._presence.willing, self._members
         more = [peer for peer in also if peer in members and peer not in willing]
         more = [peer for peer in sorted(more) if now >= members[peer].declined_until]
@@ -87,10 +86,9 @@ class Membership:
             self._near = self._graph.candidates(self._me)
         return self._graph
 
-    def remember(self, edge: Edge) -> None:
-        """In an earlier life we sent the peer a receipt of this edge; it is said again when we meet."""
-        if (member := self._add(edge.peer, NEVER)) is not None:
-            member.say(Receipt(edge.own, edge.theirs, edge.weight))
+    def remember(self, peer: str) -> None:
+        """In an earlier life we had an edge with the peer."""
+        self._add(peer, NEVER)
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -127,11 +125,10 @@ class Membership:
             self._probes.again(member, now)
         return member
 
-    def offered(self, peer: str, offer: Offer, incoming: bool, now: float) -> bool:
-        """The peer's offer came; say whether there is room for it. One that answers ours shows what it has heard."""
+    def offered(self, peer: str, offer: Offer, now: float) -> bool:
+        """The peer's offer came; say whether there is room for it."""
         if (member := self.heard(peer, now)) is None:
             return False
-        member.said = member.said if incoming else ()
         member.round, member.newcomer = max(member.round, offer.round), offer.mixes == 0
         member.declined_until = NEVER
         self._note(member, member.name, offer.schema, member.addresses)
@@ -184,7 +181,6 @@ class Membership:
     def due(self, schema: str, now: float) -> list[tuple[str, News]]:
         """Return the peers to probe now, and what to tell them. schema: ours, for our neighbours."""
         self._gossip.train(schema)
-        self._presence.pass_time(now)
         if self._probes.is_turn(now):
             self.graph(schema, now)
             for member in self._probes.look_around(self._near, self._members, now):

@@ -32,7 +32,21 @@ from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rounds import Rounds
 from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.sessions import Opened
+from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.view import NodeView, PeerView
+
+_QUIET = {
+    ev.Tick: 0,
+    ev.PeerFound: 0,
+    ev.PeerAnswered: 0,
+    ev.HelloReceived: 0,
+    ev.ReceiptReceived: 0,
+    ev.ReceiptSaved: 1,
+}
+"""Events that change nothing for the rounds, if they lead to so many effects and no edge comes to be ready.
+
+A receipt that was said again is one, and a tick for a probe; together they are most of what happens.
+"""
 
 
 class Node:
@@ -41,10 +55,12 @@ class Node:
     def __init__(self, me: str, policy: Policy, random: Random, saved: Saved | None) -> None:
         deadlines = Deadlines(policy.wait_floor, policy.wait_ceiling, policy.overlap)
         ledger = Ledger() if saved is None else Ledger(saved.unsaved, saved.promised)
+        said = () if saved is None else (*saved.unheard, *saved.unsaved, *saved.promised)
         self.members = Membership(me, policy, random)
-        for edge in () if saved is None else (*saved.unsaved, *saved.promised):
-            self.members.remember(edge)
-        self.edges = Edges(me, policy, self.members, deadlines, random, ledger)
+        for edge in said:
+            self.members.remember(edge.peer)
+        unheard = Unheard(policy.peer_limit, said)
+        self.edges = Edges(me, policy, self.members, deadlines, random, ledger, unheard)
         self.members.watch(self.edges.sessions)
         self.rounds = Rounds(policy, self.members, self.edges, deadlines, random, saved)
         self._now = float("-inf")
@@ -68,8 +84,10 @@ class Node:
         if isinstance(self.rounds.phase, Stopped):
             return []
         self.members.pass_time(now)
+        ready = self.edges.ledger.ready
         effects = self._take(event, now)
-        if not (isinstance(event, ev.PeerAnswered | ev.HelloReceived | ev.PeerFound) and self._is_as_it_was(now)):
+        quiet = _QUIET.get(type(event), -1) == len(effects) and self.edges.ledger.ready is ready
+        if not (quiet and self._is_as_it_was(now)):
             effects += self.rounds.due(now)
             self._due, self._seen = self.rounds.deadline(now), self.members.version
         if not isinstance(self.rounds.phase, Stopped):
@@ -99,6 +117,7 @@ class Node:
 
     def view(self, now: float) -> NodeView:
         """Return what people see of this node."""
+        self.members.pass_time(now)
         rounds, published = self.rounds, self.edges.published
         around = self.edges.candidates(now)
         waiting = rounds.awaited(now) if isinstance(rounds.phase, Exchanging) else ()
@@ -175,8 +194,10 @@ class Node:
             case ev.PeerLeft(peer):
                 self.members.said_goodbye(peer, now)
             case ev.OfferReceived(peer, offer, incoming):
-                if not self.members.offered(peer, offer, incoming, now):
+                if not self.members.offered(peer, offer, now):
                     return [ev.RefuseEdge(peer, objections.FULL.reason, objections.FULL.message)]
+                if not incoming:
+                    self.edges.unheard.heard(peer)  # it has answered what was said first on our stream
             case ev.SnapshotReceived(peer) | ev.ReceiptReceived(peer) | ev.EdgeRefused(peer):
                 self.members.heard(peer, now)
         return self._take_from_stream(event, now)

@@ -1,7 +1,8 @@
 """Whom to probe when: O(degree) + O(1) probes in an interval, however many members there are.
 
 Near members, those that we look after, are probed every ``probe_every`` unless heard meanwhile: everyone in a small
-mesh, in a larger one our neighbours and those with a stream. Of the far ones and of the gone ones a few in an interval:
+mesh, in a larger one our neighbours and those with a stream. Of a pair the lower ID is first, and the other, which is
+heard by it, need not probe at all. Of the far ones and of the gone ones a few in an interval:
 each at intervals that stretch with their number, spread at random, and the gone with back-off, for ever.
 """
 
@@ -19,6 +20,7 @@ NEAR_ALL = 16  # members up to which all are near: so many hellos in an interval
 FAR_PROBES = 2.0  # far members probed in an interval, on average: enough to carry rumours, and to find lost ones
 GONE_PROBES_FAR = 1.0  # gone ones, of a large mesh, likewise
 BURST = 8  # far and gone ones probed at one time, also where many are due: after a suspend, or a mass entry
+SECOND = 1.25  # intervals after which the higher ID of a pair probes, if the lower one has not
 SOONEST = 0.1  # seconds between two probes of one peer, whatever the settings say
 DOUBLINGS = 16  # 2 ** this is longer than any back-off
 
@@ -26,9 +28,10 @@ DOUBLINGS = 16  # 2 ** this is longer than any back-off
 class Probes:
     """When to probe each member. busy: those with a stream, as the edges know them."""
 
-    def __init__(self, policy: Policy, presence: Presence, random: Random) -> None:
+    def __init__(self, me: str, policy: Policy, presence: Presence, random: Random) -> None:
         self.near: set[str] = set()
         self.busy: Collection[str] = ()
+        self._me = me
         self._policy = policy
         self._presence = presence
         self._random = random
@@ -84,7 +87,7 @@ class Probes:
             backoff = self.backoff(max(member.silences - GONE_SILENCES, 0))
             return backoff if near else max(backoff, self._stretched(self._gone / GONE_PROBES_FAR))
         if near or member.silences:
-            return self.interval
+            return self.interval if self._me < member.peer or member.silences else SECOND * self.interval
         return self._stretched((self._size - self._gone) / FAR_PROBES)
 
     @property

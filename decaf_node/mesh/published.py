@@ -30,6 +30,7 @@ class Published:
     slots:    peers that may have an edge in this period: the neighbours of any turn, and those whose late edge goes on
     degree:   how many of them, at most
     partners: those of them with whom one is hoped for: the neighbours of this turn, late edges, and who came instead
+    kept:     those with whom a stream of an earlier turn stays open, until they come to that turn
     turn:     of a graph that changes from turn to turn, else 0
     reminded: peers that are no neighbours any more, and may not have heard our receipts: a stream says them again
     until:    when each of the slots is waited for no more, as learned so far
@@ -46,6 +47,7 @@ class Published:
     slots: frozenset[str] = frozenset()
     degree: int = 0
     partners: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
     reminded: set[str] = field(default_factory=set)
     until: dict[str, float] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)
@@ -57,6 +59,11 @@ class Published:
     def offer(self, mixes: int) -> Offer:
         """Return what we say first on an edge with this snapshot."""
         return Offer(self.schema, self.snapshot, self.snapshot.round, self.degree, mixes, turn=self.turn)
+
+    @property
+    def room(self) -> int:
+        """Return how many edges may begin or go on in this period."""
+        return self.degree + len(self.kept)
 
     def has_slot_for(self, peer: str) -> bool:
         """Say whether an edge with the peer may begin, if there is room."""

@@ -181,7 +181,7 @@ class Rounds:
 
     def asks(self, peer: str) -> bool:
         """Say whether the stream with the peer is one on which we ask for its state, as a newcomer."""
-        if not isinstance(self.phase, Adopting):
+        if not isinstance(self.phase, Adopting) or self.phase.chosen_from:
             return False
         ask = adoption.find(self.phase.asks, peer)
         return ask is not None and ask.pending
@@ -397,7 +397,7 @@ class Rounds:
     def _save_effect(self, round: int) -> Effect:
         published = self._edges.published
         current = "" if published is None else published.snapshot.digest
-        return ev.SaveRound(round, self.mixes, self._edges.ledger.begin_save(current))
+        return ev.SaveRound(round, self.mixes, self._edges.ledger.begin_save(current), self._edges.unheard.edges())
 
     def _note_saved(self, round: int, now: float) -> None:
         self._edges.ledger.saved()

@@ -23,9 +23,13 @@ class Opened:
 
 @dataclass(frozen=True)
 class Held:
-    """They opened it, and we have nothing to pair with their offer before we publish."""
+    """They opened it, and we have nothing to pair with their offer before we publish.
+
+    said: what was said again on it already
+    """
 
     theirs: Offer
+    said: tuple[Receipt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,25 @@ class Timers:
 
     Invariant: of every name with a time the heap holds an entry at or before it, noted in ``_entries``. Any other
     entry is left over, and goes when it comes to the top; so putting a time off costs nothing before the old one.
+    ``_first`` is the earliest time unless ``_stale``.
     """
 
     def __init__(self) -> None:
+        self._first: float | None = None
+        self._stale = False
         self._times: dict[str, float] = {}
         self._entries: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
 
     def set(self, name: str, time: float) -> None:
         """Give the name this time instead of any other; infinity: none."""
+        before = self._times.pop(name, INFINITY)
+        self._stale = self._stale or before == self._first
         if time == INFINITY:
-            self._times.pop(name, None)
             return
         self._times[name] = time
+        if self._first is None or time < self._first:
+            self._first = time
         if time < self._entries.get(name, INFINITY):
             self._entries[name] = time
             heappush(self._heap, (time, name))
@@ -35,6 +41,11 @@ class Timers:
 
     def first(self) -> float | None:
         """Return the earliest time; None if no name has one."""
+        if self._stale:
+            self._first, self._stale = self._find_first(), False
+        return self._first
+
+    def _find_first(self) -> float | None:
         heap, entries = self._heap, self._entries
         while heap:
             entry, name = heap[0]
@@ -51,9 +62,12 @@ class Timers:
 
     def pop(self, now: float) -> list[str]:
         """Return the names whose time has come, sorted; they have none any more."""
-        names = []
-        while (first := self.first()) is not None and first <= now:
+        names: list[str] = []
+        if (first := self.first()) is None or first > now:
+            return names
+        while (first := self._find_first()) is not None and first <= now:
             _, name = heappop(self._heap)
             del self._entries[name], self._times[name]
             names.append(name)
+        self._first = first
         return sorted(names)

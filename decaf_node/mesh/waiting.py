@@ -30,6 +30,8 @@ class Waiting:
             ceiling = published.at + self._policy.wait_ceiling
             sessions = self._edges.sessions.items()
             until |= {peer: ceiling for peer, session in sessions if isinstance(session, Promised)}
+            half_open = (self._members.get(peer) for peer in published.promised if self._edges.half_open(peer))
+            until |= {one.peer: ceiling for one in half_open if one is not None and self._members.is_here(one, now)}
         return tuple((peer, until[peer]) for peer in sorted(until) if now < until[peer])
 
     def learn(self, now: float) -> None:

@@ -29,7 +29,7 @@ def metropolis_weights(degree: int, neighbour_degrees: Mapping[str, int]) -> Wei
     """
     assert len(neighbour_degrees) <= degree, "more edges than the degree that was frozen"
     of = {peer: share(degree, neighbour_degrees[peer]) for peer in sorted(neighbour_degrees)}
-    return Weights(own=1.0 - sum(of.values()), of=of)
+    return Weights(own=1.0 - sum(of.values(), 0.0), of=of)
 
 
 def share(degree: int, theirs: int, reserve: float = 0.0) -> float:

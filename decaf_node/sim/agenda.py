@@ -22,7 +22,7 @@ class Agenda:
     def at(self, time: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it at ``time``, or now if that is past."""
         self._count += 1
-        heapq.heappush(self._heap, (max(time, self.now), self._count, action, arguments))
+        heapq.heappush(self._heap, (time if time > self.now else self.now, self._count, action, arguments))
 
     def run(self, until: float) -> None:
         """Do all that is due up to and at ``until``."""

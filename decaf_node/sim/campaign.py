@@ -11,16 +11,18 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from decaf_node.errors import BadSettings, TryAgain
 from decaf_node.sim.plan import Plan
+from decaf_node.sim.progress import Progress, Told
 from decaf_node.sim.run import Outcome, play
 
 AHEAD = 8  # seeds a worker that wait to be played
+LOOK_SECONDS = 0.5  # between two looks at how far the workers are
 ANSWERS_WITHIN = 5.0  # seconds; Ray itself would try for minutes
 PR_SET_PDEATHSIG = 1  # prctl(2): the signal that comes when the parent dies
 
@@ -28,24 +30,31 @@ Ticket = TypeVar("Ticket")
 Played = Generator[Outcome, None, None]
 
 
-def play_here(plan: Plan, seeds: Sequence[int], workers: int) -> Played:
+def play_here(plan: Plan, seeds: Sequence[int], workers: int, told: Told = lambda seconds, steps: None) -> Played:
     """Play the seeds in ``workers`` processes (one: in this one). Closing the generator ends them at once.
 
-    Call it from the main thread: the workers live no longer than that. Raises TryAgain ``simulate.worker-killed``.
+    told: hears now and then how far it is. Call it from the main thread: the workers live no longer than that.
+    Raises TryAgain ``simulate.worker-killed``.
     """
     workers = min(workers, len(seeds))
-    if workers <= 1:
-        yield from (play(plan, seed) for seed in seeds)
-        return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    progress = Progress(context)
+    if workers <= 1:
+        yield from (progress.play(plan, seed, told) for seed in seeds)
+        return
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (progress,))
 
     def submit(seed: int) -> Future[Outcome]:
         with _without_interrupt():  # workers are started by this, and inherit it: Ctrl-C is for the parent
-            return pool.submit(play, plan, seed)
+            return pool.submit(_play_in_worker, plan, seed)
+
+    def result(future: Future[Outcome]) -> Outcome:
+        while not wait([future], LOOK_SECONDS).done:
+            told(*progress.read())
+        return future.result()
 
     try:
-        yield from _in_order(seeds, AHEAD * workers, submit, lambda future: future.result())
+        yield from _in_order(seeds, AHEAD * workers, submit, result)
     except BrokenProcessPool as error:
         sentence = "A worker process was killed, perhaps for want of memory; run it again, with fewer --jobs."
         raise TryAgain("simulate.worker-killed", sentence) from error
@@ -132,8 +141,18 @@ def _without_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
+def _begin_worker(progress: Progress) -> None:
+    """Play for a parent that counts ``progress``, and end with it."""
+    global _progress
+    _progress = progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_progress: Progress  # of a worker: a pool hands it over when the worker starts, not with a task
+
+
+def _play_in_worker(plan: Plan, seed: int) -> Outcome:
+    return _progress.play(plan, seed)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

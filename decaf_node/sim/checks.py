@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.events import Effect, Event, Offer
-from decaf_node.mesh.phases import Done, Exchanging, Stopped, Stopping
+from decaf_node.mesh.phases import Adopting, Done, Exchanging, Inner, Mixing, Saving, Stopped, Stopping
 from decaf_node.mesh.topology import graph_of
 from decaf_node.mesh.weights import ROUNDING
 from decaf_node.sim.network import Content, Stream
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 
 LATE = 1e-6  # seconds that a clock may be off by rounding
 RESIDUAL = 1e-6  # of the exact sum's norm, that a mix may miss beyond its tail
+AROUND = (ev.PeerFound, ev.PeerAnswered, ev.HelloReceived, ev.Tick)  # where one leads to nothing, no edge has changed
+
+
+@dataclass(slots=True)
+class Watched:
+    """A node as it was after its last step. since: when its exchange began, by its clock; until: when that must end."""
+
+    phase: Inner
+    since: float = 0.0
+    until: float = math.inf
 
 
 class Checks:
@@ -34,8 +46,7 @@ class Checks:
         self._weights: dict[tuple[str, str], float] = {}
         self._times: dict[tuple[str, str], float] = {}  # (own, theirs) -> when it was mixed first
         self._mixed_with: dict[tuple[str, str], float] = {}  # (device, peer) -> when last
-        self._rounds: dict[str, int] = {}
-        self._exchanging: dict[str, tuple[int, float]] = {}
+        self._watched: dict[str, Watched] = {}  # by device
         self._handed: set[tuple[str, str]] = set()  # edges that a trainer was told to mix
         self._lost: set[tuple[str, str]] = set()  # mixed, and lost with the state that held it
         self._twins: set[str] = set()
@@ -47,56 +58,83 @@ class Checks:
 
     def started(self, host: Host) -> None:
         """A daemon starts from its disk: what it was told to be saved is there."""
-        self._exchanging.pop(host.device, None)
         saved = host.disk.newest()
         found = 0 if saved is None else saved.round
-        self._rounds[host.device] = found + 1
+        phase = host.node.rounds.phase
+        if phase.round < found + 1:
+            raise Violation("round-number", f"it starts with {phase.round}, and {found} is saved")
+        self._watched[host.device] = Watched(phase)
         if found < host.disk.acknowledged:
             raise Violation(
                 "durable", f"round {host.disk.acknowledged} was acknowledged as saved, but {found} is there"
             )
 
-    def stepped(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
-        """A node has taken an event."""
-        node = host.node
-        rounds, edges, members = node.rounds, node.edges, node.members
-        phase, now = rounds.phase, host.clock()
-        if phase.round < self._rounds[host.device] and not isinstance(phase, Stopping | Stopped):
-            raise Violation("round-number", f"it went from {self._rounds[host.device]} back to {phase.round}")
-        self._rounds[host.device] = phase.round
-        deadline = node.deadline()
+    def stepped(self, host: Host, event: Event, effects: Sequence[Effect], now: float, deadline: float | None) -> None:
+        """A node has taken an event, and wants a tick at ``deadline``; all by its clock."""
+        node, watched = host.node, self._watched[host.device]
+        if node.rounds.phase is not watched.phase:
+            self._turned(host, watched, node.rounds.phase, now)
+        if now > watched.until:
+            self._check_wait(host, watched, now)
         if deadline is not None and deadline <= now:
             raise Violation("deadline", f"it wants a tick at {deadline}, which is past at {now}")
-        self._check_wait(host, now)
-        self._check_bounds(host)
-        if edges.published is not None and not edges.published.settled <= edges.published.promised:
-            raise Violation("edges", "an edge is settled that was never promised")
-        if len(edges.sessions) > len(members):
-            raise Violation("bounded", "more streams than members")
+        if effects or type(event) not in AROUND:
+            self._check_edges(host)
+        members = len(node.members)
+        if members > self.members_most:
+            self.members_most = members
+        if members > host.policy.peer_limit:
+            raise Violation("bounded", f"{members} members, above the limit")
 
-    def _check_wait(self, host: Host, now: float) -> None:
-        """Nobody waits for the dead: an exchange ends by the ceiling, whatever comes or does not come."""
-        phase = host.node.rounds.phase
-        round, since = self._exchanging.pop(host.device, (0, now))
-        if isinstance(phase, Exchanging):
-            self._exchanging[host.device] = phase.round, since if round == phase.round else now
-        if host.thawed * host.rate >= since:  # it hung meanwhile, and could not go on
+    def performed(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        """What a node wanted is done: every stream that is up has a session in its machine, and the other way round."""
+        if not effects and type(event) in AROUND:
             return
-        waited = now - since
+        phase = host.node.rounds.phase
+        sessions: AbstractSet[str] = host.node.edges.sessions.keys()
+        if isinstance(phase, Adopting) and not phase.chosen_from:
+            sessions = sessions | {ask.peer for ask in phase.asks if ask.pending}
+        if host.streams.keys() != sessions:
+            raise Violation("streams", f"streams are up to {sorted(host.streams)}, and it knows of {sorted(sessions)}")
+
+    def _turned(self, host: Host, watched: Watched, phase: Inner, now: float) -> None:
+        """A node is in another phase than before."""
+        before, watched.phase = watched.phase, phase
+        if phase.round < before.round and not isinstance(phase, Done | Stopping | Stopped):  # these name what is over
+            raise Violation("round-number", f"it went from {before.round} back to {phase.round}")
+        limit = host.policy.limit
+        if 0 < limit < phase.round or (isinstance(phase, Done) and phase.round != limit):
+            raise Violation("limit", f"it is {type(phase).__name__.lower()} in round {phase.round} of {limit}")
+        exchanged, exchanges = isinstance(before, Exchanging), isinstance(phase, Exchanging)
+        if exchanged:
+            self._check_wait(host, watched, now)
+        if exchanges and not (exchanged and phase.round == before.round):
+            watched.since = now
+        watched.until = watched.since + host.policy.wait_ceiling + LATE if exchanges else math.inf
+
+    def _check_wait(self, host: Host, watched: Watched, now: float) -> None:
+        """Nobody waits for the dead: an exchange ends by the ceiling, whatever comes or does not come."""
+        if host.thawed * host.rate >= watched.since:  # it hung meanwhile, and could not go on
+            return
+        waited = now - watched.since
         self.wait_longest = max(self.wait_longest, waited)
         if waited > host.policy.wait_ceiling + LATE:
             raise Violation("wait", f"it has waited {waited:.1f} s for its neighbours, above the ceiling")
 
-    def _check_bounds(self, host: Host) -> None:
-        ledger, members = host.node.edges.ledger, host.node.members
-        self.ledger_most = max(self.ledger_most, ledger.size)
-        self.members_most = max(self.members_most, len(members))
-        if len(members) > host.policy.peer_limit:
-            raise Violation("bounded", f"{len(members)} members, above the limit")
-        if ledger.size > 2 * host.policy.unsaved_receipts + len(members):
-            raise Violation("bounded", f"{ledger.size} receipts are kept")
-        if ledger.owed() > 1.0 + ROUNDING:
-            raise Violation("weights", f"promised and not mixed weights sum to {ledger.owed()}")
+    def _check_edges(self, host: Host) -> None:
+        """Books and streams stay within their limits."""
+        edges, members = host.node.edges, len(host.node.members)
+        receipts, published = edges.ledger.size, edges.published
+        if receipts > self.ledger_most:
+            self.ledger_most = receipts
+        if receipts > 2 * host.policy.unsaved_receipts + members:
+            raise Violation("bounded", f"{receipts} receipts are kept")
+        if edges.ledger.owed() > 1.0 + ROUNDING:
+            raise Violation("weights", f"promised and not mixed weights sum to {edges.ledger.owed()}")
+        if published is not None and not published.settled <= published.promised:
+            raise Violation("edges", "an edge is settled that was never promised")
+        if len(edges.sessions) > members:
+            raise Violation("bounded", "more streams than members")
 
     # --- edges and mixes -------------------------------------------------------------------------------------
 
@@ -179,8 +217,8 @@ class Checks:
     def one_sided(self, until: float) -> tuple[int, int, int]:
         """Return the edges mixed before ``until``, those that count at one end only, and those without a reason.
 
-        A reason is that the other end has lost its mix with the work of its round, or that an end started again
-        before both had heard each other, and forgot what it had to say again.
+        A reason is that the other end has lost its mix with the work of its round, that an end lost its receipts before
+        both had heard each other, or that the other end had no round any more in which to count it.
         """
         total = lone = unreasoned = 0
         for host in self._world.hosts:
@@ -193,23 +231,37 @@ class Checks:
                     lone += 1
                     settled = time + self._world.plan.slowest + host.policy.wait_ceiling
                     forgot = any(published <= lost <= settled for lost in (*maker.losses, *host.losses))
-                    unreasoned += not forgot and (theirs, own) not in self._lost
+                    last = not _goes_on_mixing(maker)
+                    unreasoned += not (forgot or last) and (theirs, own) not in self._lost
         return total, lone, unreasoned
 
     def finish(self, quiet_from: float) -> None:
-        """The run is over: everyone who is up mixes with all neighbours again, and nobody hangs."""
+        """The run is over: everyone who is up mixes with all neighbours again, and nobody hangs.
+
+        Where neighbours change from round to round, one of them is enough. A node that declines edges is left out of
+        the graph of those that it has told so, for a while: graphs differ, unless everyone is everyone's neighbour.
+        Then any one node is enough, and none is asked for where neighbours change.
+        """
         for host in self._world.hosts:
             if not host.up:
                 raise Violation("liveness", f"{host.device} is not there any more, though nothing strikes")
-            self._check_wait(host, host.clock())
+            watched = self._watched[host.device]
+            if isinstance(watched.phase, Exchanging):
+                self._check_wait(host, watched, host.clock())
         graph = graph_of(self._world.plan.topology, {host.name for host in self._world.hosts if host.up})
-        for host in self._world.hosts:
-            if not host.up or isinstance(host.node.rounds.phase, Done):
-                continue
-            silent = [
-                peer
-                for peer in graph.candidates(host.name)
-                if self._mixed_with.get((host.device, peer), -1.0) < quiet_from
-            ]
-            if silent if not graph.varies else len(silent) == len(graph.candidates(host.name)):
+        mixing = {host.name: host for host in self._world.hosts if _goes_on_mixing(host)}
+        full = len(graph.candidates(graph.members[0])) == len(graph.members) - 1
+        agreed = full or len(mixing) == len(self._world.hosts)
+        for host in mixing.values() if agreed or not graph.varies else ():
+            around = graph.candidates(host.name) if agreed else graph.members
+            owed = [peer for peer in around if peer in mixing and peer != host.name]
+            silent = [peer for peer in owed if self._mixed_with.get((host.device, peer), -1.0) < quiet_from]
+            if silent and (silent == owed or (agreed and not graph.varies)):
                 raise Violation("liveness", f"{host.device} has not mixed with {silent[0]} since {quiet_from:.0f} s")
+
+
+def _goes_on_mixing(host: Host) -> bool:
+    """Say whether the node owes its neighbours a mix: one that is done, or exchanges nothing, does not."""
+    phase, limit = host.node.rounds.phase, host.policy.limit
+    ends = isinstance(phase, Mixing | Saving) and phase.round == limit  # of its last round: it takes no edges any more
+    return host.policy.exchange and not ends and not isinstance(phase, Done)

@@ -42,6 +42,10 @@ class Discovery:
                 self._static[host.device] = tuple(sorted(self._random.sample(earlier, min(STATIC, place))))
         self.deaf -= {(other, one) for one, other in self.deaf if one < other}  # one side always hears
 
+    def clone(self, host: Host, twin: Host) -> None:
+        """A device has the settings of another too."""
+        self._static[twin.device] = self._static.get(host.device, ())
+
     def announce(self, host: Host) -> None:
         """A device has started: the others of its LAN hear of it, and it hears of them."""
         if not self._lan:

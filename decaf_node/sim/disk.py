@@ -40,13 +40,15 @@ class Disk:
     full: bool = False
     rounds: list[SavedRound] = field(default_factory=list)
     receipts: dict[Key, ReceiptRow] = field(default_factory=dict)
+    unheard: tuple[Edge, ...] = ()
     spool: dict[str, Any] = field(default_factory=dict)
     partial: dict[str, int] = field(default_factory=dict)
     acknowledged: int = 0
 
-    def commit(self, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
-        """Make a round durable and drop the receipts that it covers, in one step."""
+    def commit(self, saved: SavedRound, covers: tuple[Edge, ...], unheard: tuple[Edge, ...]) -> None:
+        """Make a round durable, drop the receipts that it covers and keep what is ``unheard``, in one step."""
         self.rounds = [saved, *self.rounds][:KEPT]
+        self.unheard = unheard
         for edge in covers:
             self.receipts.pop((edge.peer, edge.own), None)
 
@@ -55,16 +57,19 @@ class Disk:
         return next((saved for saved in self.rounds if not saved.damaged), None)
 
     def write_ours(self, peer: str, receipt: Receipt, early: Receipt | None, now: float) -> None:
-        """Keep our receipt, with theirs if that came first."""
-        theirs = early if early is not None and early.own == receipt.theirs else None
+        """Keep our receipt, with theirs if that came first. early: the last of the peer that answered none of ours."""
+        answers = early is not None and (early.theirs, early.own) == (receipt.own, receipt.theirs)
+        theirs = early if answers else None
         self.receipts[peer, receipt.own] = ReceiptRow(receipt, theirs, now)
 
     def write_theirs(self, peer: str, receipt: Receipt) -> bool:
-        """Keep their receipt beside ours; say whether ours is there."""
+        """Keep their receipt beside ours; say whether it answers one of ours."""
         row = self.receipts.get((peer, receipt.theirs))
-        if row is not None and row.ours.theirs == receipt.own and not self.full:
+        if row is None or row.ours.theirs != receipt.own:
+            return False
+        if not self.full:
             self.receipts[peer, receipt.theirs] = replace(row, theirs=receipt)
-        return row is not None
+        return True
 
     def edges(self) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
         """Return the edges to be mixed again, and those of which only our receipt is kept; both with their bytes."""
@@ -97,10 +102,16 @@ class Disk:
         """Lose everything."""
         self.rounds.clear()
         self.receipts.clear()
+        self.unheard = ()
         self.spool.clear()
         self.partial.clear()
         self.acknowledged = 0
 
     def copy(self) -> Disk:
         """Return what a cloned disk holds; the spool lies in memory and is not cloned."""
-        return Disk(rounds=list(self.rounds), receipts=dict(self.receipts), acknowledged=self.acknowledged)
+        return Disk(
+            rounds=list(self.rounds),
+            receipts=dict(self.receipts),
+            unheard=self.unheard,
+            acknowledged=self.acknowledged,
+        )

@@ -12,12 +12,13 @@ from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rumours import News
 from decaf_node.sim.disk import Disk
-from decaf_node.sim.network import Chunk, Content, Frame, Stream, Want
+from decaf_node.sim.network import Chunk, Content, Frame, Stream, Want, address
 from decaf_node.sim.trainer import Order, Trainer
 
 if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
+EARLY_RECEIPTS = 1024  # as the daemon has it
 STOP_WITHIN = 9.0  # seconds, as ``limits.stop``
 ROUNDING = 1e-6  # seconds that a tick may come early, by the rounding of a clock that runs at its own rate
 
@@ -33,6 +34,7 @@ class Host:
         self.pace = pace
         self.distance = 0.001
         self.bandwidth = 1.0
+        self.sending = self.receiving = 0.0  # until when its line carries what is on its way
         self.rate = 1.0  # of its monotonic clock
         self.wall = 0.0  # how far its wall clock is off
         self.disk = Disk()
@@ -44,11 +46,12 @@ class Host:
         self.life = 0
         self.completed = 0  # rounds mixed, over all its lives
         self.began = 0.0  # when it first started
-        self.losses: list[float] = []  # when it went back to a saved state, and forgot what it had to say again
+        self.losses: list[float] = []  # when it lost receipts: with its disk or power, or before its first save
         self.thawed = float("-inf")  # when it last went on after it had hung
         self._world = world
+        self._agenda = world.agenda
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._early: dict[tuple[str, str], Receipt] = {}
+        self._early: dict[str, Receipt] = {}  # the last of each peer that answered none of ours
         self._tick = float("inf")
         self._clock = 0.0
         self.random = Random(f"{world.seed} {device}")
@@ -80,8 +83,7 @@ class Host:
             self.later(STOP_WITHIN, self.leave)
 
     def leave(self) -> None:
-        """Say goodbye and be gone; what was to be said again is forgotten."""
-        self.losses.append(self._world.now)
+        """Say goodbye and be gone."""
         self._world.discovery.goodbye(self)
         for peer in sorted(self.streams):
             self._world.network.close(self, peer)
@@ -93,11 +95,11 @@ class Host:
             for stream in self.streams.values():
                 self._world.network.sever(stream)
             self._down()
-            self.losses.append(self._world.now)
 
     def lose_power(self) -> None:
         """The device dies: what was not flushed is lost."""
         self.kill()
+        self.losses.append(self._world.now)
         self.disk.lose_power(self._world.now - self.random.uniform(0.0, 30.0))
 
     def freeze(self) -> None:
@@ -116,6 +118,8 @@ class Host:
         self.post(ev.Tick())
 
     def _down(self) -> None:
+        if self.disk.newest() is None:
+            self.losses.append(self._world.now)
         self.up = self.frozen = False
         self.life += 1
         self.streams = {}
@@ -128,18 +132,23 @@ class Host:
             return None
         unsaved, promised = self.disk.edges()
         absent = max(0.0, self._world.now + self.wall - saved.wall)
-        return Saved(saved.round, saved.mixes, self.schema, saved.snapshot, unsaved, absent, promised)
+        return Saved(
+            saved.round, saved.mixes, self.schema, saved.snapshot, unsaved, absent, promised, self.disk.unheard
+        )
 
     # --- events and effects ----------------------------------------------------------------------------------
 
     def clock(self) -> float:
         """Return the time by this device's monotonic clock."""
-        self._clock = max(self._clock, self._world.now * self.rate)
+        time = self._agenda.now * self.rate
+        if time > self._clock:
+            self._clock = time
         return self._clock
 
     def later(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it after ``delay``, unless this daemon has died by then."""
-        self._world.agenda.at(self._world.now + delay, self._do, self.life, action, arguments)
+        agenda = self._agenda
+        agenda.at(agenda.now + delay, self._do, self.life, action, arguments)
 
     def _do(self, life: int, action: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -156,20 +165,22 @@ class Host:
         if self.frozen:
             self._backlog.append((self.post, (event,)))
             return
-        world = self._world
-        effects = self.node.step(event, self.clock())
-        world.trace.note(world.now, self.device, event, effects)
-        world.checks.stepped(self, event, effects)
+        now, node, world = self.clock(), self.node, self._world
+        effects, deadline = node.step(event, now), node.deadline()
+        world.trace.note(self._agenda.now, self.device, event, effects)
+        world.checks.stepped(self, event, effects, now, deadline)
         for effect in effects:
             _PERFORM[type(effect)](self, effect)
-        self._wake()
+        world.checks.performed(self, event, effects)
+        if deadline is not None:
+            self._wake(deadline)
 
-    def _wake(self) -> None:
+    def _wake(self, deadline: float) -> None:
         """See to it that a tick comes at the node's deadline."""
-        deadline = self.node.deadline()
-        if deadline is not None and (time := deadline / self.rate) < self._tick:
+        time = deadline / self.rate
+        if time < self._tick:
             self._tick = time
-            self._world.agenda.at(time, self._ticked, self.life, time)
+            self._agenda.at(time, self._ticked, self.life, time)
 
     def _ticked(self, life: int, time: float) -> None:
         if life != self.life or time != self._tick:
@@ -178,11 +189,13 @@ class Host:
         if self.frozen or not self.up:
             return
         deadline = self.node.deadline()
-        if deadline is not None and deadline <= self.clock() + ROUNDING:
+        if deadline is None:
+            return
+        if deadline <= self.clock() + ROUNDING:
             self._clock = max(self._clock, deadline)
             self.post(ev.Tick())
         else:
-            self._wake()
+            self._wake(deadline)
 
     def _train(self, effect: Order) -> None:
         self.trainer.obey(effect)
@@ -197,7 +210,7 @@ class Host:
         if self.disk.full:
             self._world.network.close(self, peer)
             return self.post(ev.EdgeBroken(peer, "no space left on the disk"))
-        self.disk.write_ours(peer, receipt, self._early.pop((peer, receipt.own), None), self._world.now)
+        self.disk.write_ours(peer, receipt, self._early.get(peer), self._world.now)
         return self.post(ev.ReceiptSaved(peer, receipt))
 
     def _fetch(self, effect: ev.FetchSnapshot) -> None:
@@ -248,7 +261,9 @@ class Host:
     def learn(self, news: News, peer: str) -> None:
         """Remember the addresses that somebody has told of."""
         self.known.add(peer)
-        self.known.update(rumour.peer for rumour in (*news.rumours, *news.known))
+        for rumours in (news.rumours, news.known):
+            if rumours:
+                self.known.update([rumour.peer for rumour in rumours])
 
     @property
     def _spoken_schema(self) -> str:
@@ -256,20 +271,22 @@ class Host:
 
     @property
     def _addresses(self) -> tuple[str, ...]:
-        return (f"{self.name}:7433",)
+        return (address(self.name),)
 
-    def take_frame(self, stream: Stream, frame: Frame, opened: bool = False) -> None:
+    def take_frame(self, stream: Stream, frame: Frame) -> None:
         """A frame came on a stream. A receipt counts whenever it comes, anything else on the current stream only."""
         peer = stream.other(self).name
         if type(frame) is Receipt:
             if not self.disk.write_theirs(peer, frame):
-                self._early[peer, frame.theirs] = frame
+                self._remember(peer, frame)
             return self.post(ev.ReceiptReceived(peer, frame))
+        if type(frame) is Offer and stream.acceptor is self and not stream.taken:
+            self._world.network.accept(stream)
         if self.streams.get(peer) is not stream:
             return None
         match frame:
             case Offer():
-                self.post(ev.OfferReceived(peer, frame, incoming=opened))
+                self.post(ev.OfferReceived(peer, frame, incoming=stream.acceptor is self))
             case Want(digest, offset):
                 self._serve(stream, digest, offset)
             case Chunk():
@@ -278,6 +295,13 @@ class Host:
                 del self.streams[peer]
                 self.post(ev.EdgeRefused(peer, reason, message))
         return None
+
+    def _remember(self, peer: str, receipt: Receipt) -> None:
+        """Ours, which this one answers, may be on its way to disk."""
+        self._early.pop(peer, None)
+        self._early[peer] = receipt
+        if len(self._early) > EARLY_RECEIPTS:
+            del self._early[next(iter(self._early))]
 
     def _serve(self, stream: Stream, digest: str, offset: int) -> None:
         self._world.checks.serves(self, stream, digest)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RESEND = 0.2  # seconds until a lost packet is sent again, doubled each time
 RESENDS = 6  # at most
 NOTICED_WITHIN = 10.0  # seconds after which an end notices at most that its stream is broken
-HELLO_TIMEOUT = 5.0
+HELLO_TIMEOUT, DIAL_TIMEOUT = 3.0, 5.0  # as the daemon has them
 SLOW_LINK = 125_000.0  # bytes a second: 1 Mbit/s
 FAST_LINK = 12_500_000.0
 DAMAGED = 2e-4  # part of the chunks that are damaged on the way or on the sender's disk, where anything goes wrong
@@ -61,15 +61,24 @@ class Chunk:
 Frame = Offer | Want | Chunk | Receipt | RefuseEdge
 
 
-class Stream:
-    """One stream between two devices; frames arrive in the order in which they were sent, until it is broken."""
+def address(peer: str) -> str:
+    """Return where a node is reached."""
+    return f"{peer}:7433"
 
-    __slots__ = ("acceptor", "broken", "lives", "offered", "opener", "spoken")
+
+class Stream:
+    """One stream between two devices; frames arrive in the order in which they were sent, until it is broken.
+
+    taken: the acceptor has heard the opener's offer; until then only receipts come on it
+    """
+
+    __slots__ = ("acceptor", "broken", "lives", "offered", "opener", "spoken", "taken")
 
     def __init__(self, opener: Host, acceptor: Host) -> None:
         self.opener = opener
         self.acceptor = acceptor
         self.broken = False
+        self.taken = False
         self.lives = {opener.device: opener.life, acceptor.device: acceptor.life}
         self.spoken = {opener.device: 0.0, acceptor.device: 0.0}
         self.offered: dict[str, dict[str, Offer]] = {opener.device: {}, acceptor.device: {}}
@@ -88,12 +97,13 @@ class Network:
         self.bytes = 0
         self.hellos = 0
         self._world = world
+        self._agenda = world.agenda
         self._faults = world.plan.faults
         self._random = random
 
     def reaches(self, one: Host, other: Host) -> bool:
         """Say whether something sent now by ``one`` arrives at ``other``."""
-        return other.up and (one.device, other.device) not in self.cut
+        return other.up and not (self.cut and (one.device, other.device) in self.cut)
 
     def linked(self, one: Host, other: Host) -> bool:
         """Say whether they reach each other."""
@@ -113,33 +123,32 @@ class Network:
         stream = Stream(host, target or host)
         host.streams[peer] = stream
         if target is None:
-            return host.later(self._random.uniform(0.05, HELLO_TIMEOUT), self._unreached, host, peer, stream)
-        self._note_offer(stream, host, offer)
-        delay = self._delay(host, target, 500)
-        stream.spoken[host.device] = self._world.now + delay
-        return host.later(delay, self._arrive, stream, peer, again, offer)
+            return host.later(self._random.uniform(0.05, DIAL_TIMEOUT), self._unreached, host, peer, stream)
+        there_and_back = self._delay(host, target, 200) + self._delay(target, host, 200)
+        return host.later(there_and_back, self._connected, stream, peer, (*again, offer))
 
     def send(self, host: Host, peer: str, frame: Frame) -> None:
         """Say it on the stream to the peer."""
         stream = host.streams.get(peer)
         if stream is None:
             return host.later(0.0, self._no_stream, host, peer)
-        if isinstance(frame, Offer):
-            self._note_offer(stream, host, frame)
         return self.speak(stream, host, frame, 500)
 
     def speak(self, stream: Stream, host: Host, frame: Frame, size_bytes: int) -> None:
         """Carry a frame over this stream, and cut it there if the dice say so."""
-        other, world = stream.other(host), self._world
+        other, agenda, random = stream.other(host), self._agenda, self._random
+        if isinstance(frame, Offer):
+            self._note_offer(stream, host, frame)
         self.frames += 1
         self.bytes += size_bytes
         if not self.reaches(host, other):
             return self.sever(stream)
-        time = max(stream.spoken[host.device], world.now) + self._delay(host, other, size_bytes)
+        time = max(stream.spoken[host.device], self._carried(host, other, size_bytes) + self._late())
         stream.spoken[host.device] = time
-        world.agenda.at(time, self._deliver, stream, other, frame)
-        if self._faults.cuts and self._random.random() < self._faults.cuts:
-            world.agenda.at(time if self._random.random() < 0.5 else world.now, self.sever, stream)
+        agenda.at(time, self._deliver, stream, other, frame)
+        cuts = self._faults.cuts
+        if cuts and random.random() < cuts:
+            agenda.at(time if random.random() < 0.5 else agenda.now, self.sever, stream)
         return None
 
     def close(self, host: Host, peer: str) -> None:
@@ -211,17 +220,27 @@ class Network:
     def discover(self, host: Host, peer: str) -> None:
         """Discovery tells ``host`` of the peer, whether it is still there or not."""
         host.known.add(peer)
-        host.post(ev.PeerFound(peer, (f"{peer}:7433",)))
+        host.post(ev.PeerFound(peer, (address(peer),)))
         if self._again():
-            host.later(self._random.uniform(0.0, 5.0), host.post, ev.PeerFound(peer, (f"{peer}:7433",)))
+            host.later(self._random.uniform(0.0, 5.0), host.post, ev.PeerFound(peer, (address(peer),)))
 
     # --- below -----------------------------------------------------------------------------------------------
 
     def _delay(self, one: Host, other: Host, size_bytes: int) -> float:
+        """Return how long what does not wait for its turn is on its way."""
+        return one.distance + other.distance + size_bytes / min(one.bandwidth, other.bandwidth) + self._late()
+
+    def _carried(self, one: Host, other: Host, size_bytes: int) -> float:
+        """Return when the lines of both ends have carried it: all streams of a device share its line."""
+        sent = max(self._agenda.now, one.sending) + size_bytes / one.bandwidth
+        come = max(sent + one.distance + other.distance, other.receiving + size_bytes / other.bandwidth)
+        one.sending, other.receiving = sent, come
+        return come
+
+    def _late(self) -> float:
+        """Return how much later something comes than it should."""
         random, faults = self._random, self._faults
-        delay = one.distance + other.distance + size_bytes / min(one.bandwidth, other.bandwidth)
-        if faults.jitter:
-            delay += faults.jitter * random.random() ** 4  # mostly small
+        delay = faults.jitter * random.random() ** 4 if faults.jitter else 0.0  # mostly small
         if faults.loss:
             resend = RESEND
             while random.random() < faults.loss and resend < RESEND * 2**RESENDS:
@@ -237,27 +256,31 @@ class Network:
             stream.offered[host.device][offer.snapshot.digest] = offer
             self._world.checks.offered(offer)
 
-    def _arrive(self, stream: Stream, peer: str, again: tuple[Receipt, ...], offer: Offer) -> None:
-        """A stream reaches the device that was dialled. Of two streams the one that the lower ID opened stays."""
+    def _connected(self, stream: Stream, peer: str, words: tuple[Frame, ...]) -> None:
+        """The device that was dialled has answered, or not."""
         host, target = stream.opener, stream.acceptor
         if host.streams.get(peer) is not stream:
             return
-        if not self.linked(host, target) or target.life != stream.lives[target.device]:
-            stream.broken = True
-            return self._unreached(host, peer, stream)
         if target.frozen:
-            return target.later(0.0, self._arrive, stream, peer, again, offer)
+            return host.later(DIAL_TIMEOUT, self._unreached, host, peer, stream)
+        if not self.linked(host, target) or target.life != stream.lives[target.device]:
+            return self._unreached(host, peer, stream)
+        for frame in words:
+            self.speak(stream, host, frame, 500)
+
+    def accept(self, stream: Stream) -> None:
+        """The opener's offer has come to the other end. Of two streams the one that the lower ID opened stays."""
+        host, target = stream.opener, stream.acceptor
         theirs = target.streams.get(host.name)
+        stream.taken = True
         if theirs is not None and theirs.opener is target and target.name < host.name:
             stream.broken = True
-            return self._ended(stream, host)
+            return host.later(self._delay(target, host, 200), self._ended, stream, host)
         if theirs is not None:
             self.close(target, host.name)
         target.known.add(host.name)
         target.streams[host.name] = stream
-        for receipt in again:
-            target.take_frame(stream, receipt)
-        return target.take_frame(stream, offer, opened=True)
+        return None
 
     def _deliver(self, stream: Stream, host: Host, frame: Frame) -> None:
         if stream.broken or not host.up or host.life != stream.lives[host.device]:
@@ -270,13 +293,14 @@ class Network:
         return None
 
     def serve(self, host: Host, stream: Stream, content: Content, offset: int) -> None:
-        """Send the bytes of a snapshot in chunks."""
-        size = content.snapshot.size_bytes
-        while offset < size and not stream.broken:
-            end = min(size, offset + CHUNK_BYTES)
-            damaged = self._faults.strikes > 0 and self._random.random() < DAMAGED
-            self.speak(stream, host, Chunk(content, end, damaged), end - offset)
-            offset = end
+        """Send the bytes of a snapshot, one chunk when the one before has left."""
+        if offset == content.snapshot.size_bytes or stream.broken:
+            return
+        end = min(content.snapshot.size_bytes, offset + CHUNK_BYTES)
+        damaged = self._faults.strikes > 0 and self._random.random() < DAMAGED
+        self.speak(stream, host, Chunk(content, end, damaged), end - offset)
+        if end < content.snapshot.size_bytes:
+            host.later(host.sending - self._agenda.now, self.serve, host, stream, content, end)
 
     def _ended(self, stream: Stream, host: Host) -> None:
         peer = stream.other(host).name
@@ -289,6 +313,7 @@ class Network:
 
     def _unreached(self, host: Host, peer: str, stream: Stream) -> None:
         if host.streams.get(peer) is stream:
+            stream.broken = True
             del host.streams[peer]
             host.post(ev.PeerSilent(peer, "cannot be dialled"))
 

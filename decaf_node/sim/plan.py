@@ -11,6 +11,7 @@ from decaf_node.errors import UsageError
 from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.topology import TOPOLOGIES
 from decaf_node.sim.faults import PROFILES, Faults
+from decaf_node.sim.pace import LONGEST
 
 PAYLOADS = ("none", "least-squares")
 CEILING = 2.0  # rounds that a node waits at most for a neighbour
@@ -20,6 +21,8 @@ ROUNDS_AT_MOST = 100_000
 SPREAD_AT_MOST = 1000.0
 STRIKES_AT_MOST = 3600.0  # a node and hour
 DAY = 86400.0
+LIMITED = 0.25  # of the seeds: training ends after so many rounds
+ASIDE = 0.1  # of the seeds: one node does not exchange
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Plan:
     @property
     def slowest(self) -> float:
         """Return the longest that a round may take, in seconds."""
-        return self.round_seconds * math.sqrt(self.spread) * 1.25
+        return self.round_seconds * math.sqrt(self.spread) * LONGEST
 
     @property
     def span(self) -> float:
@@ -86,17 +89,24 @@ class Plan:
         return replace(self, spread=self.spread ** random.choice([0.0, 0.5, 1.0]))
 
     def drawn_policy(self, random: Random) -> Policy:
-        """Return the policy of one seed."""
+        """Return the policy of one seed, which all of its nodes have."""
         policy = self.policy()
         if not self.faults.varied:
             return policy
         return replace(
             policy,
             overlap=random.random() < 0.5,
+            limit=random.randint(1, self.rounds) if random.random() < LIMITED else 0,
             save_every=random.choice([0.0, self.round_seconds, 3 * self.round_seconds]),
             adopt_after=random.choice([2 * self.round_seconds, policy.adopt_after]),
             unsaved_receipts=random.choice([16, policy.unsaved_receipts]),
         )
+
+    def drawn_aside(self, random: Random) -> int | None:
+        """Return the number of the node that trains alone in this seed, if any does."""
+        if self.faults.varied and self.nodes > 3 and random.random() < ASIDE:
+            return random.randrange(self.nodes)
+        return None
 
 
 def check(plan: Plan) -> Plan:

@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from decaf_node.sim.pace import mean_length
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
-from decaf_node.sim.trainer import mean_length
 from decaf_node.sim.violation import Violation
 from decaf_node.sim.world import World
 
@@ -61,10 +61,19 @@ class Outcome:
     curve: tuple[tuple[float, Measure], ...]
 
 
-def play(plan: Plan, seed: int, make: Callable[[Plan, int], World] = World) -> Outcome:
-    """Play one seed. ``make`` builds the world; tests plant bugs through it."""
+def play(
+    plan: Plan,
+    seed: int,
+    make: Callable[[Plan, int], World] = World,
+    passed: Callable[[float, int], None] | None = None,
+) -> Outcome:
+    """Play one seed. ``make`` builds the world; tests plant bugs through it.
+
+    passed: hears once a round how many virtual seconds and steps were played
+    """
     started = time.perf_counter()
     world = make(plan, seed)
+    world.passed = passed
     finding = _run(world)
     ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from decaf_node.mesh import events as ev
+from decaf_node.sim.plan import DAY
 
 if TYPE_CHECKING:
     from decaf_node.sim.host import Host
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 LONGEST = 4.0  # rounds that a partition, a full disk, an absence lasts at most
-DAY = 86400.0
 
 
 def plan_strikes(world: World, random: Random, until: float) -> None:
@@ -99,6 +99,7 @@ def _power_cut(world: World, host: Host, other: Host, length: float) -> None:
 def _wiped(world: World, host: Host, other: Host, length: float) -> None:
     """Its disk is lost; its identity comes back from a copy."""
     host.kill()
+    host.losses.append(world.now)
     host.disk.wipe()
     world.agenda.at(world.now + length, host.start)
 

@@ -9,6 +9,7 @@ from decaf_node.mesh import events as ev
 from decaf_node.mesh.events import Edge, Snapshot
 from decaf_node.sim.disk import SavedRound
 from decaf_node.sim.network import Content
+from decaf_node.sim.pace import LONGEST, SHORTEST
 from decaf_node.sim.problem import Term
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from decaf_node.sim.world import World
 
 RANK = 8
-SHORTEST, LONGEST = 0.8, 1.25  # of a node's pace, that a round takes
 
 Order = (
     ev.StartTraining
@@ -27,11 +27,6 @@ Order = (
     | ev.PauseTraining
     | ev.ResumeTraining
 )
-
-
-def mean_length(pace: float) -> float:
-    """Return how long a round of such a node takes on average, in seconds."""
-    return pace * (SHORTEST + LONGEST) / 2
 
 
 class Trainer:
@@ -70,7 +65,6 @@ class Trainer:
         if self._host.up:
             self.life += 1
             self.up = False
-            self._host.losses.append(self._world.now)
             self._host.post(ev.TrainerLost(cause))
             self.load()
 
@@ -179,7 +173,7 @@ class Trainer:
         snapshot = Snapshot(f"{host.device}.{host.life}.{life}.s{effect.round}", effect.round, RANK, 1000)
         wall = self._world.now + host.wall
         saved = SavedRound(effect.round, effect.mixes, snapshot, wall, self.value, dict(self.applied))
-        return self._world.commit(host, saved, effect.covers)
+        return self._world.commit(host, saved, effect)
 
     def _later(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it unless this process has died by then."""

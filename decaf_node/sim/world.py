@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from decaf_node.mesh import events as ev
-from decaf_node.mesh.events import Edge, Saved
+from decaf_node.mesh.events import Saved
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
 from decaf_node.sim.agenda import Agenda
@@ -43,6 +45,7 @@ class World:
         self.warnings: Counter[str] = Counter()
         self.adoptions = 0
         self._clones = 0
+        self.passed: Callable[[float, int], None] | None = None  # hears how far it is
         self.curve: list[tuple[float, Measure]] = []
         self.network = Network(self, Random(f"network {seed}"))
         self.discovery = Discovery(self, Random(f"discovery {seed}"))
@@ -72,14 +75,14 @@ class World:
         """Return the machine of a node that starts."""
         return Node(name, policy, random, saved)
 
-    def commit(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def commit(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         """Make a round durable, which takes a while, and only then say so."""
-        host.later(self.random.uniform(0.01, 0.2), self._committed, host, saved, covers)
+        host.later(self.random.uniform(0.01, 0.2), self._committed, host, saved, effect)
 
-    def _committed(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def _committed(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         if host.disk.full:
             return host.post(ev.SaveFailed(saved.round, "no space left on the disk"))
-        host.disk.commit(saved, covers)
+        host.disk.commit(saved, effect.covers, effect.unheard)
         return host.later(self.random.uniform(0.0, 0.02), self.acknowledge, host, saved.round)
 
     def acknowledge(self, host: Host, round: int) -> None:
@@ -97,6 +100,7 @@ class World:
         twin.distance, twin.bandwidth, twin.rate, twin.wall = host.distance, host.bandwidth, host.rate, host.wall
         self.hosts.append(twin)
         self.checks.cloned(host.name)
+        self.discovery.clone(host, twin)
         return twin
 
     def remove(self, twin: Host, original: Host) -> None:
@@ -108,10 +112,11 @@ class World:
 
     def _populate(self) -> None:
         plan, random = self.plan, self.random
-        policy = plan.drawn_policy(random)
+        policy, aside = plan.drawn_policy(random), plan.drawn_aside(random)
         for number, name in enumerate(plan.names):
             pace = plan.round_seconds * plan.spread ** random.uniform(-0.5, 0.5)
-            self.hosts.append(self._equipped(Host(self, name, name, number, policy, pace)))
+            own = replace(policy, exchange=number != aside)
+            self.hosts.append(self._equipped(Host(self, name, name, number, own, pace)))
         self.discovery.settle(self.hosts)
         late = max(0, min(plan.nodes - 2, round(plan.faults.newcomers * plan.nodes)))
         newcomers = set(random.sample(range(plan.nodes), late))
@@ -143,11 +148,13 @@ class World:
             host.post(ev.ResumeRequested())
 
     def _measure(self) -> None:
-        """Look at all that share the mesh's state; before the first mix, at all."""
+        """Look at all that share the mesh's state, before the first mix at all; and say how far it is."""
         running = [host for host in self.hosts if host.up and host.trainer.value is not None]
         members = [host for host in running if host.node.rounds.mixes] or running
         if members:
             self.curve.append((self.now, self.problem.measure([host.trainer.value for host in members])))
+        if self.passed is not None:
+            self.passed(self.now, self.trace.steps)
 
 
 def make_problem(plan: Plan, seed: int) -> Problem:

@@ -26,6 +26,7 @@ from decaf_node.cli.simulate.view import View
 from decaf_node.sim.faults import CHURN, PROFILES, Faults
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
+from decaf_node.sim.progress import Told
 from decaf_node.sim.run import Outcome
 from decaf_node.sim.shape import edges
 from tests.cli.outcomes import FINDING, outcome
@@ -173,7 +174,7 @@ def test_the_document_has_each_violation_with_its_replay() -> None:
 def test_a_violation_is_a_bug(
     finding: Any, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def played(plan: Plan, seeds: Sequence[int], workers: int) -> Iterator[Outcome]:
+    def played(plan: Plan, seeds: Sequence[int], workers: int, told: Told) -> Iterator[Outcome]:
         yield from (outcome(seed=seed, finding=finding) for seed in seeds)
 
     monkeypatch.setattr("decaf_node.cli.simulate.play.play_here", played)
@@ -185,7 +186,7 @@ def test_a_violation_is_a_bug(
 def test_after_ctrl_c_what_was_finished_is_told(
     finished: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def played(plan: Plan, seeds: Sequence[int], workers: int) -> Iterator[Outcome]:
+    def played(plan: Plan, seeds: Sequence[int], workers: int, told: Told) -> Iterator[Outcome]:
         yield from (outcome(seed=seed) for seed in seeds[:finished])
         raise KeyboardInterrupt
 
@@ -203,7 +204,7 @@ def test_where_nobody_looks_a_line_comes_now_and_then(monkeypatch: pytest.Monkey
     now = [0.0]
     monkeypatch.setattr("decaf_node.cli.simulate.view.time.monotonic", lambda: now[0])
     out = io.StringIO()
-    with View(Console(file=out, width=80), seeds=40) as view:
+    with View(Console(file=out, width=80), seeds=40, length=1800.0) as view:
         for _ in range(25):
             now[0] += 1.0
             view.add(outcome(finding=FINDING))
@@ -211,6 +212,17 @@ def test_where_nobody_looks_a_line_comes_now_and_then(monkeypatch: pytest.Monkey
         "10/40 seeds, 5.0 virtual h, 1,000 steps/s, 10 violations",
         "20/40 seeds, 10.0 virtual h, 1,000 steps/s, 20 violations",
     ]
+
+
+def test_the_line_moves_within_a_long_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("decaf_node.cli.simulate.view.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    with View(Console(file=out, width=80), seeds=1, length=36_000.0) as view:
+        for part in (1, 2, 3):
+            now[0] += 6.0
+            view.told(part * 7200.0, part * 3000)
+    assert out.getvalue() == "0/1 seeds, 4.0 virtual h, 500 steps/s, 0 violations\n"
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

@@ -8,6 +8,7 @@ import pytest
 
 from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.security import Plaintext
+from decaf_node.daemon.spool import Partial
 from decaf_node.daemon.wire import Chunk, Refusal, Want
 from decaf_node.mesh.events import (
     EdgeBroken,
@@ -347,3 +348,24 @@ async def test_a_full_spool_ends_the_edge_and_is_said(tmp_path: Path) -> None:
         assert "raise limits.spool_bytes" in (await low.seen(EdgeBroken)).problem
         assert "raise limits.spool_bytes" in low.host.problems.text()
         await high.seen(EdgeBroken)
+
+
+async def test_a_part_that_another_stream_has_just_taken_ends_the_edge_and_not_the_daemon(tmp_path: Path) -> None:
+    """All of it is here already, from streams that broke before their last piece was looked at."""
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0), high.publish(2.0)
+        await shake(low, high, mine, theirs)
+        whole = high.host.spool.path(theirs.digest)
+        (low.host.spool.folder / f"{theirs.digest}.part").write_bytes(whole.read_bytes())
+        taken = low.host.spool.partial
+
+        def take_twice(digest: str, size: int) -> Partial:
+            first = taken(digest, size)
+            taken(digest, size)
+            return first
+
+        low.host.spool.partial = take_twice  # type: ignore[method-assign]
+        low.edges.fetch(HIGH, theirs)
+        assert "is being fetched anew" in (await low.seen(EdgeBroken)).problem
+        assert not low.tasks.failed.done()

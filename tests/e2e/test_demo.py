@@ -154,7 +154,9 @@ def test_a_killed_node_and_a_killed_trainer_do_not_stop_the_others(place: Path) 
     trainer = eventually(lambda: mixed(place, 2, 3))["trainer"]["pid"]
     os.kill(trainer, signal.SIGKILL)
     document = finish(demo)
-    assert [one["gone"] for one in document["nodes"]] == [False, False, False, True]
+    screen = (place / "screen").read_text()  # it says why a node is gone
+    assert [one["gone"] for one in document["nodes"]] == [False, False, False, True], screen
+    assert "newsroom-4 is gone (killed by SIGKILL)" in screen
     assert document["nodes"][3]["round"] < 12
     assert document["mesh"] == pytest.approx(sum(one["mesh"] for one in document["nodes"][:3]) / 3)
 
@@ -163,7 +165,7 @@ def test_a_killed_node_comes_back_with_the_command_that_is_shown(place: Path) ->
     demo = start(place, "--rounds", "20")
     before = eventually(lambda: mixed(place, 4, 3))
     os.kill(pid_of(place, 4), signal.SIGKILL)
-    eventually(lambda: "newsroom-4 is gone" in (place / "screen").read_text())
+    eventually(lambda: "newsroom-4 is gone (" in (place / "screen").read_text())
     command = next(
         line for line in (place / "screen").read_text().splitlines() if line.startswith("  ") and " run " in line
     )

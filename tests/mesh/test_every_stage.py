@@ -279,8 +279,8 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "left": ("=> ", "CloseEdge c"),
     },
     "promised": {  # Promised, half-open
-        "offer on its stream": ("=> Held, half-open",),
-        "next offer on its stream": ("=> Held, half-open",),
+        "offer on its stream": ("SendReceipt c", "AnswerEdge c", "SendReceipt c"),
+        "next offer on its stream": ("=> Held, half-open", "SendReceipt c"),
         "other schema": ("=> half-open", "SendReceipt c", "RefuseEdge c mesh.other-schema"),
         "no snapshot": ("=> half-open", "SendReceipt c", "RefuseEdge c mesh.bad-offer"),
         "too large": ("=> half-open", "SendReceipt c", "RefuseEdge c mesh.too-large"),
@@ -296,8 +296,8 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "left": ("=> half-open", "CloseEdge c"),
     },
     "complete": {  # counts 0.25
-        "offer on its stream": ("=> Held, counts 0.25",),
-        "next offer on its stream": ("=> Held, counts 0.25",),
+        "offer on its stream": ("=> Held, counts 0.25", "SendReceipt c"),
+        "next offer on its stream": ("=> Held, counts 0.25", "SendReceipt c"),
         "other schema": ("SendReceipt c", "RefuseEdge c mesh.other-schema"),
         "no snapshot": ("SendReceipt c", "RefuseEdge c mesh.bad-offer"),
         "too large": ("SendReceipt c", "RefuseEdge c mesh.too-large"),

@@ -123,3 +123,15 @@ def test_one_that_is_no_neighbour_any_more_is_reminded_of_what_it_may_not_have_h
         s.wait()
     s.finish_round(2)
     assert again(s.publish(3), "c") == []
+
+
+def test_a_newcomer_that_has_chosen_takes_no_offer_of_one_that_it_had_asked() -> None:
+    """Storm of 30 rounds, seed 1001102: its stream was answered, the snapshot fetched, and the stream left open."""
+    s = Script().start("a", "c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c40", 40, mixes=30), incoming=False))
+    s.play(ev.SnapshotReceived("c", "c40"), ev.SnapshotInspected("c", "c40", True, 3.0))
+    assert s.wait() == [ev.CloseEdge("a"), ev.AdoptState(("c40",), None)]
+    [refusal] = s.play(ev.OfferReceived("a", offer("a40", 40, mixes=30), incoming=True))
+    assert isinstance(refusal, ev.RefuseEdge)
+    assert refusal.reason == "mesh.adopting"

@@ -75,7 +75,8 @@ def test_a_stop_in_the_exchange_mixes_what_is_complete_and_saves() -> None:
     assert mix == ev.MixRound(1, (Edge("c", "b1", "c1", 0.25),))
     # d may still answer: its receipt is kept for the next start, so it is not covered by this save
     s.receive("d", "b1", "d1", 0.25)
-    assert s.play(ev.RoundMixed(1)) == [ev.SaveRound(1, 1, covers=(Edge("c", "b1", "c1", 0.25),))]
+    c, d = Edge("c", "b1", "c1", 0.25), Edge("d", "b1", "d1", 0.25)
+    assert s.play(ev.RoundMixed(1)) == [ev.SaveRound(1, 1, covers=(c,), unheard=(c, d))]
     assert s.play(ev.RoundSaved(1)) == [ev.StopTraining()]
 
 

@@ -28,7 +28,7 @@ def test_edges_that_the_saved_state_does_not_hold_are_mixed_again() -> None:
     assert {"b5", "c7"} <= s.node.needed()
     assert s.play(ev.TrainerStarted(SCHEMA, 8)) == [ev.StartTraining(5, resume=True)]
     assert s.publish(5) == [ev.MixRound(5, (LATE,))]
-    assert s.play(ev.RoundMixed(5)) == [ev.SaveRound(5, 4, covers=(LATE,))]
+    assert s.play(ev.RoundMixed(5)) == [ev.SaveRound(5, 4, covers=(LATE,), unheard=(LATE,))]
     s.play(ev.RoundSaved(5))
     assert "c7" not in s.node.needed()
 
@@ -37,7 +37,8 @@ def test_a_pair_used_in_an_earlier_life_is_not_used_again() -> None:
     """A trainer that repeats its steps exactly publishes the same snapshot again."""
     s = Script(saved=Saved(4, 3, SCHEMA, snapshot("s4", 4), unsaved=(LATE,))).start("c")
     assert s.publish(5) == []
-    assert s.play(ev.OfferReceived("c", offer("c8", 8, mixes=5), incoming=True)) == []
+    again = ev.SendReceipt("c", Receipt("b5", "c7", 0.5))
+    assert s.play(ev.OfferReceived("c", offer("c8", 8, mixes=5), incoming=True)) == [again]  # and held
     assert s.wait() == [ev.MixRound(5, (LATE,))]
 
 
@@ -51,6 +52,19 @@ def test_a_promise_of_an_earlier_life_is_said_again_and_may_still_count() -> Non
     weight = (1 - 1 / 3) / 2
     effects = s.complete("c", "b6", "c8", weight)
     assert effects[-1] == ev.MixRound(6, (promise, Edge("c", "b6", "c8", weight)))
+
+
+def test_what_was_mixed_and_perhaps_not_heard_is_said_again_after_a_restart() -> None:
+    heard, unheard = Receipt("b4", "c6", 0.5), Receipt("b5", "c7", 0.5)
+    edges = tuple(Edge("c", one.own, one.theirs, one.weight) for one in (heard, unheard))
+    s = Script(saved=Saved(5, 3, SCHEMA, snapshot("s5", 5), unheard=edges)).start("c", "d")
+    opened = {effect.peer: effect.again for effect in s.publish(6) if isinstance(effect, ev.OpenEdge)}
+    assert opened == {"c": (heard, unheard), "d": ()}
+    assert s.node.edges.ledger.size == 0  # nothing of it is to be mixed
+    s.play(ev.OfferReceived("c", offer("c8", 8, degree=2, mixes=5), incoming=False))
+    s.play(ev.EdgeBroken("c", "cut"))
+    first = s.play(ev.OfferReceived("c", offer("c8", 8, degree=2, mixes=5), incoming=True))[0]
+    assert isinstance(first, ev.AnswerEdge)  # it has answered, and so has heard
 
 
 def test_a_trainer_lost_in_training_begins_the_round_again() -> None:
@@ -77,7 +91,8 @@ def test_a_trainer_lost_in_the_exchange_loses_no_promise() -> None:
     s.play(ev.SnapshotReceived("d", "d1"))
     s.play(ev.TrainerLost("out of memory"))
     assert s.receive("c", "b1", "c1", 1 / 3) == [ev.CloseEdge("c")]
-    assert s.play(ev.OfferReceived("c", offer("c2", 2), incoming=True)) == []  # held: b1 shows a state that is lost
+    again = ev.SendReceipt("c", Receipt("b1", "c1", 1 / 3))
+    assert s.play(ev.OfferReceived("c", offer("c2", 2), incoming=True)) == [again]  # held: b1 shows a lost state
     # the new trainer is asked again what the old one did not answer
     assert s.play(ev.TrainerStarted(SCHEMA, 8)) == [
         ev.StartTraining(1, resume=False),

@@ -120,7 +120,9 @@ def test_an_edge_still_fetching_at_the_next_publishing_goes_on_and_takes_that_ro
     effects = s.complete("c", "b1", "c1", 0.5)
     assert effects == [ev.CloseEdge("c"), ev.MixRound(2, (Edge("c", "b1", "c1", 0.5),))]
     # the place is taken: c's next offer waits for round 3
-    assert s.play(ev.OfferReceived("c", offer("c2", 2), incoming=True)) == []
+    again = ev.SendReceipt("c", Receipt("b1", "c1", 0.5))
+    assert s.play(ev.OfferReceived("c", offer("c2", 2), incoming=True)) == [again]
+    assert again not in s.play(ev.RoundMixed(2), ev.RoundSaved(2), ev.RoundTrained(snapshot("b3", 3)))  # once a stream
 
 
 def test_an_offer_that_comes_while_we_train_is_answered_with_the_unused_snapshot() -> None:
@@ -137,8 +139,9 @@ def test_an_offer_that_comes_while_we_train_is_answered_with_the_unused_snapshot
     ]
     s.complete("a", "b1", "a1", 0.5)
     # used: the next one is held until there is a new snapshot
-    assert s.play(ev.OfferReceived("a", offer("a2", 2, degree=1), incoming=True)) == []
-    assert ev.AnswerEdge("a", ours("b2", 2, 1)) in s.publish(2)
+    again = ev.SendReceipt("a", Receipt("b1", "a1", 0.5))
+    assert s.play(ev.OfferReceived("a", offer("a2", 2, degree=1), incoming=True)) == [again]
+    assert s.publish(2)[0] == ev.AnswerEdge("a", ours("b2", 2, 1))
 
 
 def test_an_unanswered_offer_is_made_again_with_the_next_snapshot() -> None:

@@ -60,8 +60,8 @@ def play(members: Membership, event: ev.Event, now: float) -> None:
             members.silent(event, now)
         case ev.PeerLeft(peer):
             members.said_goodbye(peer, now)
-        case ev.OfferReceived(peer, offer, incoming):
-            members.offered(peer, offer, incoming, now)
+        case ev.OfferReceived(peer, offer):
+            members.offered(peer, offer, now)
         case ev.EdgeRefused(peer, _, message):
             members.declined(peer, message, now)
         case ev.SnapshotRefused(peer, _, problem):

@@ -57,14 +57,23 @@ def test_an_offer_of_a_later_turn_waits_for_it() -> None:
     assert ev.AnswerEdge("a", ours("b2", 2)) in s.publish(2)
 
 
-def test_who_is_behind_is_taken_while_there_is_room_and_the_partner_is_refused() -> None:
+def test_who_is_behind_is_taken_and_the_partner_of_the_turn_has_its_place_all_the_same() -> None:
     s = in_turn_two()
     assert s.play(ev.OfferReceived("d", theirs("d1", 1), incoming=True))[0] == ev.AnswerEdge("d", ours("b2", 2))
-    assert s.node.view(s.now).waiting_for == ("d",)
-    assert s.play(ev.OfferReceived("a", theirs("a2", 2), incoming=True)) == [
-        ev.RefuseEdge("a", objections.NO_ROOM.reason, objections.NO_ROOM.message)
-    ]
-    assert s.complete("d", "b2", "d1", 0.5)[-1] == ev.MixRound(2, (Edge("d", "b2", "d1", 0.5),))
+    assert s.node.view(s.now).waiting_for == ("a", "d")
+    assert s.play(ev.OfferReceived("a", theirs("a2", 2), incoming=True))[0] == ev.AnswerEdge("a", ours("b2", 2))
+    s.complete("d", "b2", "d1", 0.5)
+    edges = (Edge("d", "b2", "d1", 0.5), Edge("a", "b2", "a2", 0.5))  # half each: together never above 1
+    assert s.complete("a", "b2", "a2", 0.5)[-1] == ev.MixRound(2, edges)
+
+
+def test_who_has_had_its_edge_of_this_turn_is_told_that_there_is_no_room() -> None:
+    s = in_turn_two()
+    s.play(ev.OfferReceived("a", theirs("a2", 2), incoming=True))
+    s.complete("a", "b2", "a2", 0.5)
+    assert s.play(ev.OfferReceived("a", theirs("a3", 2), incoming=True))[-1] == ev.RefuseEdge(
+        "a", objections.NO_ROOM.reason, objections.NO_ROOM.message
+    )
 
 
 def test_who_is_behind_and_comes_too_late_is_first_in_the_next_turn() -> None:
@@ -155,3 +164,31 @@ def test_no_peer_can_exhaust_the_counter() -> None:
     turns.hear("a", 2**53)
     assert turns.begin(held=()) == LEAP
     assert turns.begin(held=()) == LEAP + 1
+
+
+def test_a_stream_that_a_slow_partner_holds_stays_open_over_our_turns() -> None:
+    s = Script(ONE_PEER).start("a", "c", "d")
+    assert s.publish(1) == [ev.OpenEdge("d", ours("b1", 1))]
+    s.wait()
+    s.finish_round(1)
+    assert s.publish(2) == []  # d's stream is not closed
+    assert s.node.view(s.now).waiting_for == ("a",)
+    s.play(ev.OfferReceived("a", theirs("a2", 2), incoming=True))
+    s.complete("a", "b2", "a2", 0.5)
+    s.finish_round(2)
+    s.publish(4)  # a's turn 2 was heard, so this is turn 3: d's own
+    assert s.node.edges.sessions.keys() == {"d"}
+
+
+def test_the_slow_partner_answers_when_it_comes_to_that_turn_beside_the_partner_of_ours() -> None:
+    s = Script(ONE_PEER).start("a", "c", "d")
+    s.publish(1)
+    s.wait()
+    s.finish_round(1)
+    s.publish(2)
+    s.play(ev.OfferReceived("a", theirs("a2", 2), incoming=True))
+    s.play(ev.OfferReceived("d", theirs("d1", 1), incoming=False))
+    assert s.complete("d", "b1", "d1", 0.5) == [ev.CloseEdge("d")]
+    assert s.complete("a", "b2", "a2", 0.5)[-1] == ev.MixRound(
+        2, (Edge("d", "b1", "d1", 0.5), Edge("a", "b2", "a2", 0.5))
+    )

@@ -64,7 +64,7 @@ def test_a_commit_drops_the_receipts_that_it_covers_and_keeps_two_rounds() -> No
     disk.write_ours("c", Receipt("own", "theirs", 0.5), None, 1.0)
     assert disk.edges() == ((), (Edge("c", "own", "theirs", 0.5),))
     for round in (1, 2, 3):
-        disk.commit(saved(round), (Edge("c", "own", "theirs", 0.5),))
+        disk.commit(saved(round), (Edge("c", "own", "theirs", 0.5),), ())
     assert [one.round for one in disk.rounds] == [3, 2]
     assert disk.edges() == ((), ())
 
@@ -90,9 +90,9 @@ def test_a_power_cut_takes_the_spool_and_the_receipts_that_were_not_flushed() ->
 
 def test_a_damaged_round_is_passed_over_for_the_one_before() -> None:
     disk = Disk()
-    disk.commit(saved(1), ())
+    disk.commit(saved(1), (), ())
     assert not disk.damage_newest()
-    disk.commit(saved(2), ())
+    disk.commit(saved(2), (), ())
     assert disk.damage_newest()
     newest = disk.newest()
     assert newest is not None

@@ -7,7 +7,9 @@ from random import Random
 
 import pytest
 
-from decaf_node.mesh.events import Edge, Receipt, Saved
+from decaf_node.mesh import events as ev
+from decaf_node.mesh.edges import Edges
+from decaf_node.mesh.events import Effect, Receipt, Saved
 from decaf_node.mesh.ledger import Ledger, Promise
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.policy import Policy
@@ -50,9 +52,9 @@ class OneSidedWeights(World):
 class AcknowledgedBeforeFsync(World):
     """Says that a round is saved, and writes it a moment later."""
 
-    def commit(self, host: Host, saved: SavedRound, covers: tuple[Edge, ...]) -> None:
+    def commit(self, host: Host, saved: SavedRound, effect: ev.SaveRound) -> None:
         host.later(0.01, self.acknowledge, host, saved.round)
-        host.later(5.0, host.disk.commit, saved, covers)
+        host.later(5.0, host.disk.commit, saved, effect.covers, effect.unheard)
 
 
 class Patient(Waiting):
@@ -68,6 +70,21 @@ class DeadlineThatNeverFires(World):
     def make_node(self, name: str, policy: Policy, random: Random, saved: Saved | None) -> Node:
         node = super().make_node(name, policy, random, saved)
         node.rounds._waiting.__class__ = Patient
+        return node
+
+
+class Hoarding(Edges):
+    """Forgets a stream on which all is said, and leaves it open."""
+
+    def receipt_received(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
+        super().receipt_received(peer, receipt, now)
+        return []
+
+
+class StreamsLeftOpen(World):
+    def make_node(self, name: str, policy: Policy, random: Random, saved: Saved | None) -> Node:
+        node = super().make_node(name, policy, random, saved)
+        node.edges.__class__ = Hoarding
         return node
 
 
@@ -101,6 +118,10 @@ def test_a_deadline_that_never_fires_is_found() -> None:
     assert finding.check == "wait"
     assert "above the ceiling" in finding.message
     assert any("RoundTrained" in line or "Probe" in line for line in finding.transcript)
+
+
+def test_a_stream_that_nobody_closes_is_found() -> None:
+    assert first_finding(StreamsLeftOpen).check == "streams"
 
 
 def test_a_round_number_that_goes_back_is_found() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,16 @@ class Node:
     def failed(self) -> bool:
         """It has ended with an error before its first round: it would do so again."""
         return self.standing == "gone" and (self.process.returncode or 0) > 0 and not self.record.points
+
+    @property
+    def why(self) -> str:
+        """Return in brackets what is known of why it is gone."""
+        code = self.process.poll()
+        if code is None:
+            return f" (it has not answered for {PATIENCE_SECONDS:.0f} s)"
+        if code < 0:
+            return f" (killed by {signal.Signals(-code).name})"
+        return f" ({last_words(self.newsroom.log, code).message.rstrip('.')})"
 
     def restart_command(self) -> str:
         """Return what to type to start this node again."""

@@ -116,7 +116,7 @@ def _notes(nodes: Sequence[Node]) -> list[Text]:
     notes = []
     for node in nodes:
         if node.standing == "gone" and not node.failed:
-            notes.append(Text(f"{node.newsroom.name} is gone. Start it again, in another terminal, with:"))
+            notes.append(Text(f"{node.newsroom.name} is gone{node.why}. Start it again, in another terminal, with:"))
             notes.append(Text(f"  {node.restart_command()}", style="cyan"))
         elif node.standing == "here" and node.record.status and node.record.status.problem:
             notes.append(Text(f"{node.newsroom.name}: {node.record.status.problem}", style="yellow"))

@@ -16,6 +16,7 @@ from decaf_node.cli.simulate.view import View
 from decaf_node.errors import Bug
 from decaf_node.sim.campaign import cores, play_here, play_on_ray
 from decaf_node.sim.plan import Plan
+from decaf_node.sim.progress import Told
 from decaf_node.sim.run import Outcome
 
 INTERRUPTED = 130
@@ -43,14 +44,15 @@ def play(choices: Choices) -> int:
 
 def collect(choices: Choices, plan: Plan, outcomes: list[Outcome]) -> None:
     """Add each outcome when it comes, and show how far it is; on Ctrl-C what came before stays."""
-    with View(console(to_errors=choices.as_json), choices.seeds) as view, closing(_played(choices, plan)) as played:
+    view = View(console(to_errors=choices.as_json), choices.seeds, plan.length)
+    with view, closing(_played(choices, plan, view.told)) as played:
         for outcome in played:
             outcomes.append(outcome)
             view.add(outcome)
 
 
-def _played(choices: Choices, plan: Plan) -> Generator[Outcome]:
+def _played(choices: Choices, plan: Plan, told: Told) -> Generator[Outcome]:
     seeds = range(choices.first_seed, choices.first_seed + choices.seeds)
     if choices.ray is not None:
         return play_on_ray(plan, seeds, choices.ray)
-    return play_here(plan, seeds, choices.jobs or cores())
+    return play_here(plan, seeds, choices.jobs or cores(), told)

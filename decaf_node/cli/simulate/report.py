@@ -63,7 +63,7 @@ def _checks(choices: Choices, figures: Figures, outcomes: Sequence[Outcome]) -> 
     lone = f"{figures.one_sided:,} ({percent(ratio(figures.one_sided, figures.edges))})"
     yield (
         "edges",
-        f"{figures.edges:,}, at one end only {lone}, of those unexplained {figures.unreasoned:,}",
+        f"{figures.edges:,}, at one end only {lone}, without a known cause {figures.unreasoned:,}",
     )
 
 

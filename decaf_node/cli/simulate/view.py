@@ -15,13 +15,18 @@ LINE_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 class View:
-    """Counts the seeds that are done; to be used in a ``with``."""
+    """Counts the seeds that are done, and how far the others are; to be used in a ``with``.
 
-    def __init__(self, console: Console, seeds: int) -> None:
+    length: virtual seconds of a seed
+    """
+
+    def __init__(self, console: Console, seeds: int, length: float) -> None:
         self._console = console
         self._seeds = seeds
+        self._length = length
         self._done = self._steps = self._violations = 0
         self._virtual_seconds = 0.0
+        self._told_seconds, self._told_steps = 0.0, 0  # seeds that are not done among them
         self._started = self._said_at = time.monotonic()
         self._bar = Progress(
             BarColumn(14), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
@@ -45,7 +50,16 @@ class View:
         self._steps += outcome.steps
         self._violations += outcome.finding is not None
         self._virtual_seconds += outcome.virtual_seconds
-        self._bar.update(self._task, completed=self._done, description=self.line)
+        self._show()
+
+    def told(self, virtual_seconds: float, steps: int) -> None:
+        """So much was played by now, of all seeds."""
+        self._told_seconds, self._told_steps = virtual_seconds, steps
+        self._show()
+
+    def _show(self) -> None:
+        completed = max(self._done, min(self._seeds, self._told_seconds / self._length))
+        self._bar.update(self._task, completed=completed, description=self.line)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._said_at >= LINE_SECONDS:
             self._console.print(Text(self.line))
@@ -54,8 +68,9 @@ class View:
     @property
     def line(self) -> str:
         """Return how far it is: seeds, virtual hours, steps a second, violations."""
-        rate = self._steps / max(1e-3, time.monotonic() - self._started)
+        seconds = max(self._virtual_seconds, self._told_seconds)
+        rate = max(self._steps, self._told_steps) / max(1e-3, time.monotonic() - self._started)
         return (
-            f"{self._done}/{self._seeds} seeds, {self._virtual_seconds / 3600:,.1f} virtual h, {rate:,.0f} steps/s, "
+            f"{self._done}/{self._seeds} seeds, {seconds / 3600:,.1f} virtual h, {rate:,.0f} steps/s, "
             f"{self._violations} violations"
         )
