@@ -56,7 +56,23 @@ class MeshSection(Section):
 class ListenSection(Section):
     address: str = Field("127.0.0.1", description="address to listen on for other nodes")
     port: Port = Field(7433, description="TCP port; 0 takes a free one")
-    insecure: bool = Field(False, description="allow plaintext beyond loopback")
+    enrolment_port: Port = Field(7434, description="TCP port for devices that join, open only while one is expected")
+
+
+class SecuritySection(Section):
+    insecure: bool = Field(False, description="plaintext instead of TLS, and anyone is a member, beyond loopback too")
+    ca: Path | None = Field(None, description="PEM file of an outside authority, instead of the mesh's own")
+    certificate: Path | None = Field(None, description="PEM file of this node's certificate from it, with its chain")
+    key: Path | None = Field(None, description="PEM file of the key of that certificate")
+    certificate_lifetime: Seconds = Field(
+        365 * 86400.0, ge=60, description="of the certificates signed here; renewed when a third of it is left"
+    )
+
+    @model_validator(mode="after")
+    def _all_of_it_or_none(self) -> SecuritySection:
+        if len({path is None for path in (self.ca, self.certificate, self.key)}) > 1:
+            raise ValueError("ca, certificate and key go together")
+        return self
 
 
 class DiscoverySection(Section):
@@ -140,6 +156,9 @@ class LimitsSection(Section):
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")
     streams: Count = Field(256, description="most edges with other nodes at a time")
+    connections: Count = Field(512, description="most connections of other nodes at a time")
+    invitations: Count = Field(32, description="most invitations that are open at a time")
+    waiting: Count = Field(64, description="most devices that wait for approval at a time")
     adopt_from: Count = Field(5, description="most members asked for their state by a newcomer")
     unsaved_receipts: Count = Field(64, description="edges mixed since the last save before one is forced")
     trainer_restarts: Count = Field(5, description="crashes of the trainer in a row, without a round, before giving up")
@@ -160,6 +179,7 @@ class Settings(Section):
     node: NodeSection = NodeSection()
     mesh: MeshSection = MeshSection()
     listen: ListenSection = ListenSection()
+    security: SecuritySection = SecuritySection()
     discovery: DiscoverySection = DiscoverySection()
     model: ModelSection
     lora: dict[str, Any] = Field(default_factory=dict, description="anything of PEFT's LoraConfig")
@@ -294,4 +314,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             "evaluation": tuple(folder / path for path in settings.data.evaluation),
         }
     )
-    return settings.model_copy(update={"model": model, "data": data})
+    files = {name: getattr(settings.security, name) for name in ("ca", "certificate", "key")}
+    files = {name: folder / path for name, path in files.items() if path is not None}
+    security = settings.security.model_copy(update=files)
+    return settings.model_copy(update={"model": model, "data": data, "security": security})

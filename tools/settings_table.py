@@ -81,6 +81,8 @@ def kind(annotation: Any) -> str:
             return f"list of {kind(inner)}s"
         case (origin, _) if origin is dict:
             return "table"
+        case (_, (inner, none)) if none is type(None):
+            return kind(inner)
         case (origin, _) if origin is Union:
             raise TypeError(f"no words for {annotation}")
     return {str: "text", Path: "path", bool: "true or false", int: "whole number", float: "number"}[annotation]
@@ -90,7 +92,7 @@ def default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "must be set" if field.is_required() else "empty"
     match field.default:
-        case "" | ():
+        case "" | () | None:
             return "empty"
         case bool() as flag:
             return f"`{str(flag).lower()}`"

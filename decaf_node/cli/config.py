@@ -1,4 +1,4 @@
-"""``decaf-node config check``: are the settings right, and does what they point to exist?"""
+"""``decaf-node config``: are the settings right, and does what they point to exist? And the key of the mesh."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from decaf_node.cli.authority import backup_ca, restore_ca
 from decaf_node.cli.options import ConfigOption, JsonOption, places_of
 from decaf_node.cli.output import print_json, print_text
 from decaf_node.errors import BadSettings
@@ -17,12 +18,16 @@ from decaf_node.errors import BadSettings
 if TYPE_CHECKING:
     from decaf_node.settings import Settings
 
-app = typer.Typer(help="Look at the settings.", rich_markup_mode=None)
+app = typer.Typer(help="Look at the settings; keep the key of the mesh safe.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Look at the settings."""
+    """Look at the settings; keep the key of the mesh safe."""
+
+
+app.command("backup-ca")(backup_ca)
+app.command("restore-ca")(restore_ca)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def find_problems(path: Path) -> list[Finding]:
         settings = load_settings(path, os.environ)
     except BadSettings as error:
         return [Finding(error.reason, error.message)]
-    return [*_model_problems(settings), *_data_problems(settings), *_network_problems(settings)]
+    return [*_model_problems(settings), *_data_problems(settings), *_security_problems(settings)]
 
 
 def _model_problems(settings: Settings) -> Iterator[Finding]:
@@ -92,16 +97,7 @@ def _matching(pattern: Path) -> list[Path]:
     return sorted(file for file in root.glob(str(pattern.relative_to(root))) if file.is_file())
 
 
-def _network_problems(settings: Settings) -> Iterator[Finding]:
-    import ipaddress
-
-    try:
-        local = ipaddress.ip_address(settings.listen.address).is_loopback
-    except ValueError:
-        local = settings.listen.address == "localhost"
-    if not local and not settings.listen.insecure:
-        yield Finding(
-            "listen.plaintext",
-            f"listen.address: {settings.listen.address} is open to the network in plaintext; "
-            "allow that with listen.insecure = true or `decaf-node run --insecure`.",
-        )
+def _security_problems(settings: Settings) -> Iterator[Finding]:
+    for path in (settings.security.ca, settings.security.certificate, settings.security.key):
+        if path is not None and not path.is_file():
+            yield Finding("certificate.missing", f"security: there is no file {path}.")

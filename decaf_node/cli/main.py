@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from decaf_node.cli import acting, config, export, looking, run, version
+from decaf_node.cli import acting, config, export, founding, joining, looking, members, run, version
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
 from decaf_node.cli.simulate.command import simulate
@@ -32,12 +32,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(founding.init)
+app.command("join")(joining.join)
 app.command("run")(run.run)
 app.command("status")(looking.status)
 app.command("peers")(looking.peers)
 app.command("rounds")(looking.rounds)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
+app.command("invite")(members.invite)
+app.command("approve")(members.approve)
+app.command("revoke")(members.revoke)
 app.command("export")(export.export)
 app.add_typer(config.app, name="config")
 app.command("simulate")(simulate)

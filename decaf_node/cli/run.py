@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -14,7 +14,9 @@ def run(
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plaintext beyond this machine.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Plaintext, on this machine only: to try it out.")
+    ] = False,
     log_format: Annotated[
         Optional[Literal["auto", "plain", "json"]],  # noqa: UP045
         typer.Option("--log-format", help="How log lines look."),
@@ -34,15 +36,9 @@ def run(
 
     places = places_of(config, state, runtime)
     settings = load_settings(places.config, os.environ)
-    listen: dict[str, Any] = {"insecure": True} if insecure else {}
     log = {key: value for key, value in (("format", log_format), ("level", log_level)) if value is not None}
-    settings = settings.model_copy(
-        update={
-            "listen": settings.listen.model_copy(update=listen),
-            "log": settings.log.model_copy(update=log),
-        }
-    )
+    settings = settings.model_copy(update={"log": settings.log.model_copy(update=log)})
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is imported: its own notes are for its authors
     from decaf_node.daemon.main import run as run_daemon  # only now: wrong settings are said at once
 
-    raise typer.Exit(run_daemon(settings, places))
+    raise typer.Exit(run_daemon(settings, places, insecure=insecure))

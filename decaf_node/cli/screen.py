@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from decaf_node.cli.words import duration, number, percent, short_id, size
+from decaf_node.daemon.node_id import printed
 from decaf_node.daemon.reports import PeerReport, StatusReport
 
 Row = tuple[str, str]
@@ -71,6 +72,7 @@ def _being(report: StatusReport) -> Iterator[Row]:
         ),
     )
     yield "daemon", f"up {duration(report.uptime_seconds)}, {size(report.resident_bytes)}, version {report.version}"
+    yield "node ID", printed(report.node)
     yield "state", report.state_folder
     if report.saved_round:
         yield "adapter", report.adapter_folder

@@ -44,7 +44,7 @@ def from_source(claimed: str, source: str) -> str | None:
     A wildcard stands for the host that the connection comes from. A loopback address, or a name, means nothing
     when it comes from another host. source: as gRPC names it, ``ipv4:1.2.3.4:5`` or ``ipv6:%5B::1%5D:5``.
     """
-    parts, caller = split(claimed), _host(source)
+    parts, caller = split(claimed), host_of(source)
     claimed_ip, caller_ip = _ip(parts[0]) if parts else None, _ip(caller)
     if parts is None or claimed_ip is None or caller_ip is None:
         return None
@@ -63,7 +63,7 @@ def is_of_use(told: str, source: str) -> bool:
     ip = _ip(parts[0]) if parts else None
     if ip is None or ip.is_unspecified or ip.is_multicast or "%" in told:
         return False
-    return not ip.is_loopback or _is_local(_host(source))
+    return not ip.is_loopback or _is_local(host_of(source))
 
 
 def is_loopback(host: str) -> bool:
@@ -74,7 +74,7 @@ def is_loopback(host: str) -> bool:
     )
 
 
-def _host(source: str) -> str:
+def host_of(source: str) -> str:
     """Return the host of a connection's source or target; empty if it has none."""
     address = source.partition(":")[2].lstrip("/").replace("%5B", "[").replace("%5D", "]").replace("%25", "%")
     parts = split(address)

@@ -10,7 +10,8 @@ from typing import TypeVar
 import grpc
 
 from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
-from decaf_node.daemon.reports import PeerReport, RoundReport, StatusReport
+from decaf_node.daemon.reports import ApplicantReport, PeerReport, RoundReport, StatusReport, WaitingReport
+from decaf_node.daemon.rpc_errors import error_of
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 
@@ -21,7 +22,8 @@ REPLY_LIMIT_BYTES = 64 * 1024 * 1024  # a thousand rounds with hundreds of edges
 class Client:
     """One connection to the daemon whose control socket is ``socket``. Every call takes at most ``timeout`` seconds.
 
-    Every call raises DaemonUnreachable if no daemon answers there, and TryAgain if it answers but not in time.
+    Every call raises DaemonUnreachable if no daemon answers there, TryAgain if it answers but not in time, and whatever
+    the daemon refuses with.
     """
 
     def __init__(self, socket: Path, timeout: float = 3.0) -> None:
@@ -71,10 +73,34 @@ class Client:
         request = control_pb2.ResumeRequest()
         return self._ask(lambda: self._control.Resume(request, timeout=self._timeout)).phase
 
+    def invite(self, ttl: float, uses: int) -> str:
+        """Return the line of a new invitation. Raises NotAllowed ``security.no-inviter``."""
+        request = control_pb2.InviteRequest(ttl_seconds=ttl, uses=uses)
+        return self._ask(lambda: self._control.Invite(request, timeout=self._timeout)).token
+
+    def waiting(self, open_seconds: float = 0.0) -> WaitingReport:
+        """Return who waits to be let in, and let devices ask for so long. Raises NotAllowed ``security.no-inviter``."""
+        request = control_pb2.ListWaitingRequest(open_seconds=open_seconds)
+        reply = self._ask(lambda: self._control.ListWaiting(request, timeout=self._timeout))
+        waiting = tuple(ApplicantReport(each.node, each.name, each.source) for each in reply.waiting)
+        return WaitingReport(reply.authority, waiting)
+
+    def approve(self, node: str, as_inviter: bool) -> bool:
+        """Let a device in, or a member invite; say whether it waited. Raises what ``Enrolment.approve`` does."""
+        request = control_pb2.ApproveRequest(node=node, as_inviter=as_inviter)
+        return self._ask(lambda: self._control.Approve(request, timeout=self._timeout)).joined
+
+    def revoke(self, node: str) -> int:
+        """Put a member out; return how many know by now. Raises NotAllowed ``revoke.not-founder``."""
+        request = control_pb2.RevokeRequest(node=node)
+        return self._ask(lambda: self._control.Revoke(request, timeout=self._timeout)).told
+
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except grpc.RpcError as error:
+            if (ours := error_of(error)) is not None:
+                raise ours from None
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TryAgain(
                     "daemon.slow",

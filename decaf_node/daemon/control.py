@@ -9,18 +9,21 @@ from pathlib import Path
 import grpc
 
 from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.monitor import MonitorService
-from decaf_node.errors import TryAgain
+from decaf_node.daemon.rpc_errors import refuse
+from decaf_node.errors import DecafError, TryAgain
 from decaf_node.mesh.events import Event, PauseRequested, ResumeRequested
 from decaf_node.v1 import control_pb2 as pb
 from decaf_node.v1 import control_pb2_grpc, monitor_pb2_grpc
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
-    """Hands what operators want to the machine."""
+    """Hands what operators want to the machine, and to those who let members in and put them out."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, gate: Gate) -> None:
         self._driver = driver
+        self._gate = gate
 
     async def Pause(
         self, request: pb.PauseRequest, context: grpc.aio.ServicerContext[pb.PauseRequest, pb.PauseReply]
@@ -33,6 +36,46 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> pb.ResumeReply:
         """See control.proto."""
         return pb.ResumeReply(phase=await self._after(ResumeRequested()))
+
+    async def Invite(
+        self, request: pb.InviteRequest, context: grpc.aio.ServicerContext[pb.InviteRequest, pb.InviteReply]
+    ) -> pb.InviteReply:
+        """See control.proto."""
+        try:
+            return pb.InviteReply(token=await self._gate.invite(request.ttl_seconds, request.uses))
+        except DecafError as error:
+            await refuse(context, error)
+
+    async def ListWaiting(
+        self,
+        request: pb.ListWaitingRequest,
+        context: grpc.aio.ServicerContext[pb.ListWaitingRequest, pb.ListWaitingReply],
+    ) -> pb.ListWaitingReply:
+        """See control.proto."""
+        try:
+            waiting, authority = await self._gate.waiting(request.open_seconds)
+        except DecafError as error:
+            await refuse(context, error)
+        listed = [pb.Waiting(node=each.node, name=each.name, source=each.source) for each in waiting]
+        return pb.ListWaitingReply(waiting=listed, authority=authority)
+
+    async def Approve(
+        self, request: pb.ApproveRequest, context: grpc.aio.ServicerContext[pb.ApproveRequest, pb.ApproveReply]
+    ) -> pb.ApproveReply:
+        """See control.proto."""
+        try:
+            return pb.ApproveReply(joined=self._gate.approve(request.node, request.as_inviter))
+        except DecafError as error:
+            await refuse(context, error)
+
+    async def Revoke(
+        self, request: pb.RevokeRequest, context: grpc.aio.ServicerContext[pb.RevokeRequest, pb.RevokeReply]
+    ) -> pb.RevokeReply:
+        """See control.proto."""
+        try:
+            return pb.RevokeReply(told=await self._gate.revoke(request.node))
+        except DecafError as error:
+            await refuse(context, error)
 
     async def _after(self, event: Event) -> str:
         await self._driver.post_and_wait(event)

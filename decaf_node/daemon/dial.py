@@ -4,52 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
 
 from decaf_node.daemon.addresses import split, target
+from decaf_node.daemon.channels import Channels, Way
 from decaf_node.daemon.logs import fields, printable
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
-from decaf_node.daemon.wire import MESSAGE_LIMIT_BYTES, Introduction, introduction_from_wire, introduction_to_wire
-from decaf_node.errors import BadData, TryAgain
+from decaf_node.daemon.security import Security
+from decaf_node.daemon.wire import ADDRESS_LIMIT, Introduction, introduction_from_wire, introduction_to_wire, readable
+from decaf_node.errors import BadData, NotAllowed, TryAgain
 from decaf_node.mesh.rumours import NO_NEWS, News, Standing
-from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
+from decaf_node.v1 import mesh_pb2
 
 log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 3.0  # a peer that does not answer this small question in time is silent
 FIRST_RETRY_SECONDS = 1.0
+REFUSALS = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.PERMISSION_DENIED)
 ADDRESSES_A_PEER = 8  # the oldest are forgotten
-CHANNELS_AT_MOST = 64  # kept open without a call: the far members that are probed now and then would pile up
-WINDOW_BYTES = 1024 * 1024  # under way on a stream: 100 Mbit/s at 80 ms there and back, 1 Gbit/s at 8 ms
-CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),  # so that a stream whose other end has vanished ends
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.http2.bdp_probe", 0),  # a window that grows by itself would hold many MB of each stream in memory
-    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-    ("grpc.enable_http_proxy", 0),  # neighbours are never behind one
-]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Who has answered a hello, and what it tells of the mesh."""
+    """Who has answered a hello, and what it tells of the mesh.
+
+    clone: where another device has our identity; renew: an inviter's certificate waits for us there
+    """
 
     who: Introduction
     news: News
+    clone: str = ""
+    renew: bool = False
 
 
 Answered = Callable[[str, Answer], Awaitable[None]]
+Met = Callable[[str, Way, Answer], Awaitable[None]]
+TurnedAway = Callable[[str, str], None]
+
+
+async def nothing_more(address: str, way: Way, answer: Answer) -> None:
+    """Do nothing after a hello."""
+
+
+def unheeded(address: str, why: str) -> None:
+    """Do nothing about a hello that was refused."""
 
 
 @dataclass
@@ -67,16 +70,28 @@ class Dialler:
     news:    returns what it tells a peer of which it knows no more than an address
     backoff: longest wait between two tries of a static peer
     peers:   most peers remembered; those that we have met last are forgotten last
+    met:     called with the way to who has answered a hello, before it ends
+    turned_away: called with the address that has refused our hello, and why
     """
 
-    def __init__(self, me: Callable[[], Introduction], news: Callable[[], News], backoff: float, peers: int) -> None:
+    def __init__(
+        self,
+        me: Callable[[], Introduction],
+        news: Callable[[], News],
+        backoff: float,
+        peers: int,
+        security: Security,
+        met: Met = nothing_more,
+        turned_away: TurnedAway = unheeded,
+    ) -> None:
         self._me = me
         self._news = news
         self._backoff = backoff
         self._limit = peers
         self._contacts: OrderedDict[str, Contact] = OrderedDict()
-        self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
-        self._calls: Counter[str] = Counter()
+        self._channels = Channels(security)
+        self._met = met
+        self._turned_away = turned_away
 
     def learn(self, peer: str, addresses: tuple[str, ...], name: str = "") -> tuple[str, ...]:
         """Remember that ``peer`` may be at ``addresses``; return all that are known, best first."""
@@ -132,7 +147,8 @@ class Dialler:
                 contact.name = answer.who.name
                 if peer in self._contacts:
                     self._contacts.move_to_end(peer)
-                await self._forget_channels()
+                used = {known.addresses[0] for known in self._contacts.values() if known.addresses}
+                await self._channels.forget(used)
                 return answer
             problem = f"another node answers at {address}"
         raise TryAgain("peer.silent", problem)
@@ -142,13 +158,17 @@ class Dialler:
         me = introduction_to_wire(self._me())
         request = mesh_pb2.HelloRequest(leaving=leaving, news=news_to_wire(news), **{"from": me})
         try:
-            with self.calling(address) as stub:
-                reply = await stub.Hello(request, timeout=HELLO_SECONDS)
-            who = introduction_from_wire(getattr(reply, "from"))
-            answer = Answer(who, news_from_wire(reply.news, target(address)))
+            async with self._channels.calling(address) as way:
+                answer = _answer(await way.stub.Hello(request, timeout=HELLO_SECONDS), way, address)
+                if not leaving:
+                    await self._met(address, way, answer)
         except grpc.aio.AioRpcError as error:
+            self._channels.distrust(address)
+            if error.code() in REFUSALS:
+                self._turned_away(address, printable(error.details() or ""))
             raise TryAgain("peer.silent", why_silent(address, error)) from None
-        except BadData as error:
+        except (BadData, NotAllowed) as error:
+            self._channels.distrust(address)
             raise TryAgain("peer.silent", f"{address}: {error.message}") from None
         self.learn_from(answer.news)
         return answer
@@ -158,25 +178,29 @@ class Dialler:
         contact = self._contacts.get(peer)
         return contact.addresses[0] if contact is not None and contact.addresses else None
 
-    @contextmanager
-    def calling(self, address: str) -> Iterator[mesh_pb2_grpc.MeshAsyncStub]:
-        """Give the service at ``address``, over the one channel kept to it, which stays open meanwhile."""
-        if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(target(address), CHANNEL_OPTIONS)
-        self._channels.move_to_end(address)
-        self._calls[address] += 1
+    @asynccontextmanager
+    async def calling(self, peer: str, address: str) -> AsyncIterator[Way]:
+        """Give the way to the peer at ``address``. Raises TryAgain if somebody else answers there, or nobody."""
         try:
-            yield mesh_pb2_grpc.MeshStub(self._channels[address])
-        finally:
-            self._calls[address] -= 1
+            async with self._channels.calling(address) as way:
+                if way.node not in ("", peer):
+                    raise TryAgain("peer.silent", f"another node answers at {address}")
+                yield way
+        except NotAllowed as error:
+            raise TryAgain("peer.silent", f"{address}: {error.message}") from None
 
-    async def _forget_channels(self) -> None:
-        """Close channels on which there is no call: to addresses that no peer is at any more, and too many others."""
-        used = {contact.addresses[0] for contact in self._contacts.values() if contact.addresses}
-        idle = [address for address in self._channels if not self._calls[address]]
-        spare = [address for address in idle if address not in used]
-        for address in (*spare, *(address for address in idle[:-CHANNELS_AT_MOST] if address in used)):
-            await self._channels.pop(address).close()
+    def distrust(self, address: str) -> None:
+        """Look anew at who answers at ``address``."""
+        self._channels.distrust(address)
+
+    def unlearn(self, peer: str, address: str) -> None:
+        """The peer is not to be looked for at ``address``."""
+        if (contact := self._contacts.get(peer)) is not None:
+            contact.addresses[:] = [known for known in contact.addresses if known != address]
+
+    def forget(self, peer: str) -> None:
+        """Forget the way to a peer that is no member any more."""
+        self._contacts.pop(peer, None)
 
     async def keep_trying(self, address: str, answered: Answered) -> None:
         """Say hello to a static peer for ever, with back-off while it is silent; tell who answers each time."""
@@ -202,8 +226,16 @@ class Dialler:
 
     async def close(self) -> None:
         """Let all channels go."""
-        for address in sorted(self._channels):
-            await self._channels.pop(address).close()
+        await self._channels.close()
+
+
+def _answer(reply: mesh_pb2.HelloReply, way: Way, address: str) -> Answer:
+    """Return what was answered. Raises BadData if it is out of bounds, or not of the one whose certificate it was."""
+    who = introduction_from_wire(getattr(reply, "from"))
+    if way.node not in ("", who.node):
+        raise BadData("peer.other-id", f"it says that it is {who.node[:8]}, and its certificate is {way.node[:8]}'s")
+    news = news_from_wire(reply.news, target(address))
+    return Answer(who, news, readable(reply.clone[:ADDRESS_LIMIT]), reply.renew)
 
 
 def _new(addresses: tuple[str, ...], contact: Contact) -> list[str]:
@@ -215,7 +247,7 @@ def why_silent(address: str, error: grpc.aio.AioRpcError) -> str:
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{address} does not answer within {HELLO_SECONDS:g} s"
-        case grpc.StatusCode.FAILED_PRECONDITION:
+        case code if code in REFUSALS:
             return f"{address} refuses: {printable(error.details() or '')}"
         case grpc.StatusCode.UNIMPLEMENTED:
             return f"something else than decaf-node answers at {address}"

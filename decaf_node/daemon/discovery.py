@@ -83,6 +83,7 @@ class Discovery:
         self._listen = listen
         self._warn = warn
         self._schema = ""
+        self._expecting = 0
         self._server = f"{secrets.token_hex(8)}.local."
         self._addresses: tuple[Address, ...] = ()
         self._known: dict[str, Known] = {}
@@ -105,6 +106,12 @@ class Discovery:
         """From now on, say this schema fingerprint to others."""
         async with self._changing:
             self._schema = schema
+            await self._tell()
+
+    async def expect(self, port: int) -> None:
+        """From now on, say that devices can join at this port; 0: that they cannot."""
+        async with self._changing:
+            self._expecting = port
             await self._tell()
 
     async def close(self) -> None:
@@ -216,7 +223,8 @@ class Discovery:
             f"{self._node}.{SERVICE}",
             parsed_addresses=ips,
             port=self._port,
-            properties={"id": self._node, "mesh": self._mesh, "v": VERSION, "schema": self._schema},
+            properties={"id": self._node, "mesh": self._mesh, "v": VERSION, "schema": self._schema}
+            | ({"join": str(self._expecting)} if self._expecting else {}),
             server=self._server,
         )
 

@@ -9,7 +9,8 @@ import grpc
 from decaf_node.daemon.dial import Dialler, why_silent
 from decaf_node.daemon.exchange import DUPLICATE, Stream, Surroundings
 from decaf_node.daemon.tasks import Tasks
-from decaf_node.daemon.transport import ClientTransport, Transport
+from decaf_node.daemon.transport import Call, ClientTransport, Transport
+from decaf_node.errors import TryAgain
 from decaf_node.mesh.events import EdgeBroken, Offer, PeerSilent, Receipt, Snapshot
 
 DIAL_SECONDS = 5.0  # for a connection and the other end's first sign
@@ -88,19 +89,26 @@ class Edges:
         if address is None:
             await self._unreached(stream, "no address of it is known")
             return
-        with self._dialler.calling(address) as stub:
-            call = stub.Exchange()
-            try:
-                await asyncio.wait_for(call.wait_for_connection(), DIAL_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                await self._unreached(stream, why_silent(address, error))
-            except asyncio.TimeoutError:
-                await self._unreached(stream, f"{address} does not answer within {DIAL_SECONDS:g} s")
-            else:
-                self._tasks.spawn(self._first_words(stream, offer, again))
-                await stream.run(ClientTransport(call))
-            finally:
-                call.cancel()
+        try:
+            async with self._dialler.calling(stream.peer, address) as way:
+                await self._run(stream, address, way.stub.Exchange(), offer, again)
+        except TryAgain as error:
+            await self._unreached(stream, error.message)
+
+    async def _run(self, stream: Stream, address: str, call: Call, offer: Offer, again: tuple[Receipt, ...]) -> None:
+        try:
+            await asyncio.wait_for(call.wait_for_connection(), DIAL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            self._dialler.distrust(address)
+            await self._unreached(stream, why_silent(address, error))
+        except asyncio.TimeoutError:
+            self._dialler.distrust(address)
+            await self._unreached(stream, f"{address} does not answer within {DIAL_SECONDS:g} s")
+        else:
+            self._tasks.spawn(self._first_words(stream, offer, again))
+            await stream.run(ClientTransport(call))
+        finally:
+            call.cancel()
 
     async def _first_words(self, stream: Stream, offer: Offer, again: tuple[Receipt, ...]) -> None:
         await stream.send(self._around.introduction())

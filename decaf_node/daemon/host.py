@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.fetch import Fetch, check_header
-from decaf_node.daemon.identity import short
 from decaf_node.daemon.logs import printable
+from decaf_node.daemon.node_id import short
 from decaf_node.daemon.problems import Notices, Problems
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
@@ -37,10 +38,21 @@ class Me:
     address: str = ""
     schema: str = ""
     round: int = 0
+    instance: str = field(default_factory=lambda: os.urandom(8).hex())
+    revocations: int = 0
 
     def introduction(self) -> Introduction:
         """Return the introduction of now."""
-        return Introduction(self.node, self.name, self.mesh, self.schema, self.round, self.address)
+        return Introduction(
+            node=self.node,
+            name=self.name,
+            mesh=self.mesh,
+            schema=self.schema,
+            round=self.round,
+            address=self.address,
+            instance=self.instance,
+            revocations=self.revocations,
+        )
 
 
 class Host:

@@ -1,10 +1,8 @@
-"""Who this node is: an ECDSA P-256 key made at its first start, and the node ID that follows from it."""
+"""Who this node is: an ECDSA P-256 key made once, and the node ID that follows from it."""
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from decaf_node.daemon.durable import disk_errors, make_folder, write_private
+from decaf_node.daemon.node_id import node_of
 from decaf_node.errors import BadSettings, NotAllowed
 
 KEY = "key.pem"
@@ -27,10 +26,11 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class Identity:
-    """node: base32 of the sha256 of the public key (DER SubjectPublicKeyInfo), 52 characters."""
+    """node: the hash of the public key; see ``node_id``. The key never leaves this device."""
 
     node: str
     private_key_pem: bytes = field(repr=False)
+    key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
 
 
 def load_identity(folder: Path) -> Identity:
@@ -46,15 +46,26 @@ def load_identity(folder: Path) -> Identity:
         with _alone(folder):
             key = folder / KEY
             if not os.path.lexists(key):
-                write_private(key, _new_key())
+                write_private(key, new_identity().private_key_pem)
             _refuse_if_open(folder, WRITABLE_BY_OTHERS, "700")
-            _refuse_if_open(key, OPEN_TO_OTHERS, "600")
-            return _identity(key)
+            return _identity(private_file(key), key)
 
 
-def short(node: str) -> str:
-    """Return the node ID as people read it: its first eight characters, ``XXXX-XXXX``."""
-    return f"{node[:4]}-{node[4:8]}"
+def new_identity() -> Identity:
+    """Make an identity that is kept nowhere yet."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Identity(node_of(key.public_key()), pem, key)
+
+
+def keep_identity(folder: Path, identity: Identity) -> None:
+    """Keep a new identity. Raises NotAllowed ``identity.there`` where there is one, and what ``load_identity`` does."""
+    with disk_errors(folder):
+        make_folder(folder)
+        with _alone(folder):
+            if os.path.lexists(folder / KEY):
+                raise NotAllowed("identity.there", f"There is an identity in {folder} already; it is never replaced.")
+            write_private(folder / KEY, identity.private_key_pem)
 
 
 @contextmanager
@@ -67,10 +78,32 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _new_key() -> bytes:
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _identity(pem: bytes, path: Path) -> Identity:
+    private = load_key(pem, path)
+    return Identity(node_of(private.public_key()), pem, private)
+
+
+def private_file(path: Path) -> bytes:
+    """Return what a file for the owner alone holds.
+
+    Raises NotAllowed ``identity.too-open`` if others could read it, BadSettings ``identity.damaged`` if it is no file.
+    """
+    _refuse_if_open(path, OPEN_TO_OTHERS, "600")
+    if not path.is_file():
+        raise _damaged(path, "it is not a file")
+    with path.open("rb") as file:
+        return file.read(KEY_LIMIT_BYTES)
+
+
+def load_key(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the ECDSA P-256 key in ``pem``, read from ``path``. Raises BadSettings ``identity.damaged``."""
+    try:
+        private = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _damaged(path, "no private key can be read from it") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise _damaged(path, "it holds another kind of key than ECDSA P-256")
+    return private
 
 
 def _refuse_if_open(path: Path, forbidden: int, wanted: str) -> None:
@@ -81,23 +114,6 @@ def _refuse_if_open(path: Path, forbidden: int, wanted: str) -> None:
             f"{path} is open to other users (mode {mode:o}); if nobody can have copied or changed the key, "
             f"run: chmod {wanted} {path}",
         )
-
-
-def _identity(key: Path) -> Identity:
-    if not key.is_file():
-        raise _damaged(key, "it is not a file")
-    with key.open("rb") as file:
-        pem = file.read(KEY_LIMIT_BYTES)
-    try:
-        private = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _damaged(key, "no private key can be read from it") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise _damaged(key, "it holds another kind of key than ECDSA P-256")
-    public = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return Identity(base64.b32encode(hashlib.sha256(public).digest()).decode().rstrip("="), pem)
 
 
 def _damaged(key: Path, problem: str) -> BadSettings:

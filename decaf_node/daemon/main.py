@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from typing import Any
@@ -17,31 +16,40 @@ import grpc
 
 from decaf_node import link
 from decaf_node.daemon import logs
-from decaf_node.daemon.addresses import join
+from decaf_node.daemon.addresses import join, split
+from decaf_node.daemon.channels import Way
 from decaf_node.daemon.control import ControlService, start_control
-from decaf_node.daemon.dial import Dialler
+from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.discovery import Discovery
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.durable import disk_errors, make_folder
 from decaf_node.daemon.edges import Edges
+from decaf_node.daemon.enrolment import Enrolment, reached_at
+from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host, Me
-from decaf_node.daemon.identity import Identity, load_identity, short
 from decaf_node.daemon.lines import PeerLines, RoundLines
 from decaf_node.daemon.link_server import LinkServer
+from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
+from decaf_node.daemon.node_id import short
 from decaf_node.daemon.perform import Performer
+from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.rpc import MeshService, start_server
+from decaf_node.daemon.security import only_new_tls
+from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.status import Status
-from decaf_node.daemon.store import SavedState, Store, open_store
+from decaf_node.daemon.store import Store, open_store
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer
-from decaf_node.mesh.events import Saved, Snapshot, StopRequested
+from decaf_node.daemon.trust import Open, OwnMesh, Trust, load_trust
+from decaf_node.daemon.upkeep import Upkeep
+from decaf_node.errors import DecafError
+from decaf_node.mesh.events import PeerLeft, StopRequested
 from decaf_node.mesh.node import Node
-from decaf_node.mesh.policy import Policy, probe_interval
 from decaf_node.mesh.view import NodeView
 from decaf_node.settings import Places, Settings
 
@@ -50,30 +58,38 @@ log = logging.getLogger(__name__)
 LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes, for the trainer to end and for the servers
 SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
+SEEDS_TOLD = 8
 
 
-def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER) -> int:
+def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, insecure: bool = False) -> int:
     """Be a node until SIGTERM, SIGINT or an error; return the exit code.
 
-    worker: what Python runs as the trainer, before ``--socket PATH``. Raises DecafError for what a person should know.
+    worker:   what Python runs as the trainer, before ``--socket PATH``
+    insecure: speak in plaintext on this machine, whatever the settings say
+
+    Raises DecafError for what a person should know.
     """
+    plaintext = insecure or settings.security.insecure
+    only_new_tls()
     logs.configure(settings.log.level, settings.log.format)
     check_peers(settings.mesh.peers)
+    if plaintext:
+        check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
         make_folder(places.runtime)
     with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
-        identity = load_identity(places.state / "identity")
-        store.check_identity(identity.node)
+        trust = load_trust(places.state / "identity", settings.security, plaintext)
+        store.check_identity(trust.node)
         spool = Spool(places.spool, settings.limits.spool_bytes)
-        daemon = asyncio.run(_serve(settings, places, worker, identity, store, spool))
+        daemon = asyncio.run(_serve(settings, places, worker, trust, store, spool))
     log.info("Stopped.")
     return daemon
 
 
 async def _serve(
-    settings: Settings, places: Places, worker: Sequence[str], identity: Identity, store: Store, spool: Spool
+    settings: Settings, places: Places, worker: Sequence[str], trust: Trust, store: Store, spool: Spool
 ) -> int:
-    daemon = Daemon(settings, places, worker, identity, store, spool)
+    daemon = Daemon(settings, places, worker, trust, store, spool)
     async with AsyncExitStack() as stack:
         await daemon.start(stack)
         try:
@@ -91,7 +107,7 @@ class Daemon:
         settings: Settings,
         places: Places,
         worker: Sequence[str],
-        identity: Identity,
+        trust: Trust,
         store: Store,
         spool: Spool,
     ) -> None:
@@ -104,12 +120,22 @@ class Daemon:
         policy = policy_of(settings)
         if saved is not None and before is not None and before.absent > policy.adopt_after:
             spool.keep(saved.snapshot)  # what we have learned since is told from it, however long the mesh is not met
-        node = Node(identity.node, policy, random.Random(os.urandom(16)), before)
+        node = Node(trust.node, policy, random.Random(os.urandom(16)), before)
         self.tasks = Tasks()
-        self.me = Me(identity.node, name, settings.mesh.name, round=saved.round if saved else 0)
+        self.trust = trust
+        self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.driver = Driver(node, limits.events)
-        self.dialler = Dialler(self.me.introduction, self.driver.news, limits.redial_backoff, limits.peers)
+        self.dialler = Dialler(
+            self.me.introduction,
+            self.driver.news,
+            limits.redial_backoff,
+            limits.peers,
+            trust.tls,
+            self._met,
+            self._turned_away,
+        )
         self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
+        self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
         self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks)
         self.history = History()
@@ -134,6 +160,9 @@ class Daemon:
             self.tasks,
         )
         self.performer = Performer(self.host, self.talk, self.edges, self.dialler, self.tasks)
+        own = trust if isinstance(trust, OwnMesh) else None
+        self.enrolment = None if own is None else self._enrolment_of(own)
+        self.gate = Gate(own, self.enrolment, self.dialler)
         self.status = Status(self.host, self.driver, self.talk, self.trainer, self.history)
         self._peer_lines = PeerLines(self.host.title)
         self._discovery: Discovery | None = None
@@ -145,14 +174,15 @@ class Daemon:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
         control = await start_control(
-            self._places.control_socket.absolute(), MonitorService(self.status), ControlService(self.driver)
+            self._places.control_socket.absolute(), MonitorService(self.status), ControlService(self.driver, self.gate)
         )
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
         server, port = await start_server(
-            MeshService(self.me.introduction, self.edges, self.meeting),
+            MeshService(self.me.introduction, self.edges, self.meeting, self.trust.tls, self.upkeep),
             self._settings.listen,
-            self._settings.limits.streams,
+            self._settings.limits,
+            self.trust.tls,
         )
         stack.push_async_callback(self._end_server, server)
         self.me.address = join(self._settings.listen.address, port)
@@ -196,7 +226,11 @@ class Daemon:
         """Run the machine and the trainer, and look for the others."""
         self._run(self.driver.run(self.performer.perform, self._watch))
         self._trainer_task = self._run(self.trainer.run())
-        self.meeting.dial(self._settings.mesh.peers)
+        self._run(self.upkeep.run())
+        if self.enrolment is not None:
+            self._run(self.enrolment.run())
+        seeds = read_seeds(self._places.state / "members")
+        self.meeting.dial(tuple(dict.fromkeys((*self._settings.mesh.peers, *seeds))))
         self._discovery = Discovery(
             self.me.node,
             self.me.name,
@@ -219,6 +253,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _stop(self) -> None:
         """A signal came: stop cleanly; at once if it is the second."""
@@ -261,6 +296,46 @@ class Daemon:
     async def _lost(self, cause: str) -> None:
         await self.talk.lost(cause)
 
+    def _enrolment_of(self, own: OwnMesh) -> Enrolment:
+        return Enrolment(
+            own, self._settings, self._addresses, lambda: self.me.schema, self._enrolment_opened, self.host.problems
+        )
+
+    def _addresses(self) -> list[str]:
+        """Return addresses of members for one that joins: this node's, and those of the peers met last."""
+        port = split(self.me.address)
+        assert port is not None, "it listens before anyone can join"
+        own = [join(host, port[1]) for host in reached_at(self._settings)]
+        others = (self.dialler.best(peer) for peer in self.dialler.met_last(SEEDS_TOLD))
+        return own + [address for address in others if address is not None]
+
+    def _enrolment_opened(self, port: int) -> None:
+        if self._discovery is not None:
+            self.tasks.spawn(self._discovery.expect(port))
+
+    def _reload(self) -> None:
+        """SIGHUP: read the certificates anew, where there are any."""
+        if isinstance(self.trust, Open):
+            return
+        try:
+            self.trust.reload()
+        except DecafError as error:
+            self.host.problems.set("certificate", f"What was shown before is shown on: {error.message}")
+        else:
+            self.host.problems.clear("certificate")
+            log.info("The certificates are read anew.")
+
+    async def _met(self, address: str, way: Way, answer: Answer) -> None:
+        await self.upkeep.met(address, way, answer)
+
+    def _turned_away(self, address: str, why: str) -> None:
+        self.upkeep.turned_away(address, why)
+
+    def _put_out(self, peer: str) -> None:
+        """The peer was revoked: the machine ends its stream, and the way to it is forgotten."""
+        self.dialler.forget(peer)
+        self.tasks.spawn(self.driver.post(PeerLeft(peer)))
+
     async def _ready(self, schema: str) -> None:
         if self._discovery is not None:
             await self._discovery.announce(schema)
@@ -274,44 +349,3 @@ class Daemon:
 
     async def _end_server(self, server: grpc.aio.Server) -> None:
         await server.stop(SERVER_GRACE_SECONDS)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return what the machine is told of the settings."""
-    rounds, limits = settings.round, settings.limits
-    return Policy(
-        topology=settings.mesh.topology,
-        exchange=rounds.algorithm != "local",
-        overlap=rounds.overlap,
-        adopt_after=rounds.adopt_after,
-        wait_floor=rounds.wait_floor,
-        wait_ceiling=rounds.wait_ceiling,
-        limit=rounds.limit,
-        save_every=settings.store.save_every,
-        snapshot_limit_bytes=limits.snapshot_bytes,
-        peer_limit=limits.peers,
-        adopt_from=limits.adopt_from,
-        unsaved_receipts=limits.unsaved_receipts,
-        redial_backoff=limits.redial_backoff,
-        probe_every=probe_interval(0.0 if rounds.steps else rounds.seconds),
-    )
-
-
-def saved_of(state: SavedState, store: Store, spool: Spool) -> Saved:
-    """Return what the machine is told of the last durable state.
-
-    An edge whose snapshots are not both whole in the spool any more (a power cut) cannot be mixed again.
-    """
-    unsaved, promised = store.unsaved(), store.promised()
-    digests = {digest for edge in (*unsaved, *promised) for digest in (edge.own, edge.theirs)}
-    whole = {digest for digest in sorted(digests) if spool.verified(digest)}
-    return Saved(
-        round=state.round,
-        mixes=state.mixes,
-        schema=state.schema,
-        snapshot=Snapshot(state.snapshot.digest, state.round, state.rank, state.snapshot.size_bytes),
-        unsaved=tuple(edge for edge in unsaved if {edge.own, edge.theirs} <= whole),
-        absent=max(0.0, time.time() - state.time),
-        promised=tuple(edge for edge in promised if {edge.own, edge.theirs} <= whole),
-        unheard=store.unheard(),
-    )

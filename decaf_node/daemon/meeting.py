@@ -64,6 +64,12 @@ class Meeting:
         self._dialler.learn_from(news)
         return await self._greet(HelloReceived(who.node, who.name, who.schema, who.round, known, news))
 
+    def passed_over(self, who: Introduction, source: str) -> None:
+        """Another device with the identity of who has spoken is mixed instead: this one is not to be dialled."""
+        address = from_source(who.address, source)
+        if address is not None:
+            self._dialler.unlearn(who.node, address)
+
     async def _answered(self, address: str, answer: Answer) -> None:
         """A static peer has answered."""
         who = answer.who

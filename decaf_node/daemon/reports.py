@@ -87,3 +87,18 @@ class StatusReport:
     received_bytes: int
     state_folder: str
     adapter_folder: str
+
+
+@dataclass(frozen=True)
+class ApplicantReport:
+    node: str
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
+class WaitingReport:
+    """authority: sha256 of the mesh's certificate, hex."""
+
+    authority: str
+    waiting: tuple[ApplicantReport, ...]

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import grpc
 
-from decaf_node.daemon.addresses import is_loopback, join
-from decaf_node.daemon.dial import WINDOW_BYTES
+from decaf_node.daemon.addresses import join
 from decaf_node.daemon.edges import Edges
+from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
 from decaf_node.daemon.meeting import Meeting
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.problems import Notices
+from decaf_node.daemon.security import Security
 from decaf_node.daemon.transport import ServerTransport
+from decaf_node.daemon.trust_wire import signed_from_wire, signed_to_wire
+from decaf_node.daemon.upkeep import Upkeep, cloned_words
 from decaf_node.daemon.wire import (
-    MESSAGE_LIMIT_BYTES,
     VERSION,
     Introduction,
     Refusal,
@@ -30,8 +30,9 @@ from decaf_node.daemon.wire import (
     introduction_from_wire,
     introduction_to_wire,
 )
-from decaf_node.errors import BadData, BadSettings, DecafError, NotAllowed, TryAgain
-from decaf_node.settings import ListenSection
+from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain
+from decaf_node.mesh.rumours import NO_NEWS
+from decaf_node.settings import LimitsSection, ListenSection
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
 
 if TYPE_CHECKING:
@@ -40,19 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_FRAME_SECONDS = 10.0  # for the introduction of who has opened a stream
-CALLS_A_CONNECTION = 16  # a neighbour needs two: a stream and a hello
-SERVER_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # two daemons on one port are an error, not a lottery
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_concurrent_streams", CALLS_A_CONNECTION),
-    ("grpc.http2.bdp_probe", 0),  # a window that grows by itself would hold many MB of each stream in memory
-    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-]
 
 
 class MeshService(mesh_pb2_grpc.MeshServicer):
@@ -60,12 +48,17 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
 
     me:      returns how this node introduces itself now
     meeting: is told of who has spoken
+    upkeep:  answers what is asked about certificates and revocations
     """
 
-    def __init__(self, me: Callable[[], Introduction], edges: Edges, meeting: Meeting) -> None:
+    def __init__(
+        self, me: Callable[[], Introduction], edges: Edges, meeting: Meeting, security: Security, upkeep: Upkeep
+    ) -> None:
         self._me = me
         self._edges = edges
         self._meeting = meeting
+        self._security = security
+        self._upkeep = upkeep
         self._notices = Notices()
 
     async def Hello(
@@ -76,13 +69,52 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         """Say who answers, and what it knows of the mesh; refuse those of another."""
         try:
             introduction = introduction_from_wire(getattr(request, "from"))
-            self._check(introduction)
+            self._check(introduction, self._security.caller(context))
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        theirs = news_from_wire(request.news, context.peer())
-        news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
-        return mesh_pb2.HelloReply(news=news_to_wire(news), **{"from": introduction_to_wire(self._me())})
+        clone = self._upkeep.heard(introduction, context.peer())
+        news = NO_NEWS
+        if clone is not None and not clone.first:
+            self._meeting.passed_over(introduction, context.peer())
+        else:
+            theirs = news_from_wire(request.news, context.peer())
+            news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
+        return mesh_pb2.HelloReply(
+            news=news_to_wire(news),
+            clone="" if clone is None else clone.source,
+            renew=self._upkeep.may_invite(introduction.node),
+            **{"from": introduction_to_wire(self._me())},
+        )
+
+    async def Revocations(
+        self,
+        request: mesh_pb2.RevocationsRequest,
+        context: grpc.aio.ServicerContext[mesh_pb2.RevocationsRequest, mesh_pb2.RevocationsReply],
+    ) -> mesh_pb2.RevocationsReply:
+        """Take the caller's list of revocations if it is newer than ours; say ours."""
+        try:
+            self._security.caller(context)
+            theirs = signed_from_wire(request.revocations) if request.HasField("revocations") else None
+            ours = self._upkeep.exchange(theirs)
+        except DecafError as error:
+            self._say_refused(error, context.peer())
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return mesh_pb2.RevocationsReply(revocations=None if ours is None else signed_to_wire(ours))
+
+    async def Renew(
+        self,
+        request: mesh_pb2.RenewRequest,
+        context: grpc.aio.ServicerContext[mesh_pb2.RenewRequest, mesh_pb2.RenewReply],
+    ) -> mesh_pb2.RenewReply:
+        """Sign for a new certificate of the caller's key, if this node may."""
+        try:
+            self._security.caller(context)
+            certificate, inviter = self._upkeep.renewed(context)
+        except DecafError as error:
+            self._say_refused(error, context.peer())
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return mesh_pb2.RenewReply(certificate=certificate, inviter=inviter)
 
     async def Exchange(  # type: ignore[override]
         self, request_iterator: AsyncIterator[mesh_pb2.Frame], context: Context
@@ -91,8 +123,12 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         transport = ServerTransport(context)
         await context.send_initial_metadata(())
         try:
+            caller = self._security.caller(context)
             introduction = await self._introduction(transport)
-            self._check(introduction)
+            self._check(introduction, caller)
+            clone = self._upkeep.heard(introduction, context.peer())
+            if clone is not None and not clone.first:
+                raise NotAllowed("identity.cloned", f"{cloned_words(clone.source)} and only that one is mixed")
             await self._meeting.heard(introduction, context.peer())
             if refusal := self._edges.refusal(introduction.node):
                 await transport.write(encode(Refusal(*refusal)))
@@ -114,9 +150,16 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             raise bad_frame("something else first than its introduction")
         return frame
 
-    def _check(self, who: Introduction) -> None:
-        """Raise NotAllowed or BadData unless who speaks is another node of our mesh and of our protocol."""
+    def _check(self, who: Introduction, caller: str) -> None:
+        """Raise NotAllowed or BadData unless who speaks is another node of our mesh and of our protocol.
+
+        caller: whose certificate it has shown; empty where nobody can know.
+        """
         me = self._me()
+        if caller not in ("", who.node):
+            raise NotAllowed(
+                "security.other-id", f"It says that it is {who.node[:8]}, but its certificate is {caller[:8]}'s."
+            )
         if who.version != VERSION:
             raise BadData(
                 "mesh.other-version",
@@ -142,70 +185,20 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         self._notices.say(error.reason, f"Refused a node at {host}: {error.message}", host)
 
 
-async def start_server(service: MeshService, settings: ListenSection, streams: int) -> tuple[grpc.aio.Server, int]:
-    """Listen for other nodes; return the server and its port. streams: most edges at a time.
+async def start_server(
+    service: MeshService, settings: ListenSection, limits: LimitsSection, security: Security
+) -> tuple[grpc.aio.Server, int]:
+    """Listen for other nodes; return the server and its port.
 
-    Raises NotAllowed ``listen.insecure``, TryAgain ``listen.port-in-use`` or ``listen.failed``, BadSettings
-    ``listen.bad-address``.
+    Raises TryAgain ``listen.port-in-use``, NotAllowed ``listen.forbidden``, BadSettings ``listen.bad-address``.
     """
-    check_address(settings)
-    server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=2 * streams)
+    try_port(settings.address, settings.port)
+    options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", limits.connections)]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * limits.streams)
     mesh_pb2_grpc.add_MeshServicer_to_server(service, server)
     try:
-        port = server.add_insecure_port(join(settings.address, settings.port))
+        port = security.listen(server, join(settings.address, settings.port))
     except RuntimeError as error:
-        raise _in_use(settings) from error
+        raise in_use(settings.address, settings.port) from error
     await server.start()
     return server, port
-
-
-def check_address(settings: ListenSection) -> None:
-    """Raise unless this node may and can listen there; say so once where it is plaintext for others to read."""
-    try:
-        local = is_loopback(settings.address)
-    except OSError as error:
-        raise BadSettings(
-            "listen.bad-address",
-            f"listen.address {settings.address!r} is no address of this machine ({error.strerror}); "
-            "use one of its own, or 0.0.0.0 for all.",
-        ) from error
-    if not local and not settings.insecure:
-        raise NotAllowed(
-            "listen.insecure",
-            f"Listening on {settings.address} would send snapshots in plaintext over the network; use 127.0.0.1, "
-            "or allow it with --insecure on a network that you trust.",
-        )
-    if not local:
-        log.warning("Listening on %s in plaintext: anyone on this network can read and join.", settings.address)
-    _try_port(settings)
-
-
-def _try_port(settings: ListenSection) -> None:
-    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((settings.address, settings.port))
-        except OSError as error:
-            match error.errno:
-                case errno.EADDRINUSE:
-                    raise _in_use(settings) from error
-                case errno.EACCES:
-                    raise NotAllowed(
-                        "listen.forbidden",
-                        f"Port {settings.port} is kept for root; set listen.port to one from 1024.",
-                    ) from error
-                case _:
-                    raise BadSettings(
-                        "listen.bad-address",
-                        f"listen.address {settings.address!r} is no address of this machine ({error.strerror}); "
-                        "use one of its own, or 0.0.0.0 for all.",
-                    ) from error
-
-
-def _in_use(settings: ListenSection) -> TryAgain:
-    return TryAgain(
-        "listen.port-in-use",
-        f"Port {settings.port} of {settings.address} is in use by another program; stop that one, or set listen.port "
-        "to another (0 takes a free one).",
-    )

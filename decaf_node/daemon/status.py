@@ -37,7 +37,6 @@ class Status:
         self._trainer = trainer
         self._history = history
         self._clock = clock
-        self._instance = os.urandom(8).hex()
         self._started = self._seen = clock()
 
     def watch(self, view: NodeView) -> None:
@@ -53,7 +52,7 @@ class Status:
             name=me.name,
             mesh=me.mesh,
             version=installed_version(),
-            instance=self._instance,
+            instance=me.instance,
             phase=view.phase,
             problem=self._problem(view),
             round=view.round,

@@ -13,6 +13,7 @@ from decaf_node.v1 import mesh_pb2 as pb
 
 VERSION = 1
 NODE_ID = re.compile(r"[A-Z2-7]{52}")
+INSTANCE = re.compile(r"[0-9a-f]{16}|")
 FINGERPRINT = re.compile(r"[0-9a-f]{64}|")
 REASON = re.compile(r"[a-z0-9.-]{1,64}")
 NAME_LIMIT = 255
@@ -26,7 +27,7 @@ MESSAGE_LIMIT_BYTES = 2 * 1024 * 1024  # of a gRPC message: one chunk and what s
 
 @dataclass(frozen=True)
 class Introduction:
-    """Who speaks; see ``Introduction`` in mesh.proto."""
+    """Who speaks; see ``Introduction`` in mesh.proto. It is believed only as far as ``Security`` knows the speaker."""
 
     node: str
     name: str
@@ -35,6 +36,8 @@ class Introduction:
     round: int
     address: str
     version: int = VERSION
+    instance: str = ""
+    revocations: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def introduction_to_wire(introduction: Introduction) -> pb.Introduction:
     """Return the protobuf message for an introduction."""
     return pb.Introduction(
         version=introduction.version,
+        instance=introduction.instance,
+        revocations=introduction.revocations,
         node=introduction.node,
         name=introduction.name,
         mesh=introduction.mesh,
@@ -124,7 +129,8 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     _demand(FINGERPRINT.fullmatch(message.schema) is not None, "a schema that is no fingerprint")
     _demand(len(message.mesh) <= NAME_LIMIT and len(message.address) <= ADDRESS_LIMIT, "a text out of bounds")
     _demand(message.address.isprintable(), "an address that cannot be printed")
-    _demand(message.round <= COUNT_LIMIT, "a round out of bounds")
+    _demand(max(message.round, message.revocations) <= COUNT_LIMIT, "a round or number out of bounds")
+    _demand(INSTANCE.fullmatch(message.instance) is not None, "an instance that is none")
     return Introduction(
         node=message.node,
         name=readable(message.name[:NAME_LIMIT]),
@@ -133,6 +139,8 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
         round=message.round,
         address=message.address,
         version=message.version,
+        instance=message.instance,
+        revocations=message.revocations,
     )
 
 

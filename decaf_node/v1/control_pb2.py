@@ -24,21 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65\x63\x61\x66_node/v1/control.proto\x12\rdecaf_node.v1\"\x0e\n\x0cPauseRequest\"\x1b\n\nPauseReply\x12\r\n\x05phase\x18\x01 \x01(\t\"\x0f\n\rResumeRequest\"\x1c\n\x0bResumeReply\x12\r\n\x05phase\x18\x01 \x01(\t2\x8e\x01\n\x07\x43ontrol\x12?\n\x05Pause\x12\x1b.decaf_node.v1.PauseRequest\x1a\x19.decaf_node.v1.PauseReply\x12\x42\n\x06Resume\x12\x1c.decaf_node.v1.ResumeRequest\x1a\x1a.decaf_node.v1.ResumeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65\x63\x61\x66_node/v1/control.proto\x12\rdecaf_node.v1\"2\n\rInviteRequest\x12\x13\n\x0bttl_seconds\x18\x01 \x01(\x01\x12\x0c\n\x04uses\x18\x02 \x01(\r\"\x1c\n\x0bInviteReply\x12\r\n\x05token\x18\x01 \x01(\t\"*\n\x12ListWaitingRequest\x12\x14\n\x0copen_seconds\x18\x01 \x01(\x01\"N\n\x10ListWaitingReply\x12\'\n\x07waiting\x18\x01 \x03(\x0b\x32\x16.decaf_node.v1.Waiting\x12\x11\n\tauthority\x18\x02 \x01(\t\"5\n\x07Waiting\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"2\n\x0e\x41pproveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nas_inviter\x18\x02 \x01(\x08\"\x1e\n\x0c\x41pproveReply\x12\x0e\n\x06joined\x18\x01 \x01(\x08\"\x1d\n\rRevokeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x1b\n\x0bRevokeReply\x12\x0c\n\x04told\x18\x01 \x01(\r\"\x0e\n\x0cPauseRequest\"\x1b\n\nPauseReply\x12\r\n\x05phase\x18\x01 \x01(\t\"\x0f\n\rResumeRequest\"\x1c\n\x0bResumeReply\x12\r\n\x05phase\x18\x01 \x01(\t2\xb0\x03\n\x07\x43ontrol\x12?\n\x05Pause\x12\x1b.decaf_node.v1.PauseRequest\x1a\x19.decaf_node.v1.PauseReply\x12\x42\n\x06Resume\x12\x1c.decaf_node.v1.ResumeRequest\x1a\x1a.decaf_node.v1.ResumeReply\x12\x42\n\x06Invite\x12\x1c.decaf_node.v1.InviteRequest\x1a\x1a.decaf_node.v1.InviteReply\x12Q\n\x0bListWaiting\x12!.decaf_node.v1.ListWaitingRequest\x1a\x1f.decaf_node.v1.ListWaitingReply\x12\x45\n\x07\x41pprove\x12\x1d.decaf_node.v1.ApproveRequest\x1a\x1b.decaf_node.v1.ApproveReply\x12\x42\n\x06Revoke\x12\x1c.decaf_node.v1.RevokeRequest\x1a\x1a.decaf_node.v1.RevokeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'decaf_node.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PAUSEREQUEST']._serialized_start=46
-  _globals['_PAUSEREQUEST']._serialized_end=60
-  _globals['_PAUSEREPLY']._serialized_start=62
-  _globals['_PAUSEREPLY']._serialized_end=89
-  _globals['_RESUMEREQUEST']._serialized_start=91
-  _globals['_RESUMEREQUEST']._serialized_end=106
-  _globals['_RESUMEREPLY']._serialized_start=108
-  _globals['_RESUMEREPLY']._serialized_end=136
-  _globals['_CONTROL']._serialized_start=139
-  _globals['_CONTROL']._serialized_end=281
+  _globals['_INVITEREQUEST']._serialized_start=46
+  _globals['_INVITEREQUEST']._serialized_end=96
+  _globals['_INVITEREPLY']._serialized_start=98
+  _globals['_INVITEREPLY']._serialized_end=126
+  _globals['_LISTWAITINGREQUEST']._serialized_start=128
+  _globals['_LISTWAITINGREQUEST']._serialized_end=170
+  _globals['_LISTWAITINGREPLY']._serialized_start=172
+  _globals['_LISTWAITINGREPLY']._serialized_end=250
+  _globals['_WAITING']._serialized_start=252
+  _globals['_WAITING']._serialized_end=305
+  _globals['_APPROVEREQUEST']._serialized_start=307
+  _globals['_APPROVEREQUEST']._serialized_end=357
+  _globals['_APPROVEREPLY']._serialized_start=359
+  _globals['_APPROVEREPLY']._serialized_end=389
+  _globals['_REVOKEREQUEST']._serialized_start=391
+  _globals['_REVOKEREQUEST']._serialized_end=420
+  _globals['_REVOKEREPLY']._serialized_start=422
+  _globals['_REVOKEREPLY']._serialized_end=449
+  _globals['_PAUSEREQUEST']._serialized_start=451
+  _globals['_PAUSEREQUEST']._serialized_end=465
+  _globals['_PAUSEREPLY']._serialized_start=467
+  _globals['_PAUSEREPLY']._serialized_end=494
+  _globals['_RESUMEREQUEST']._serialized_start=496
+  _globals['_RESUMEREQUEST']._serialized_end=511
+  _globals['_RESUMEREPLY']._serialized_start=513
+  _globals['_RESUMEREPLY']._serialized_end=541
+  _globals['_CONTROL']._serialized_start=544
+  _globals['_CONTROL']._serialized_end=976
 # @@protoc_insertion_point(module_scope)

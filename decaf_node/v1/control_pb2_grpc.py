@@ -45,6 +45,26 @@ class ControlStub(object):
                 request_serializer=decaf__node_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
                 response_deserializer=decaf__node_dot_v1_dot_control__pb2.ResumeReply.FromString,
                 _registered_method=True)
+        self.Invite = channel.unary_unary(
+                '/decaf_node.v1.Control/Invite',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.InviteRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.InviteReply.FromString,
+                _registered_method=True)
+        self.ListWaiting = channel.unary_unary(
+                '/decaf_node.v1.Control/ListWaiting',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.ListWaitingRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.ListWaitingReply.FromString,
+                _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/decaf_node.v1.Control/Approve',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.ApproveReply.FromString,
+                _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/decaf_node.v1.Control/Revoke',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.RevokeReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -64,6 +84,34 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Invite(self, request, context):
+        """Makes an invitation, and opens the listener for those who join.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWaiting(self, request, context):
+        """Lets nodes without an invitation ask for a while, and says who has asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Approve(self, request, context):
+        """Lets a node in that waits, or lets a member invite others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Revoke(self, request, context):
+        """Puts a member out of the mesh, for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +124,26 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Resume,
                     request_deserializer=decaf__node_dot_v1_dot_control__pb2.ResumeRequest.FromString,
                     response_serializer=decaf__node_dot_v1_dot_control__pb2.ResumeReply.SerializeToString,
+            ),
+            'Invite': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invite,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.InviteRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.InviteReply.SerializeToString,
+            ),
+            'ListWaiting': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWaiting,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.ListWaitingRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.ListWaitingReply.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.ApproveRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.ApproveReply.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.RevokeRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.RevokeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +201,114 @@ class Control(object):
             '/decaf_node.v1.Control/Resume',
             decaf__node_dot_v1_dot_control__pb2.ResumeRequest.SerializeToString,
             decaf__node_dot_v1_dot_control__pb2.ResumeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Invite',
+            decaf__node_dot_v1_dot_control__pb2.InviteRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.InviteReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWaiting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/ListWaiting',
+            decaf__node_dot_v1_dot_control__pb2.ListWaitingRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.ListWaitingReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Approve',
+            decaf__node_dot_v1_dot_control__pb2.ApproveRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.ApproveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Revoke',
+            decaf__node_dot_v1_dot_control__pb2.RevokeRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.RevokeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,14 @@ class ControlStub:
     Pause: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseRequest, _control_pb2.PauseReply]
     """Training stops at its next step, and edges are refused, until Resume."""
     Resume: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeRequest, _control_pb2.ResumeReply]
+    Invite: _grpc.UnaryUnaryMultiCallable[_control_pb2.InviteRequest, _control_pb2.InviteReply]
+    """Makes an invitation, and opens the listener for those who join."""
+    ListWaiting: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListWaitingRequest, _control_pb2.ListWaitingReply]
+    """Lets nodes without an invitation ask for a while, and says who has asked."""
+    Approve: _grpc.UnaryUnaryMultiCallable[_control_pb2.ApproveRequest, _control_pb2.ApproveReply]
+    """Lets a node in that waits, or lets a member invite others."""
+    Revoke: _grpc.UnaryUnaryMultiCallable[_control_pb2.RevokeRequest, _control_pb2.RevokeReply]
+    """Puts a member out of the mesh, for ever."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -45,6 +53,14 @@ class ControlAsyncStub(ControlStub):
     Pause: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseRequest, _control_pb2.PauseReply]  # type: ignore[assignment]
     """Training stops at its next step, and edges are refused, until Resume."""
     Resume: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeRequest, _control_pb2.ResumeReply]  # type: ignore[assignment]
+    Invite: _aio.UnaryUnaryMultiCallable[_control_pb2.InviteRequest, _control_pb2.InviteReply]  # type: ignore[assignment]
+    """Makes an invitation, and opens the listener for those who join."""
+    ListWaiting: _aio.UnaryUnaryMultiCallable[_control_pb2.ListWaitingRequest, _control_pb2.ListWaitingReply]  # type: ignore[assignment]
+    """Lets nodes without an invitation ask for a while, and says who has asked."""
+    Approve: _aio.UnaryUnaryMultiCallable[_control_pb2.ApproveRequest, _control_pb2.ApproveReply]  # type: ignore[assignment]
+    """Lets a node in that waits, or lets a member invite others."""
+    Revoke: _aio.UnaryUnaryMultiCallable[_control_pb2.RevokeRequest, _control_pb2.RevokeReply]  # type: ignore[assignment]
+    """Puts a member out of the mesh, for ever."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """For operators on this device: acts. Only on the local Unix socket."""
@@ -63,5 +79,37 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ResumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ResumeReply, _abc.Awaitable[_control_pb2.ResumeReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Invite(
+        self,
+        request: _control_pb2.InviteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.InviteReply, _abc.Awaitable[_control_pb2.InviteReply]]:
+        """Makes an invitation, and opens the listener for those who join."""
+
+    @_abc_1.abstractmethod
+    def ListWaiting(
+        self,
+        request: _control_pb2.ListWaitingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListWaitingReply, _abc.Awaitable[_control_pb2.ListWaitingReply]]:
+        """Lets nodes without an invitation ask for a while, and says who has asked."""
+
+    @_abc_1.abstractmethod
+    def Approve(
+        self,
+        request: _control_pb2.ApproveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ApproveReply, _abc.Awaitable[_control_pb2.ApproveReply]]:
+        """Lets a node in that waits, or lets a member invite others."""
+
+    @_abc_1.abstractmethod
+    def Revoke(
+        self,
+        request: _control_pb2.RevokeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RevokeReply, _abc.Awaitable[_control_pb2.RevokeReply]]:
+        """Puts a member out of the mesh, for ever."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,39 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65\x63\x61\x66_node/v1/mesh.proto\x12\rdecaf_node.v1\"y\n\x0cIntroduction\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04mesh\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\"m\n\x0cHelloRequest\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\x12!\n\x04news\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.News\"Z\n\nHelloReply\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12!\n\x04news\x18\x02 \x01(\x0b\x32\x13.decaf_node.v1.News\"y\n\x04News\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x03(\x06\x12&\n\x07rumours\x18\x03 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\x12$\n\x05known\x18\x04 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\"\x87\x01\n\x06Rumour\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x08standing\x18\x02 \x01(\x0e\x32\x17.decaf_node.v1.Standing\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\"\x8d\x02\n\x05\x46rame\x12\x33\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.IntroductionH\x00\x12%\n\x05offer\x18\x02 \x01(\x0b\x32\x14.decaf_node.v1.OfferH\x00\x12#\n\x04want\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.WantH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.decaf_node.v1.ChunkH\x00\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.decaf_node.v1.ReceiptH\x00\x12)\n\x07refusal\x18\x06 \x01(\x0b\x32\x16.decaf_node.v1.RefusalH\x00\x42\x06\n\x04kind\"K\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"\x8d\x01\n\x05Offer\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12)\n\x08snapshot\x18\x02 \x01(\x0b\x32\x17.decaf_node.v1.Snapshot\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\r\n\x05mixes\x18\x05 \x01(\x04\x12\r\n\x05\x61\x64opt\x18\x06 \x01(\x08\x12\x0c\n\x04turn\x18\x07 \x01(\x04\",\n\x04Want\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"+\n\x05\x43hunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x07Receipt\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0e\n\x06theirs\x18\x02 \x01(\x0c\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*]\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n\rSTANDING_HERE\x10\x01\x12\x11\n\rSTANDING_LOST\x10\x02\x12\x11\n\rSTANDING_LEFT\x10\x03\x32\x83\x01\n\x04Mesh\x12?\n\x05Hello\x12\x1b.decaf_node.v1.HelloRequest\x1a\x19.decaf_node.v1.HelloReply\x12:\n\x08\x45xchange\x12\x14.decaf_node.v1.Frame\x1a\x14.decaf_node.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65\x63\x61\x66_node/v1/mesh.proto\x12\rdecaf_node.v1\"\xa0\x01\n\x0cIntroduction\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04mesh\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x10\n\x08instance\x18\x08 \x01(\t\x12\x13\n\x0brevocations\x18\t \x01(\x04\"m\n\x0cHelloRequest\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\x12!\n\x04news\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.News\"x\n\nHelloReply\x12)\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.Introduction\x12!\n\x04news\x18\x02 \x01(\x0b\x32\x13.decaf_node.v1.News\x12\r\n\x05\x63lone\x18\x03 \x01(\t\x12\r\n\x05renew\x18\x04 \x01(\x08\".\n\x0bRevocations\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"]\n\x0fRevocationsBody\x12\x11\n\tauthority\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\'\n\x07revoked\x18\x03 \x03(\x0b\x32\x16.decaf_node.v1.Revoked\"3\n\x07Revoked\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\x04\x12\x0c\n\x04kept\x18\x03 \x03(\t\"E\n\x12RevocationsRequest\x12/\n\x0brevocations\x18\x01 \x01(\x0b\x32\x1a.decaf_node.v1.Revocations\"C\n\x10RevocationsReply\x12/\n\x0brevocations\x18\x01 \x01(\x0b\x32\x1a.decaf_node.v1.Revocations\"\x0e\n\x0cRenewRequest\"2\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07inviter\x18\x02 \x01(\x0c\"y\n\x04News\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x03(\x06\x12&\n\x07rumours\x18\x03 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\x12$\n\x05known\x18\x04 \x03(\x0b\x32\x15.decaf_node.v1.Rumour\"\x87\x01\n\x06Rumour\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x08standing\x18\x02 \x01(\x0e\x32\x17.decaf_node.v1.Standing\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06schema\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\"\x8d\x02\n\x05\x46rame\x12\x33\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x1b.decaf_node.v1.IntroductionH\x00\x12%\n\x05offer\x18\x02 \x01(\x0b\x32\x14.decaf_node.v1.OfferH\x00\x12#\n\x04want\x18\x03 \x01(\x0b\x32\x13.decaf_node.v1.WantH\x00\x12%\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x14.decaf_node.v1.ChunkH\x00\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.decaf_node.v1.ReceiptH\x00\x12)\n\x07refusal\x18\x06 \x01(\x0b\x32\x16.decaf_node.v1.RefusalH\x00\x42\x06\n\x04kind\"K\n\x08Snapshot\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"\x8d\x01\n\x05Offer\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12)\n\x08snapshot\x18\x02 \x01(\x0b\x32\x17.decaf_node.v1.Snapshot\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\r\n\x05mixes\x18\x05 \x01(\x04\x12\r\n\x05\x61\x64opt\x18\x06 \x01(\x08\x12\x0c\n\x04turn\x18\x07 \x01(\x04\",\n\x04Want\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"+\n\x05\x43hunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"6\n\x07Receipt\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0e\n\x06theirs\x18\x02 \x01(\x0c\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*]\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n\rSTANDING_HERE\x10\x01\x12\x11\n\rSTANDING_LOST\x10\x02\x12\x11\n\rSTANDING_LEFT\x10\x03\x32\x97\x02\n\x04Mesh\x12?\n\x05Hello\x12\x1b.decaf_node.v1.HelloRequest\x1a\x19.decaf_node.v1.HelloReply\x12:\n\x08\x45xchange\x12\x14.decaf_node.v1.Frame\x1a\x14.decaf_node.v1.Frame(\x01\x30\x01\x12Q\n\x0bRevocations\x12!.decaf_node.v1.RevocationsRequest\x1a\x1f.decaf_node.v1.RevocationsReply\x12?\n\x05Renew\x12\x1b.decaf_node.v1.RenewRequest\x1a\x19.decaf_node.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'decaf_node.v1.mesh_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STANDING']._serialized_start=1314
-  _globals['_STANDING']._serialized_end=1407
-  _globals['_INTRODUCTION']._serialized_start=43
-  _globals['_INTRODUCTION']._serialized_end=164
-  _globals['_HELLOREQUEST']._serialized_start=166
-  _globals['_HELLOREQUEST']._serialized_end=275
-  _globals['_HELLOREPLY']._serialized_start=277
-  _globals['_HELLOREPLY']._serialized_end=367
-  _globals['_NEWS']._serialized_start=369
-  _globals['_NEWS']._serialized_end=490
-  _globals['_RUMOUR']._serialized_start=493
-  _globals['_RUMOUR']._serialized_end=628
-  _globals['_FRAME']._serialized_start=631
-  _globals['_FRAME']._serialized_end=900
-  _globals['_SNAPSHOT']._serialized_start=902
-  _globals['_SNAPSHOT']._serialized_end=977
-  _globals['_OFFER']._serialized_start=980
-  _globals['_OFFER']._serialized_end=1121
-  _globals['_WANT']._serialized_start=1123
-  _globals['_WANT']._serialized_end=1167
-  _globals['_CHUNK']._serialized_start=1169
-  _globals['_CHUNK']._serialized_end=1212
-  _globals['_RECEIPT']._serialized_start=1214
-  _globals['_RECEIPT']._serialized_end=1268
-  _globals['_REFUSAL']._serialized_start=1270
-  _globals['_REFUSAL']._serialized_end=1312
-  _globals['_MESH']._serialized_start=1410
-  _globals['_MESH']._serialized_end=1541
+  _globals['_STANDING']._serialized_start=1788
+  _globals['_STANDING']._serialized_end=1881
+  _globals['_INTRODUCTION']._serialized_start=44
+  _globals['_INTRODUCTION']._serialized_end=204
+  _globals['_HELLOREQUEST']._serialized_start=206
+  _globals['_HELLOREQUEST']._serialized_end=315
+  _globals['_HELLOREPLY']._serialized_start=317
+  _globals['_HELLOREPLY']._serialized_end=437
+  _globals['_REVOCATIONS']._serialized_start=439
+  _globals['_REVOCATIONS']._serialized_end=485
+  _globals['_REVOCATIONSBODY']._serialized_start=487
+  _globals['_REVOCATIONSBODY']._serialized_end=580
+  _globals['_REVOKED']._serialized_start=582
+  _globals['_REVOKED']._serialized_end=633
+  _globals['_REVOCATIONSREQUEST']._serialized_start=635
+  _globals['_REVOCATIONSREQUEST']._serialized_end=704
+  _globals['_REVOCATIONSREPLY']._serialized_start=706
+  _globals['_REVOCATIONSREPLY']._serialized_end=773
+  _globals['_RENEWREQUEST']._serialized_start=775
+  _globals['_RENEWREQUEST']._serialized_end=789
+  _globals['_RENEWREPLY']._serialized_start=791
+  _globals['_RENEWREPLY']._serialized_end=841
+  _globals['_NEWS']._serialized_start=843
+  _globals['_NEWS']._serialized_end=964
+  _globals['_RUMOUR']._serialized_start=967
+  _globals['_RUMOUR']._serialized_end=1102
+  _globals['_FRAME']._serialized_start=1105
+  _globals['_FRAME']._serialized_end=1374
+  _globals['_SNAPSHOT']._serialized_start=1376
+  _globals['_SNAPSHOT']._serialized_end=1451
+  _globals['_OFFER']._serialized_start=1454
+  _globals['_OFFER']._serialized_end=1595
+  _globals['_WANT']._serialized_start=1597
+  _globals['_WANT']._serialized_end=1641
+  _globals['_CHUNK']._serialized_start=1643
+  _globals['_CHUNK']._serialized_end=1686
+  _globals['_RECEIPT']._serialized_start=1688
+  _globals['_RECEIPT']._serialized_end=1742
+  _globals['_REFUSAL']._serialized_start=1744
+  _globals['_REFUSAL']._serialized_end=1786
+  _globals['_MESH']._serialized_start=1884
+  _globals['_MESH']._serialized_end=2163
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,16 @@ class MeshStub(object):
                 request_serializer=decaf__node_dot_v1_dot_mesh__pb2.Frame.SerializeToString,
                 response_deserializer=decaf__node_dot_v1_dot_mesh__pb2.Frame.FromString,
                 _registered_method=True)
+        self.Revocations = channel.unary_unary(
+                '/decaf_node.v1.Mesh/Revocations',
+                request_serializer=decaf__node_dot_v1_dot_mesh__pb2.RevocationsRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_mesh__pb2.RevocationsReply.FromString,
+                _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/decaf_node.v1.Mesh/Renew',
+                request_serializer=decaf__node_dot_v1_dot_mesh__pb2.RenewRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_mesh__pb2.RenewReply.FromString,
+                _registered_method=True)
 
 
 class MeshServicer(object):
@@ -65,6 +75,20 @@ class MeshServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revocations(self, request, context):
+        """Both say which revocations they know; the higher number counts. Called where the numbers in introductions differ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """Asks who can sign for a new certificate of the caller's key, which its TLS connection shows that it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MeshServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +101,16 @@ def add_MeshServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=decaf__node_dot_v1_dot_mesh__pb2.Frame.FromString,
                     response_serializer=decaf__node_dot_v1_dot_mesh__pb2.Frame.SerializeToString,
+            ),
+            'Revocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revocations,
+                    request_deserializer=decaf__node_dot_v1_dot_mesh__pb2.RevocationsRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_mesh__pb2.RevocationsReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=decaf__node_dot_v1_dot_mesh__pb2.RenewRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_mesh__pb2.RenewReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +168,60 @@ class Mesh(object):
             '/decaf_node.v1.Mesh/Exchange',
             decaf__node_dot_v1_dot_mesh__pb2.Frame.SerializeToString,
             decaf__node_dot_v1_dot_mesh__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Mesh/Revocations',
+            decaf__node_dot_v1_dot_mesh__pb2.RevocationsRequest.SerializeToString,
+            decaf__node_dot_v1_dot_mesh__pb2.RevocationsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Mesh/Renew',
+            decaf__node_dot_v1_dot_mesh__pb2.RenewRequest.SerializeToString,
+            decaf__node_dot_v1_dot_mesh__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

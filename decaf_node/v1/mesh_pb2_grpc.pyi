@@ -37,6 +37,10 @@ class MeshStub:
     """Says who answers at this address."""
     Exchange: _grpc.StreamStreamMultiCallable[_mesh_pb2.Frame, _mesh_pb2.Frame]
     """One edge of one round. Both ends send frames: offer, then what the other asks for, then receipts."""
+    Revocations: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.RevocationsRequest, _mesh_pb2.RevocationsReply]
+    """Both say which revocations they know; the higher number counts. Called where the numbers in introductions differ."""
+    Renew: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.RenewRequest, _mesh_pb2.RenewReply]
+    """Asks who can sign for a new certificate of the caller's key, which its TLS connection shows that it has."""
 
 @_typing.type_check_only
 class MeshAsyncStub(MeshStub):
@@ -47,6 +51,10 @@ class MeshAsyncStub(MeshStub):
     """Says who answers at this address."""
     Exchange: _aio.StreamStreamMultiCallable[_mesh_pb2.Frame, _mesh_pb2.Frame]  # type: ignore[assignment]
     """One edge of one round. Both ends send frames: offer, then what the other asks for, then receipts."""
+    Revocations: _aio.UnaryUnaryMultiCallable[_mesh_pb2.RevocationsRequest, _mesh_pb2.RevocationsReply]  # type: ignore[assignment]
+    """Both say which revocations they know; the higher number counts. Called where the numbers in introductions differ."""
+    Renew: _aio.UnaryUnaryMultiCallable[_mesh_pb2.RenewRequest, _mesh_pb2.RenewReply]  # type: ignore[assignment]
+    """Asks who can sign for a new certificate of the caller's key, which its TLS connection shows that it has."""
 
 class MeshServicer(metaclass=_abc_1.ABCMeta):
     """Between nodes: who are you, and the edges of the mesh."""
@@ -66,5 +74,21 @@ class MeshServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_mesh_pb2.Frame], _abc.AsyncIterator[_mesh_pb2.Frame]]:
         """One edge of one round. Both ends send frames: offer, then what the other asks for, then receipts."""
+
+    @_abc_1.abstractmethod
+    def Revocations(
+        self,
+        request: _mesh_pb2.RevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mesh_pb2.RevocationsReply, _abc.Awaitable[_mesh_pb2.RevocationsReply]]:
+        """Both say which revocations they know; the higher number counts. Called where the numbers in introductions differ."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _mesh_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mesh_pb2.RenewReply, _abc.Awaitable[_mesh_pb2.RenewReply]]:
+        """Asks who can sign for a new certificate of the caller's key, which its TLS connection shows that it has."""
 
 def add_MeshServicer_to_server(servicer: MeshServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

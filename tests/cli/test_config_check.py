@@ -59,8 +59,13 @@ def test_findings_are_printed_and_exit_with_78(config: Path) -> None:
         ),
         ("[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\nevaluation = ['b.csv']\n", "data.missing"),
         (
-            "[listen]\naddress = '0.0.0.0'\n[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\n",
-            "listen.plaintext",
+            "[security]\nca = 'ca.pem'\ncertificate = 'config.toml'\nkey = 'config.toml'\n"
+            "[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\n",
+            "certificate.missing",
+        ),
+        (
+            "[security]\nca = 'ca.pem'\n[model]\npath = 'model'\n[data]\ntrain = ['data/a.jsonl']\n",
+            "settings.bad-value",
         ),
     ],
 )

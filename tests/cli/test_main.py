@@ -12,7 +12,10 @@ import pytest
 
 from tests.cli.command import PROGRAM, decaf_node
 
-COMMANDS = ("run", "status", "peers", "rounds", "export", "pause", "resume", "config check", "demo", "version")
+COMMANDS = (
+    *("init", "join", "run", "status", "peers", "rounds", "pause", "resume", "invite", "approve", "revoke", "export"),
+    *("config check", "config backup-ca", "config restore-ca", "demo", "version"),
+)
 HEAVY = ("torch", "transformers", "peft", "datasets", "numpy", "matplotlib")
 
 
@@ -55,7 +58,7 @@ def test_misuse_with_json_is_one_document() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["status", "peers", "rounds", "pause", "resume"])
+@pytest.mark.parametrize("command", ["status", "peers", "rounds", "pause", "resume", "invite", "approve"])
 def test_without_a_daemon_it_is_69(command: str, tmp_path: Path) -> None:
     done = decaf_node(command, "--runtime", tmp_path)
     assert done.returncode == 69

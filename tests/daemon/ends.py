@@ -11,19 +11,23 @@ from typing import TypeVar
 
 import grpc
 
-from decaf_node.daemon.dial import CHANNEL_OPTIONS, Dialler
+from decaf_node.daemon.channels import CHANNEL_OPTIONS
+from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.exchange import Fresh
 from decaf_node.daemon.host import Host, Me
 from decaf_node.daemon.meeting import Meeting
 from decaf_node.daemon.rpc import MeshService, start_server
+from decaf_node.daemon.security import Plaintext, Security
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import open_store
 from decaf_node.daemon.tasks import Tasks
+from decaf_node.daemon.trust import Open
+from decaf_node.daemon.upkeep import Upkeep
 from decaf_node.daemon.wire import Frame, Introduction, decode, encode
 from decaf_node.mesh.events import Event, HelloReceived, Offer, Snapshot
 from decaf_node.mesh.rumours import NO_NEWS, News
-from decaf_node.settings import ListenSection
+from decaf_node.settings import LimitsSection, ListenSection
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
 from tests.daemon.scripted_trainer import snapshot_bytes
 
@@ -36,12 +40,14 @@ PATIENCE = 10.0
 class End:
     """One node's end of its edges."""
 
-    def __init__(self, node: str, folder: Path, chunk_bytes: int, streams: int, spool_bytes: int) -> None:
+    def __init__(
+        self, node: str, folder: Path, chunk_bytes: int, streams: int, spool_bytes: int, security: Security
+    ) -> None:
         self.me = Me(node, f"node-{node[0]}", "lab", schema=SCHEMA, round=1)
         self.events: list[Event] = []
         self.tells = NO_NEWS
         self.tasks = Tasks()
-        self.dialler = Dialler(self.me.introduction, lambda: self.tells, backoff=0.2, peers=8)
+        self.dialler = Dialler(self.me.introduction, lambda: self.tells, backoff=0.2, peers=8, security=security)
         self.store = open_store(folder / "state", "lab")
         self.spool = Spool(folder / "spool", spool_bytes)
         self.host = Host(self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks)
@@ -94,11 +100,15 @@ async def end(
     streams: int = 8,
     listen: str = "127.0.0.1",
     spool_bytes: int = 64 * 1024 * 1024,
+    security: Security | None = None,
 ) -> AsyncIterator[End]:
-    """Give an end that listens."""
-    this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes)
-    service = MeshService(this.me.introduction, this.edges, this.meeting)
-    server, port = await start_server(service, ListenSection(address=listen, port=0, insecure=True), streams)
+    """Give an end that listens, in plaintext unless ``security`` says otherwise."""
+    security = security or Plaintext()
+    this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes, security)
+    upkeep = Upkeep(this.me, Open(node, Plaintext()), this.host.problems, lambda _: None)
+    service = MeshService(this.me.introduction, this.edges, this.meeting, security, upkeep)
+    limits = LimitsSection(streams=streams)
+    server, port = await start_server(service, ListenSection(address=listen, port=0), limits, security)
     this.me.address = f"{listen}:{port}"
     try:
         yield this

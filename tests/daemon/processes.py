@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from decaf_node.daemon.client import Client
+from decaf_node.daemon.papers import is_member
 from decaf_node.daemon.reports import RoundReport, StatusReport
 from decaf_node.errors import DaemonUnreachable, TryAgain
+from tests.daemon.trusted import Authority
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("run_scripted.py")
@@ -29,7 +31,8 @@ Settings = Mapping[str, Mapping[str, Any]]
 class Daemon:
     """One daemon: its folders stay over restarts."""
 
-    def __init__(self, folder: Path, name: str, settings: Settings) -> None:
+    def __init__(self, folder: Path, name: str, settings: Settings, authority: Authority | None) -> None:
+        """authority: makes the node a member; None: nobody does."""
         self.name = name
         self.folder = folder / name
         self.state = self.folder / "state"
@@ -37,6 +40,7 @@ class Daemon:
         self.config = self.folder / "config.toml"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.configure(settings)
+        self._authority = authority
         self.process: subprocess.Popen[bytes] | None = None
         self._log = self.folder / "log"
 
@@ -44,7 +48,7 @@ class Daemon:
         sections: dict[str, dict[str, Any]] = {
             "node": {"name": self.name},
             "mesh": {"name": "lab"},
-            "listen": {"port": 0},
+            "listen": {"port": 0, "enrolment_port": 0},
             "discovery": {"mdns": False},
             "model": {"path": "/none"},
             "data": {"train": ["/none"]},
@@ -60,10 +64,12 @@ class Daemon:
         ]
         self.config.write_text("\n".join(lines))
 
-    def start(self) -> Daemon:
+    def start(self, *options: str) -> Daemon:
+        if self._authority is not None and not is_member(self.state / "identity"):
+            self._authority.admit(self.state)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime)],
+                [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime), *options],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -122,15 +128,20 @@ class Daemon:
 
 @contextmanager
 def mesh() -> Iterator[Callable[..., Daemon]]:
-    """Give a maker of daemons: ``make(name, peers=(...), section={...})``; all end with the test."""
+    """Give a maker of daemons of one mesh: ``make(name, *peers, section={...})``; all end with the test.
+
+    They speak TLS, unless ``security={"insecure": True}``; with ``authority=None`` one is no member.
+    """
     daemons: list[Daemon] = []
+    ours = Authority()
     with tempfile.TemporaryDirectory(prefix="decaf-", dir="/tmp") as folder:
 
         def make(name: str, *peers: Daemon, **settings: Any) -> Daemon:
             script = settings.pop("script", {})
+            authority = settings.pop("authority", ours)
             sections: dict[str, dict[str, Any]] = {**settings, "training.arguments": script}
             sections["mesh"] = {"peers": [peer.address() for peer in peers], **settings.get("mesh", {})}
-            daemons.append(Daemon(Path(folder), name, sections))
+            daemons.append(Daemon(Path(folder), name, sections, authority))
             return daemons[-1]
 
         try:

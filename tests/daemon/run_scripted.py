@@ -1,4 +1,4 @@
-"""A real daemon process with the scripted trainer: ``python run_scripted.py CONFIG STATE RUNTIME``."""
+"""A real daemon process with the scripted trainer: ``python run_scripted.py CONFIG STATE RUNTIME [--insecure]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from decaf_node.daemon.main import run
 from decaf_node.errors import DecafError
 from decaf_node.settings import find_places, load_settings
 
@@ -14,9 +13,13 @@ TRAINER = Path(__file__).with_name("scripted_trainer.py")
 
 
 def main() -> int:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as the command does
+    from decaf_node.daemon.main import run  # only now: gRPC reads it when it is imported
+
     config, state, runtime = (Path(argument) for argument in sys.argv[1:4])
     try:
-        code = run(load_settings(config, os.environ), find_places(os.environ, config, state, runtime), (str(TRAINER),))
+        settings, places = load_settings(config, os.environ), find_places(os.environ, config, state, runtime)
+        code = run(settings, places, (str(TRAINER),), insecure="--insecure" in sys.argv)
     except DecafError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

@@ -265,8 +265,8 @@ def test_a_port_in_use_is_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "code", "reason"),
     [
-        ({"listen": {"port": 0, "address": "0.0.0.0"}}, 77, "listen.insecure"),
-        ({"listen": {"port": 0, "address": "192.0.2.1", "insecure": True}}, 78, "listen.bad-address"),
+        ({"authority": None}, 77, "security.no-certificate"),
+        ({"listen": {"port": 0, "address": "192.0.2.1"}}, 78, "listen.bad-address"),
         ({"mesh": {"peers": ["nowhere"]}}, 78, "settings.bad-peer"),
         ({"script": {"fail": "model.missing 78 fatal"}}, 78, "model.missing"),
         ({"script": {"fail": "data.empty 65 no"}, "limits": {"trainer_restarts": 2}}, 65, "data.empty"),
@@ -287,7 +287,7 @@ def test_what_cannot_be_is_one_sentence_and_its_exit_code(
 
 def test_plaintext_beyond_loopback_is_said_in_one_line() -> None:
     with mesh() as make:
-        a = make("a", listen={"port": 0, "address": "0.0.0.0", "insecure": True}).start()
+        a = make("a", listen={"port": 0, "address": "0.0.0.0"}, security={"insecure": True}).start()
         a.until(lambda status: status.round >= 1)
         assert a.log().count("in plaintext") == 1
 
@@ -306,8 +306,9 @@ def test_a_state_folder_of_another_schema_is_refused() -> None:
 
 def test_a_peer_of_another_mesh_is_refused_by_name() -> None:
     with mesh() as make:
-        a = make("a").start()
-        b = make("b", a, mesh={"name": "elsewhere", "peers": [a.address()]}).start()
+        plain = {"insecure": True}  # with TLS its certificate is refused before it says a name
+        a = make("a", security=plain).start()
+        b = make("b", a, mesh={"name": "elsewhere", "peers": [a.address()]}, security=plain).start()
         until(lambda: "'elsewhere'" in b.log() and "refuses" in b.log())
         assert a.client().peers() == []
 

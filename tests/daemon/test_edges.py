@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from decaf_node.daemon.dial import Dialler
+from decaf_node.daemon.security import Plaintext
 from decaf_node.daemon.spool import Partial
 from decaf_node.daemon.wire import Chunk, Refusal, Want
 from decaf_node.mesh.events import (
@@ -328,7 +329,7 @@ async def test_a_hello_carries_news_both_ways_and_what_it_tells_can_be_dialled(t
 
 
 def test_hearsay_takes_the_place_of_hearsay_and_of_no_address_that_works() -> None:
-    dialler = Dialler(introduction, lambda: NO_NEWS, backoff=1.0, peers=3)
+    dialler = Dialler(introduction, lambda: NO_NEWS, backoff=1.0, peers=3, security=Plaintext())
     dialler.learn("met", tuple(f"10.0.0.1:{port}" for port in range(1, 9)))
     rumours = [Rumour(peer, Standing.HERE, addresses=("10.0.0.9:9",)) for peer in ("met", "b", "c", "d")]
     dialler.learn_from(News(rumours=(*rumours, Rumour("lost", Standing.LOST, addresses=("10.0.0.9:9",)))))

@@ -12,7 +12,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from decaf_node.daemon.identity import load_identity, short
+from decaf_node.daemon.identity import load_identity
+from decaf_node.daemon.node_id import short
 from decaf_node.errors import BadSettings, DecafError, NotAllowed
 
 LOAD = "import sys, pathlib; from decaf_node.daemon.identity import load_identity as l; "

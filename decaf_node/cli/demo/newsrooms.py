@@ -11,6 +11,7 @@ from typing import Any
 from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import Recipe, prompt
 from decaf_node.cli.demo.shares import Deal
+from decaf_node.cli.toml import toml
 from decaf_node.settings import Places
 
 ALONE_EVALUATIONS = 3  # a node alone is soon as good as it gets, and measuring costs as much as training
@@ -66,20 +67,10 @@ def every(rounds: int, evaluations: int) -> int:
     return min(fitting, key=lambda step: abs(rounds / step - evaluations))
 
 
-def toml(document: dict[str, dict[str, Any]]) -> str:
-    """Write sections of plain values as TOML; its strings, numbers and lists look as in JSON."""
-    lines = []
-    for section, keys in document.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
-        lines.append("")
-    return "\n".join(lines)
-
-
 def _settings(recipe: Recipe, labels: Sequence[str], rounds: int, seed: int, work: Path) -> dict[str, dict[str, Any]]:
     return {
         "mesh": {"name": work.name},
-        "listen": {"port": 0},
+        "listen": {"port": 0, "enrolment_port": 0},
         "discovery": {"interfaces": ["127.0.0.1"]},
         "model": recipe.model | {"labels": list(labels)},
         "lora": recipe.lora,

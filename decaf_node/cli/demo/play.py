@@ -13,6 +13,7 @@ from decaf_node.cli.demo.articles import read_file, read_topics, without_duplica
 from decaf_node.cli.demo.assets import asset, find_assets, own_model
 from decaf_node.cli.demo.baselines import Baselines
 from decaf_node.cli.demo.folders import make_output, work_folder
+from decaf_node.cli.demo.founding import make_mesh
 from decaf_node.cli.demo.newsrooms import Layout, lay_out
 from decaf_node.cli.demo.plot import draw
 from decaf_node.cli.demo.processes import ending_cleanly
@@ -54,6 +55,7 @@ def play(choices: Choices) -> None:
         recipe, dealt = prepare(choices, work, screen)
         layout = lay_out(recipe, dealt, choices.rounds or recipe.rounds, choices.seed, work)
         output = make_output(choices.output)
+        make_mesh(layout.newsrooms)
         screen.print(introduction(layout.newsrooms, len(dealt.test)))
         with View(screen, layout.rounds) as view:
             nodes = run_mesh(layout, view)

@@ -18,17 +18,13 @@ from decaf_node.cli.export import loading_lines
 from decaf_node.cli.words import duration, percent, size
 
 REAL_MESH = """\
-    # config.toml, on each machine
-    [listen]
-    address = "0.0.0.0"              # plaintext so far: only where you trust all
-    [model]
-    path = "/srv/models/your-model"  # the same model everywhere
-    [data]
-    train = ["/srv/data/*.jsonl"]    # stays on its machine
+    # on the first machine: found a mesh; it prints what to type on the next
+    decaf-node init --mesh lab --model /srv/models/your-model --data /srv/data/mine.jsonl
+    # on each other machine: the same model; the data stay where they are
+    decaf-node join decaf1-... --model /srv/models/your-model --data /srv/data/mine.jsonl
 
-    decaf-node config check --config config.toml
-    decaf-node run --config config.toml --insecure   # they find each other
-    decaf-node status                                # in another terminal\
+    decaf-node run                   # on each of them
+    decaf-node status                # in another terminal\
 """
 
 
@@ -39,7 +35,7 @@ def introduction(newsrooms: Sequence[Newsroom], test_examples: int) -> Renderabl
         held = ", ".join(f"{count} {label}" for label, count in holdings(room.share).items())
         table.add_row(f"  {room.name}", held)
     return Group(
-        Text("Four newsrooms, each a node of its own. Their articles stay where they are:"),
+        Text("Four newsrooms, each a node of its own, members of one mesh. Their articles stay where they are:"),
         table,
         Text(f"All are tested on the same {test_examples} articles over all topics, which none of them holds.\n"),
     )

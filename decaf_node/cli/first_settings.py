@@ -1,0 +1,106 @@
+"""The first settings of a node, from what is given to ``init`` and ``join``; or those that are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from decaf_node.cli.toml import toml
+from decaf_node.errors import BadSettings, NotAllowed, UsageError
+
+if TYPE_CHECKING:
+    from decaf_node.settings import DiscoverySection, Settings
+
+ModelOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--model", metavar="DIR", help="Folder of the base model, for new settings."),
+]
+DataOption = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--data", metavar="FILE", help="Training data, for new settings; may be given several times."),
+]
+ListenOption = Annotated[
+    str, typer.Option("--listen", metavar="ADDRESS", help="Where other nodes reach this one, for new settings.")
+]
+NameOption = Annotated[str, typer.Option("--name", help="What people call this node (default: the host's name).")]
+
+
+@dataclass(frozen=True)
+class FirstSettings:
+    """The settings at ``path``, or what was given for new ones."""
+
+    path: Path
+    model: Path | None
+    data: list[Path] | None
+    listen: str
+    name: str
+
+    def check(self, mesh: str) -> Settings:
+        """Return the settings that are there, or that new ones would be; nothing is written.
+
+        Raises UsageError ``settings.model-and-data`` if they are to be new and model or data are not given,
+        BadSettings ``settings.other-mesh`` if those there are of another mesh.
+        """
+        from decaf_node.settings import load_settings, parse_settings
+
+        if not self.path.exists():
+            return parse_settings(self._document(mesh), "given on the command line")
+        settings = load_settings(self.path, os.environ)
+        if settings.mesh.name != mesh:
+            raise BadSettings(
+                "settings.other-mesh",
+                f"The settings {self.path} are of the mesh {settings.mesh.name!r}, not of {mesh!r}; set mesh.name "
+                "there, or name another file with --config.",
+            )
+        return settings
+
+    def discovery(self) -> DiscoverySection:
+        """Return where to look by mDNS."""
+        from decaf_node.settings import DiscoverySection, load_settings
+
+        return load_settings(self.path, os.environ).discovery if self.path.exists() else DiscoverySection()
+
+    @contextmanager
+    def written(self, mesh: str) -> Iterator[None]:
+        """Write new settings, unless there are some; take them away again if the block fails.
+
+        Raises NotAllowed ``settings.cannot-write``.
+        """
+        new = not self.path.exists()
+        if new:
+            self._write(mesh)
+        try:
+            yield
+        except BaseException:
+            if new:
+                self.path.unlink(missing_ok=True)
+            raise
+
+    def _write(self, mesh: str) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(toml(self._document(mesh)), encoding="utf-8")
+        except OSError as error:
+            raise NotAllowed(
+                "settings.cannot-write", f"The settings cannot be written to {self.path}: {error}."
+            ) from error
+
+    def _document(self, mesh: str) -> dict[str, dict[str, object]]:
+        if self.model is None or not self.data:
+            raise UsageError(
+                "settings.model-and-data",
+                "There are no settings yet; say with --model and --data what to train, or write the settings first.",
+            )
+        return {
+            **({"node": {"name": self.name}} if self.name else {}),
+            "mesh": {"name": mesh},
+            "listen": {"address": self.listen},
+            "model": {"path": str(self.model.absolute())},
+            "data": {"train": [str(path.absolute()) for path in self.data]},
+        }

@@ -1,0 +1,137 @@
+"""``decaf-node join``: enter a mesh, with an invitation or by asking."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from decaf_node.cli.first_settings import DataOption, FirstSettings, ListenOption, ModelOption, NameOption
+from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
+from decaf_node.cli.output import print_json, print_text
+from decaf_node.errors import TryAgain, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from decaf_node.daemon.identity import Identity
+    from decaf_node.daemon.join_token import JoinToken
+    from decaf_node.daemon.joining import Admission, Tell
+    from decaf_node.daemon.lan import OpenDoor
+    from decaf_node.settings import DiscoverySection
+
+
+def join(
+    token: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(
+            metavar="[TOKEN]", help="The invitation; - reads it from standard input; none: ask to be let in."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    data: DataOption = None,
+    mesh: Annotated[str, typer.Option("--mesh", metavar="NAME", help="Which mesh to ask, without an invitation.")] = "",
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for approval.")] = 1800.0,
+    listen: ListenOption = "0.0.0.0",
+    name: NameOption = "",
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enter a mesh.
+
+    With an invitation the mesh is recognised before its secret is said. Without one the meshes of this network that
+    expect somebody are looked for, and the device waits for `decaf-node approve` there. A join that fails leaves
+    nothing behind.
+
+    Example: decaf-node join decaf1-AbC --model /srv/models/smollm2 --data /srv/data/mine.jsonl
+    """
+    from decaf_node.daemon.founding import refuse_member
+    from decaf_node.daemon.identity import load_identity, new_identity
+    from decaf_node.daemon.join_token import read_token
+    from decaf_node.daemon.node_id import printed
+
+    places = places_of(config, state)
+    folder = places.state / "identity"
+    refuse_member(folder, "join.already-member")
+    read = None if token is None else read_token(sys.stdin.readline() if token == "-" else token)
+    given = FirstSettings(places.config, model, data, listen, name)
+    if read is not None:
+        given.check(read.mesh)
+    identity = load_identity(folder) if (folder / "key.pem").exists() else new_identity()
+
+    def tell(line: str) -> None:
+        if not as_json:
+            print_text(line)
+
+    tell(f"identity {printed(identity.node)}")
+    asking = Asking(given.discovery(), identity, name or socket.gethostname(), tell)
+    admission = asyncio.run(asking.with_token(read) if read is not None else asking.without(mesh, wait))
+    given.check(admission.mesh)
+    _keep(given, places.state, identity, admission)
+    if as_json:
+        known = list(admission.members)
+        print_json({"node": identity.node, "mesh": admission.mesh, "at": admission.at, "members": known})
+    else:
+        print_text(f"certificate issued; this device is a member of {admission.mesh}\n\nStart it:  decaf-node run")
+
+
+def _keep(given: FirstSettings, state: Path, identity: Identity, admission: Admission) -> None:
+    """Write all of it, or nothing."""
+    from decaf_node.daemon.joining import keep_admission
+
+    with given.written(admission.mesh):
+        keep_admission(state, identity, admission)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A device that wants to join."""
+
+    discovery: DiscoverySection
+    identity: Identity
+    name: str
+    tell: Tell
+
+    async def with_token(self, token: JoinToken) -> Admission:
+        """Join with an invitation, at its addresses or where mDNS finds its mesh."""
+        from decaf_node.daemon.joining import join_by_token
+        from decaf_node.daemon.lan import look_around
+
+        try:
+            return await join_by_token(token, token.addresses, self.identity, self.name, self.tell)
+        except TryAgain as error:
+            self.tell(f"not at the addresses of the invitation ({error.message}); looking by mDNS")
+            doors = [door.address for door in await look_around(self.discovery) if door.mesh == token.mesh]
+            if not doors:
+                raise
+        return await join_by_token(token, doors, self.identity, self.name, self.tell)
+
+    async def without(self, mesh: str, patience: float) -> Admission:
+        """Ask the mesh that mDNS finds, and wait."""
+        from decaf_node.daemon.joining import join_by_approval
+        from decaf_node.daemon.lan import look_around
+
+        door = _choose(mesh, await look_around(self.discovery))
+        return await join_by_approval(door.address, None, self.identity, self.name, self.tell, patience)
+
+
+def _choose(mesh: str, doors: list[OpenDoor]) -> OpenDoor:
+    """Return where to ask. Raises TryAgain ``join.none-found``, UsageError ``join.several-meshes``."""
+    fitting = [door for door in doors if not mesh or door.mesh == mesh]
+    if not fitting:
+        raise TryAgain(
+            "join.none-found",
+            f"No mesh{f' {mesh!r}' if mesh else ''} of this network expects a device; run `decaf-node approve` on a "
+            "member, or use an invitation where mDNS does not reach.",
+        )
+    names = sorted({door.mesh for door in fitting})
+    if len(names) > 1:
+        raise UsageError(
+            "join.several-meshes", f"Several meshes expect a device here: {', '.join(names)}; choose one with --mesh."
+        )
+    return fitting[0]

@@ -1,0 +1,40 @@
+"""Which inviter has let each member in: if that inviter is revoked, these stay and no others come."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from decaf_node.daemon.json_file import read_json, write_json
+from decaf_node.errors import DecafError
+
+FILE = "let-in.json"
+REMEMBERED = 1024
+
+log = logging.getLogger(__name__)
+
+
+class LetIn:
+    """Notes members by the certificates that they show; kept in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / FILE
+        self._by: dict[str, str] = read_json(self._file, dict, {})
+
+    def note(self, node: str, inviter: str) -> None:
+        """``node`` has shown a certificate that ``inviter`` has signed (empty: the authority itself)."""
+        if self._by.get(node, "") == inviter:
+            return
+        self._by[node] = inviter
+        if not inviter:
+            del self._by[node]
+        while len(self._by) > REMEMBERED:
+            del self._by[next(iter(self._by))]
+        try:
+            write_json(self._file, self._by)
+        except DecafError as error:
+            log.warning("Who let members in could not be kept for the next start: %s", error.message)
+
+    def by(self, inviter: str) -> frozenset[str]:
+        """Return the members that this inviter has let in."""
+        return frozenset(node for node, by in self._by.items() if by == inviter)

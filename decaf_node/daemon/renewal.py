@@ -1,0 +1,97 @@
+"""A new certificate before the old one expires: signed by this node itself where it may, else by a peer that may."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import grpc
+
+from decaf_node.daemon.certificates import check_chain, read_chain
+from decaf_node.daemon.channels import Way
+from decaf_node.daemon.node_id import node_of
+from decaf_node.daemon.papers import keep_inviter, keep_papers
+from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.trust import OwnMesh
+from decaf_node.errors import BadData, DecafError
+
+DUE = 1 / 3  # of its life is left: renew
+PRESSING = 1 / 10  # and nobody has renewed it: say so
+ASK_SECONDS = 5.0
+ASK_AGAIN = 1 / 100  # of a certificate's life, before a peer that may not sign is asked again
+ASKED_AT_MOST = 1024
+
+log = logging.getLogger(__name__)
+
+
+class Renewal:
+    """Watches this node's certificate. clock: seconds since 1970."""
+
+    def __init__(self, own: OwnMesh, problems: Problems, clock: Callable[[], float] = time.time) -> None:
+        self._own = own
+        self._problems = problems
+        self._clock = clock
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def lifetime(self) -> float:
+        """How long a certificate is valid."""
+        return self._own.lifetime
+
+    @property
+    def left(self) -> float:
+        """Which part of the certificate's life is left."""
+        certificate = self._own.tls.papers.chain[0]
+        end = certificate.not_valid_after_utc.timestamp()
+        life = min(self._own.lifetime, end - certificate.not_valid_before_utc.timestamp())
+        return (end - self._clock()) / life
+
+    def look(self) -> None:
+        """Sign anew if it is time and this node may; say so where time runs out."""
+        if self.left < DUE and self._own.signing.can:
+            try:
+                self._take(self._own.signing.certificate(self._own.identity.key.public_key()), b"")
+            except DecafError as error:
+                self._problems.set("certificate", f"This node's certificate cannot be renewed: {error.message}")
+        elif self.left < PRESSING:
+            end = datetime.fromtimestamp(self._own.tls.papers.chain[0].not_valid_after_utc.timestamp(), timezone.utc)
+            self._problems.set(
+                "certificate",
+                f"This node's certificate expires on {end:%Y-%m-%d %H:%M} UTC, and no member that could renew it has "
+                "been reached; start the founder or an inviter.",
+            )
+
+    async def met(self, way: Way, waits: bool) -> None:
+        """Ask a peer for a new certificate if it is time, or if an inviter's ``waits`` there."""
+        now = self._clock()
+        recently = now - self._asked.get(way.node, float("-inf")) < ASK_AGAIN * self._own.lifetime
+        if not waits and (recently or self.left >= DUE or self._own.signing.can):
+            return
+        self._asked[way.node] = now
+        while len(self._asked) > ASKED_AT_MOST:
+            self._asked.popitem(last=False)
+        try:
+            self._take(*await way.renew(ASK_SECONDS))
+        except grpc.aio.AioRpcError as error:
+            log.debug("%s does not renew: %s", way.node, error.details())
+        except DecafError as error:
+            log.warning("A new certificate was offered that is no good: %s", error.message)
+
+    def _take(self, pem: bytes, inviter: bytes) -> None:
+        """Keep and show a new certificate. Raises BadData or NotAllowed if it is not one for this node."""
+        authority, now = self._own.tls.papers.authorities, self._clock()
+        chain = read_chain(pem, "The answer")
+        check_chain(chain, authority[0], now)
+        signer = read_chain(inviter, "The answer") if inviter else ()
+        if any(node_of(shown.public_key()) != self._own.identity.node for shown in (chain[0], *signer[:1])):
+            raise BadData("certificate.other-key", "it is for another node's key.")
+        keep_papers(self._own.folder, chain, authority)
+        if signer:
+            keep_inviter(self._own.folder, signer)
+            log.info("This node may invite others now: decaf-node invite.")
+        self._own.reload()
+        self._problems.clear("certificate")
+        log.info("The certificate is renewed until %s UTC.", f"{chain[0].not_valid_after_utc:%Y-%m-%d %H:%M}")

@@ -1,0 +1,164 @@
+"""Trust kept up to date between nodes: revocations passed on, certificates renewed, cloned identities seen.
+
+It is called with every hello, from either end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from decaf_node.daemon.channels import Way
+from decaf_node.daemon.clones import Clone, Clones
+from decaf_node.daemon.dial import HELLO_SECONDS, Answer
+from decaf_node.daemon.host import Me
+from decaf_node.daemon.node_id import short
+from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.renewal import Renewal
+from decaf_node.daemon.signing import key_in
+from decaf_node.daemon.trust import OwnMesh, Trust
+from decaf_node.daemon.trust_wire import Signed, signed_from_wire, signed_to_wire
+from decaf_node.daemon.wire import Introduction
+from decaf_node.errors import NotAllowed
+from decaf_node.v1 import mesh_pb2
+
+LOOK_EVERY_SECONDS = 60.0
+
+
+class Upkeep:
+    """Keeps the trust of one node up to date.
+
+    me:      the number in its introductions follows the revocations
+    put_out: called with each member that is revoked, whenever there are new revocations
+    """
+
+    def __init__(self, me: Me, trust: Trust, problems: Problems, put_out: Callable[[str], None]) -> None:
+        self._me = me
+        self._own = trust if isinstance(trust, OwnMesh) else None
+        self._problems = problems
+        self._renewal = Renewal(self._own, problems) if self._own is not None else None
+        self._clones = Clones()
+        self._tellers: set[str] = set()
+        self._put_out = put_out
+        if self._own is not None:
+            me.revocations = self._own.revocations.number
+            self._own.revocations.changed = self._revoked
+
+    async def run(self) -> None:
+        """Look after this node's own certificate, until cancelled."""
+        while self._renewal is not None:
+            self._renewal.look()
+            await asyncio.sleep(min(LOOK_EVERY_SECONDS, self._renewal.lifetime / 20))
+        await asyncio.Event().wait()
+
+    def heard(self, who: Introduction, source: str) -> Clone | None:
+        """A peer has introduced itself; return where another device with its identity is, if there is one."""
+        clone = self._clones.heard(who.node, who.instance, source)
+        place = f"clone {who.node}"
+        if clone is None:
+            self._problems.clear(place)
+            return None
+        here, there = sorted((_host(source), _host(clone.source)))
+        self._problems.set(
+            place,
+            f"Two devices have the identity of {who.name or 'a node'} ({short(who.node)}), as after copying a disk, at "
+            f"{here} and {there}; only one of them is mixed.",
+        )
+        return clone
+
+    def may_invite(self, node: str) -> bool:
+        """Tell whether an inviter's certificate waits here for the node."""
+        return self._own is not None and self._own.signing.is_granted(node)
+
+    def exchange(self, theirs: Signed | None) -> Signed | None:
+        """Take a peer's revocations; return ours. Raises BadData ``revocations.damaged``."""
+        if self._own is None:
+            return None
+        if theirs is not None:
+            self._own.revocations.learn(theirs)
+        return self._own.revocations.signed
+
+    def renewed(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[bytes, bytes]:
+        """Return a new certificate for the caller, and an inviter's if one waits for it, both PEM.
+
+        Raises NotAllowed ``security.no-inviter``.
+        """
+        if self._own is None:
+            raise NotAllowed("security.no-inviter", "This node signs no certificates.")
+        public = key_in(self._own.tls.shown(context))
+        return self._own.signing.certificate(public), self._own.signing.inviter(public)
+
+    async def met(self, address: str, way: Way, answer: Answer) -> None:
+        """A peer has answered our hello at ``address``; see ``dial.Met``.
+
+        Raises NotAllowed ``identity.cloned`` if another device with its identity is to be spoken to instead.
+        """
+        if answer.who.node == self._me.node:
+            self._met_ourselves(answer.who, address)
+            return
+        self._problems.clear("membership")
+        clone = self.heard(answer.who, address)
+        self._told_of_clone(answer)
+        if clone is not None and not clone.first:
+            raise NotAllowed("identity.cloned", "another device has its identity, and that one is spoken to")
+        if self._own is None or self._renewal is None:
+            return
+        if answer.who.revocations != self._me.revocations:
+            await self._compare(way)
+        await self._renewal.met(way, answer.renew)
+
+    def turned_away(self, address: str, why: str) -> None:
+        """A peer has refused our hello."""
+        if "[security.revoked]" in why:
+            self._problems.set(
+                "membership",
+                f"This node is no member any more, says the one at {_host(address)}. If that is a mistake, ask the "
+                "founder; it can come back only with a new state folder and a new invitation.",
+            )
+
+    async def _compare(self, way: Way) -> None:
+        assert self._own is not None
+        ours = self._own.revocations.signed
+        request = mesh_pb2.RevocationsRequest(revocations=None if ours is None else signed_to_wire(ours))
+        reply = await way.stub.Revocations(request, timeout=HELLO_SECONDS)
+        if reply.HasField("revocations"):
+            self.exchange(signed_from_wire(reply.revocations))
+
+    def _revoked(self) -> None:
+        """There are new revocations: from now on nothing goes to those put out, and nothing comes from them."""
+        assert self._own is not None
+        self._me.revocations = self._own.revocations.number
+        self._own.tls.refresh()
+        for node in self._own.revocations.revoked:
+            self._put_out(node)
+
+    def _told_of_clone(self, answer: Answer) -> None:
+        """A peer tells that another device has our identity, or tells it no more."""
+        if answer.clone:
+            self._tellers.add(answer.who.node)
+            self._problems.set("identity", cloned_words(answer.clone))
+        else:
+            self._tellers.discard(answer.who.node)
+            if not self._tellers:
+                self._problems.clear("identity")
+
+    def _met_ourselves(self, who: Introduction, address: str) -> None:
+        if who.instance != self._me.instance:
+            self._tellers.add(who.node)
+            self._problems.set("identity", cloned_words(address))
+
+
+def cloned_words(source: str) -> str:
+    """Return the sentence for a device whose identity another one at ``source`` has too."""
+    return (
+        f"Another device, at {_host(source)}, has the identity of this node, as after copying a disk; only one of them "
+        "is mixed. Stop one, remove its state folder, and let it join anew."
+    )
+
+
+def _host(source: str) -> str:
+    """Return the host of an address or of a connection's source: its port says nothing."""
+    return source.rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:")
