@@ -52,8 +52,8 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
 
 def last_words(log: Path, code: int) -> DecafError:
     """Return the error that a process has ended with, from the sentence at the end of its log."""
-    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = said.strip().splitlines() or ["nothing"]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = text.strip().splitlines() or ["nothing"]
     for line in reversed(lines[-20:]):
         if said := LAST_WORDS.search(line):
             return from_exit_code(code, said["reason"], said["message"])
