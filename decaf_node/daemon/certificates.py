@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from decaf_node.daemon.node_id import FULL, node_of
@@ -91,10 +93,12 @@ def read_request(der: bytes) -> ec.EllipticCurvePublicKey:
 def read_chain(pem: bytes, source: str) -> Chain:
     """Return the certificates in ``pem``. Raises BadData ``certificate.damaged``; ``source`` says where it is from."""
     try:
-        chain = x509.load_pem_x509_certificates(pem) if len(pem) <= PEM_LIMIT_BYTES else []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)  # what will be an error soon, is one now
+            chain = x509.load_pem_x509_certificates(pem) if len(pem) <= PEM_LIMIT_BYTES else []
         for certificate in chain:
             _ = certificate.public_key(), certificate.extensions  # read now, so that nothing is found later
-    except BAD_INPUT:
+    except (*BAD_INPUT, CryptographyDeprecationWarning):
         chain = []
     if not chain:
         raise BadData("certificate.damaged", f"{source} holds no certificate that can be read; get it anew.")

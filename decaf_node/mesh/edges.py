@@ -303,11 +303,8 @@ class Edges(Streams):
             self.unheard.heard(peer, but=session.pair.own.digest)  # it has our offer, and what was said before it
         if promise is not None and promise.is_answered_by(receipt):
             return self._settle(peer, receipt, now)
-        match session:
-            case Fetching(pair) | Inspecting(pair) | Promising(pair) if pair.is_of(receipt):
-                self.sessions[peer] = type(session)(pair, receipt)
-            case Inspecting(pair) | Promising(pair) | Promised(pair) if receipt.theirs == pair.own.digest:
-                return self.refuse(peer, objections.NO_RECEIPT_MATCH, now)
+        if isinstance(session, Fetching | Inspecting | Promising) and session.pair.is_of(receipt):
+            self.sessions[peer] = type(session)(session.pair, receipt)
         return []
 
     def _settle(self, peer: str, theirs: Receipt, now: float) -> list[Effect]:

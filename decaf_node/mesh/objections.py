@@ -40,9 +40,6 @@ NO_SHARE = Refusal(
 NO_ROOM = Refusal("mesh.no-room", "This node has its edges of this turn already; it goes on with the next one.")
 CANNOT_SAVE = Refusal("mesh.cannot-save", "This node cannot save its rounds and mixes no more until its disk has room.")
 FULL = Refusal("mesh.full", "This node knows as many members as it may; raise limits.peers there.")
-NO_RECEIPT_MATCH = Refusal(
-    "mesh.bad-receipt", "The receipt names other snapshots than this edge pairs; try again later."
-)
 
 
 def not_a_neighbour(topology: str) -> Refusal:

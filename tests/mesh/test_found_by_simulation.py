@@ -135,3 +135,14 @@ def test_a_newcomer_that_has_chosen_takes_no_offer_of_one_that_it_had_asked() ->
     [refusal] = s.play(ev.OfferReceived("a", offer("a40", 40, mixes=30), incoming=True))
     assert isinstance(refusal, ev.RefuseEdge)
     assert refusal.reason == "mesh.adopting"
+
+
+def test_a_receipt_said_again_late_does_not_end_another_edge_with_the_same_snapshot() -> None:
+    """Storm on an exponential graph of six, seed 1610014389: the edge was refused, and counted at the other end."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c2", 2, degree=1), incoming=False))
+    s.fetch("c", "c2")
+    s.promise("c", "b1", "c2", 0.5)
+    assert s.play(ev.ReceiptReceived("c", Receipt("c1", "b1", 0.5))) == []  # of a stream before, that broke
+    assert s.play(ev.ReceiptReceived("c", Receipt("c2", "b1", 0.5)))[0] == ev.CloseEdge("c")
