@@ -142,8 +142,8 @@ class Edges(Streams):
                 return self._let_adopt(peer, ours, now)
             case Opened() if self.published is not None and peer not in self.published.slots:
                 return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
-            case Opened() if self.published is not None and peer in self.published.promised:
-                return self._go_on(peer, offer)
+            case Opened(ours) if self.published is not None and peer in self.published.promised:
+                return self._go_on(peer, ours, offer) or self._give_way(peer)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
@@ -162,9 +162,8 @@ class Edges(Streams):
         if ours is not None and must_adopt(offer, ours, absent=False):
             return [*self._answer(peer, ours), *self._let_adopt(peer, ours, now)]
         published = self.published
-        promise = self.half_open(peer)
-        if ours is not None and promise is not None and promise.is_with(offer.snapshot):
-            return [*self._answer(peer, ours), *self._go_on(peer, offer)]
+        if ours is not None and (last := self._go_on(peer, ours, offer)):
+            return [*self._answer(peer, ours), *last]
         early = published is not None and published.is_early(peer, offer.turn)
         if ours is not None and not early and self.has_room_for(peer):
             return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
@@ -190,20 +189,25 @@ class Edges(Streams):
         self.sessions[peer] = Fetching(pair)
         return [ev.FetchSnapshot(peer, theirs.snapshot)]
 
-    def _go_on(self, peer: str, offer: Offer) -> list[Effect]:
+    def _go_on(self, peer: str, ours: Offer, theirs: Offer) -> list[Effect]:
         """The stream on which we have promised broke, and another is up: go on there, if it is of the same pair.
 
         The peer may have heard our receipt before it could take it, so it is said last as well.
         """
-        published, promise = self.published, self.half_open(peer)
-        assert published is not None
-        if promise is None or offer.snapshot is None or not promise.is_with(offer.snapshot):
-            self.drop(peer)
-            published.tries.pop(peer, None)
-            return [ev.CloseEdge(peer)]
-        self.sessions[peer] = Promised(Pair(published.snapshot, offer.snapshot, offer.degree, promise.since))
+        assert ours.snapshot is not None
+        promise = self.half_open(peer)
+        if promise is None or theirs.snapshot is None or not promise.pairs(ours.snapshot, theirs.snapshot):
+            return []
+        self.sessions[peer] = Promised(Pair(ours.snapshot, theirs.snapshot, theirs.degree, promise.since))
         self.unheard.say(peer, promise.receipt)
         return [ev.SendReceipt(peer, promise.receipt)]
+
+    def _give_way(self, peer: str) -> list[Effect]:
+        """The stream is of use no more in this period: let the peer open one for the next."""
+        assert self.published is not None
+        self.drop(peer)
+        self.published.tries.pop(peer, None)
+        return [ev.CloseEdge(peer)]
 
     def _answer(self, peer: str, ours: Offer) -> list[Effect]:
         return [*self.say_again(peer), ev.AnswerEdge(peer, ours)]

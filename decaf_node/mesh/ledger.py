@@ -41,9 +41,9 @@ class Promise:
     def edge(self, weight: float) -> Edge:
         return Edge(self.peer, self.receipt.own, self.receipt.theirs, weight)
 
-    def is_with(self, theirs: Snapshot | None) -> bool:
-        """Say whether it pairs our snapshot with this one."""
-        return theirs is not None and theirs.digest == self.receipt.theirs
+    def pairs(self, own: Snapshot, theirs: Snapshot) -> bool:
+        """Say whether it is of these two snapshots."""
+        return (own.digest, theirs.digest) == (self.receipt.own, self.receipt.theirs)
 
     def is_answered_by(self, theirs: Receipt) -> bool:
         """Say whether the other end's receipt makes this edge count."""

@@ -77,3 +77,20 @@ def test_a_promise_given_up_is_not_said_again() -> None:
         s.play(ev.RoundTrained(snapshot(f"b{round + 1}", round + 1)), after=100.0)
     assert s.node.edges.ledger.promised("c") is None
     assert s.node.edges.unheard.of("c") == ()
+
+
+def test_a_late_promise_is_of_the_snapshot_before_and_does_not_go_on_with_the_present_one() -> None:
+    """Storm on six, seed 6000066: the ends of a stream paired different snapshots, and waited for each other."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False))
+    s.wait()
+    s.finish_round(1)
+    s.publish(2)
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 0.5)
+    s.play(ev.EdgeBroken("c", "cut"))
+    again = ev.SendReceipt("c", Receipt("b1", "c1", 0.5))
+    assert s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=True)) == [again]  # and held
+    s.play(ev.ReceiptReceived("c", Receipt("c1", "b1", 0.5)))
+    assert s.node.edges.ledger.ready == (Edge("c", "b1", "c1", 0.5),)  # for the next mix
