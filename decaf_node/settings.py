@@ -231,7 +231,7 @@ def find_places(
     home = Path(environ.get("HOME", "/"))
     xdg_config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     xdg_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
-    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"
+    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"  # noqa: S108 - ``durable.refuse_shared`` looks
     system_config = Path("/etc/decaf-node/config.toml")
     user_config = xdg_config / "decaf-node/config.toml"
     places = Places(

@@ -36,7 +36,7 @@ def join(
     data: DataOption = None,
     mesh: Annotated[str, typer.Option("--mesh", metavar="NAME", help="Which mesh to ask, without an invitation.")] = "",
     wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for approval.")] = 1800.0,
-    listen: ListenOption = "0.0.0.0",
+    listen: ListenOption = "0.0.0.0",  # noqa: S104 - a node is there to be reached; it speaks mutual TLS
     name: NameOption = "",
     config: ConfigOption = None,
     state: StateOption = None,
@@ -58,7 +58,7 @@ def join(
     places = places_of(config, state)
     folder = places.state / "identity"
     refuse_member(folder, "join.already-member")
-    read = None if token is None else read_token(sys.stdin.readline() if token == "-" else token)
+    read = None if token is None else read_token(sys.stdin.readline() if token == "-" else token)  # noqa: S105 - no secret but a dash
     given = FirstSettings(places.config, model, data, listen, name)
     if read is not None:
         given.check(read.mesh)

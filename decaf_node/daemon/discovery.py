@@ -69,7 +69,7 @@ class Discovery:
         settings: DiscoverySection,
         found: Found,
         left: Left,
-        listen: str = "0.0.0.0",
+        listen: str = "0.0.0.0",  # noqa: S104 - is compared, never bound
         warn: Warned = log_warning,
     ) -> None:
         """listen: the address that the server listens on; no other is announced."""

@@ -22,7 +22,7 @@ from decaf_node.daemon.control import ControlService, start_control
 from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.discovery import Discovery
 from decaf_node.daemon.driver import Driver
-from decaf_node.daemon.durable import disk_errors, make_folder
+from decaf_node.daemon.durable import disk_errors, make_folder, refuse_shared
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
 from decaf_node.daemon.gate import Gate
@@ -77,6 +77,7 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, inse
         check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
         make_folder(places.runtime)
+        refuse_shared(places.runtime)
     with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
         trust = load_trust(places.state / "identity", settings.security, plaintext)
         store.check_identity(trust.node)
@@ -120,7 +121,7 @@ class Daemon:
         policy = policy_of(settings)
         if saved is not None and before is not None and before.absent > policy.adopt_after:
             spool.keep(saved.snapshot)  # what we have learned since is told from it, however long the mesh is not met
-        node = Node(trust.node, policy, random.Random(os.urandom(16)), before)
+        node = Node(trust.node, policy, random.Random(os.urandom(16)), before)  # noqa: S311 - for pauses and draws, not for secrets
         self.tasks = Tasks()
         self.trust = trust
         self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
