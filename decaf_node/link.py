@@ -259,6 +259,7 @@ def decode(line: bytes) -> Message:
         message: Message = adapter.validate_python(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise BadData(
-            "link.not-a-message", f"The trainer link carried something else than a message: {error}."
+            "link.not-a-message",
+            f"The trainer link carried something else than a message: {' '.join(str(error).split())}.",
         ) from error
     return message

@@ -18,7 +18,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from decaf_node.daemon.node_id import FULL, node_of
@@ -30,7 +29,15 @@ EARLIER = timedelta(days=1)  # certificates are valid from then: clocks of home 
 CHAIN_LIMIT = 3  # a member, an inviter, and the authority, which is not needed
 PEM_LIMIT_BYTES = 64 * 1024
 REQUEST_LIMIT_BYTES = 4 * 1024
-BAD_INPUT = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+BAD_INPUT = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UserWarning,
+)
 
 Key = ec.EllipticCurvePrivateKey
 Chain = tuple[x509.Certificate, ...]
@@ -94,15 +101,26 @@ def read_chain(pem: bytes, source: str) -> Chain:
     """Return the certificates in ``pem``. Raises BadData ``certificate.damaged``; ``source`` says where it is from."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)  # what will be an error soon, is one now
+            warnings.simplefilter("error")  # what will be an error soon, and names that nobody has
             chain = x509.load_pem_x509_certificates(pem) if len(pem) <= PEM_LIMIT_BYTES else []
-        for certificate in chain:
-            _ = certificate.public_key(), certificate.extensions  # read now, so that nothing is found later
-    except (*BAD_INPUT, CryptographyDeprecationWarning):
+            for certificate in chain:
+                _read_all(certificate)
+    except BAD_INPUT:
         chain = []
     if not chain:
         raise BadData("certificate.damaged", f"{source} holds no certificate that can be read; get it anew.")
     return tuple(chain)
+
+
+def load_shown(data: bytes) -> x509.Certificate:
+    """Return a certificate that was shown in TLS, PEM or DER. Raises NotAllowed ``certificate.unreadable``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load = x509.load_pem_x509_certificate if data.startswith(b"-----") else x509.load_der_x509_certificate
+            return _read_all(load(data))
+    except BAD_INPUT:
+        raise NotAllowed("certificate.unreadable", "The certificate that is shown cannot be read.") from None
 
 
 def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
@@ -158,6 +176,16 @@ def check_time(certificate: x509.Certificate, now: float) -> None:
             f"The certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on, and this clock says "
             f"{when:%Y-%m-%d %H:%M} UTC; set the clock.",
         )
+
+
+def _read_all(certificate: x509.Certificate) -> x509.Certificate:
+    """Read all of it that is used, now: the library reads fields when they are asked for, and raises then."""
+    names = (certificate.subject, certificate.issuer)
+    times = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    public = certificate.public_key()
+    public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    _ = (*names, *times, certificate.serial_number, certificate.extensions, certificate.signature_algorithm_oid)
+    return certificate
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:

@@ -158,12 +158,17 @@ async def _enrol(door: Door, identity: Identity, name: str, secret: bytes) -> pb
 
 
 def _admission(door: Door, identity: Identity, reply: pb.EnrolReply) -> Admission:
-    chain = read_chain(reply.certificate, f"The answer of {door.address}")
-    check_chain(chain, door.authority, time.time())
-    if node_of(chain[0].public_key()) != identity.node:
-        raise NotAllowed("join.other-key", f"The certificate that {door.address} has given is for another key.")
+    return read_admission(reply, door.mesh, door.authority, door.address, identity.node)
+
+
+def read_admission(reply: pb.EnrolReply, mesh: str, authority: x509.Certificate, at: str, node: str) -> Admission:
+    """Return what ``node`` was given. Raises BadData ``certificate.damaged``, NotAllowed ``join.other-key``."""
+    chain = read_chain(reply.certificate, f"The answer of {at}")
+    check_chain(chain, authority, time.time())
+    if node_of(chain[0].public_key()) != node:
+        raise NotAllowed("join.other-key", f"The certificate that {at} has given is for another key.")
     members = tuple(address for address in reply.members[:AT_MOST] if split(address) is not None)
-    return Admission(door.mesh, chain, door.authority, members, printable(reply.schema), door.address)
+    return Admission(mesh, chain, authority, members, printable(reply.schema), at)
 
 
 def _other_mesh(place: str) -> NotAllowed:

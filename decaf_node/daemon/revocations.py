@@ -97,6 +97,10 @@ class Revocations:
         signature = issuer.key.sign(CONTEXT + body, ec.ECDSA(hashes.SHA256()))
         self._keep(self._verified(Signed(body, signature)))
 
+    def check(self, signed: Signed) -> None:
+        """Raise BadData ``revocations.damaged`` unless the list is of this mesh."""
+        self._verified(signed)
+
     def _verified(self, signed: Signed) -> Known:
         public = self._authority.public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey), "an outside authority has lists of its own"

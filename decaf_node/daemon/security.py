@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.addresses import split, target
-from decaf_node.daemon.certificates import check_time, inviter_of, pem_of
+from decaf_node.daemon.certificates import check_time, inviter_of, load_shown, pem_of
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.papers import Papers
@@ -197,8 +197,8 @@ async def look(address: str, authority: str | None = None) -> x509.Certificate:
         raise TryAgain("peer.silent", f"{address} does not answer ({error.strerror or error})") from None
     try:
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return x509.load_der_x509_certificate(shown or b"")
-    except ValueError:
+        return load_shown(shown or b"")
+    except NotAllowed:
         raise TryAgain("peer.other-certificate", f"{address} shows a certificate that cannot be read") from None
     finally:
         writer.transport.abort()
@@ -239,4 +239,4 @@ def _server_configuration(papers: Papers) -> Any:
 
 @lru_cache(maxsize=256)
 def _read(pem: bytes) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(pem)
+    return load_shown(pem)

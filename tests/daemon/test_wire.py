@@ -88,13 +88,13 @@ def test_what_a_peer_says_cannot_forge_lines() -> None:
 
 
 ROUND = RoundReport(
-    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport("n", 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
+    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport(NODE, 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem")
+PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem")
 STATUS = StatusReport(
-    *("n", "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, ("x", "y"), 1.5, 1000, "a:1", "e" * 64),
+    *(NODE, "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, (NODE, "B" * 52), 1.5, 1000, "a:1", "e" * 64),
     *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),
 )
 
@@ -109,6 +109,24 @@ def test_reports_come_back_as_they_were() -> None:
         dataclasses.replace(STATUS, last_round=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_report_of_a_time_that_cannot_be_is_refused(value: float) -> None:
+    """Another device may report it, and no calendar can print it."""
+    for row in (dataclasses.replace(ROUND, time=value), dataclasses.replace(ROUND, mix_seconds=value)):
+        with pytest.raises(BadData):
+            report_wire.round_from_wire(report_wire.round_to_wire(row))
+    with pytest.raises(BadData):
+        report_wire.peer_from_wire(report_wire.peer_to_wire(dataclasses.replace(PEER, heard_seconds=value)))
+    with pytest.raises(BadData):
+        report_wire.status_from_wire(report_wire.status_to_wire(dataclasses.replace(STATUS, node="n" * 52)))
+
+
+def test_what_another_device_reports_cannot_move_the_cursor() -> None:
+    forged = dataclasses.replace(PEER, name="a\x1b[2Jb", problem="c\nd")
+    read = report_wire.peer_from_wire(report_wire.peer_to_wire(forged))
+    assert (read.name, read.problem) == ("a [2Jb", "c d")
 
 
 @pytest.mark.parametrize(
