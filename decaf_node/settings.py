@@ -64,6 +64,7 @@ class SecuritySection(Section):
     ca: Path | None = Field(None, description="PEM file of an outside authority, instead of the mesh's own")
     certificate: Path | None = Field(None, description="PEM file of this node's certificate from it, with its chain")
     key: Path | None = Field(None, description="PEM file of the key of that certificate")
+    crl: Path | None = Field(None, description="PEM or DER file of revocation lists of that authority")
     certificate_lifetime: Seconds = Field(
         365 * 86400.0, ge=60, description="of the certificates signed here; renewed when a third of it is left"
     )
@@ -72,7 +73,16 @@ class SecuritySection(Section):
     def _all_of_it_or_none(self) -> SecuritySection:
         if len({path is None for path in (self.ca, self.certificate, self.key)}) > 1:
             raise ValueError("ca, certificate and key go together")
+        if self.crl is not None and self.ca is None:
+            raise ValueError("crl is of an outside authority; set ca, certificate and key too")
         return self
+
+
+class MonitorSection(Section):
+    listen: str = Field("", description="host:port for operators on other devices, by mutual TLS; empty: nobody")
+    operators: tuple[str, ...] = Field(
+        (), description="node IDs of members that may also act there (pause, invite, revoke, ...); others only look"
+    )
 
 
 class DiscoverySection(Section):
@@ -156,6 +166,11 @@ class LimitsSection(Section):
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")
     streams: Count = Field(256, description="most edges with other nodes at a time")
+    calls: Count = Field(50, description="most calls that a member may make in a second")
+    least_rate_bytes: Count = Field(
+        1024,
+        description="a snapshot that comes or goes by less a second, over two minutes and in whole pieces, is given up",
+    )
     connections: Count = Field(512, description="most connections of other nodes at a time")
     invitations: Count = Field(32, description="most invitations that are open at a time")
     waiting: Count = Field(64, description="most devices that wait for approval at a time")
@@ -180,6 +195,7 @@ class Settings(Section):
     mesh: MeshSection = MeshSection()
     listen: ListenSection = ListenSection()
     security: SecuritySection = SecuritySection()
+    monitor: MonitorSection = MonitorSection()
     discovery: DiscoverySection = DiscoverySection()
     model: ModelSection
     lora: dict[str, Any] = Field(default_factory=dict, description="anything of PEFT's LoraConfig")
@@ -314,7 +330,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             "evaluation": tuple(folder / path for path in settings.data.evaluation),
         }
     )
-    files = {name: getattr(settings.security, name) for name in ("ca", "certificate", "key")}
+    files = {name: getattr(settings.security, name) for name in ("ca", "certificate", "key", "crl")}
     files = {name: folder / path for name, path in files.items() if path is not None}
     security = settings.security.model_copy(update=files)
     return settings.model_copy(update={"model": model, "data": data, "security": security})

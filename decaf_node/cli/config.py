@@ -98,6 +98,14 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
+    from decaf_node.daemon.operators import operators_of
+
+    try:
+        operators_of(settings, settings.security.insecure)
+    except BadSettings as error:
+        yield Finding(error.reason, error.message)
     for path in (settings.security.ca, settings.security.certificate, settings.security.key):
         if path is not None and not path.is_file():
             yield Finding("certificate.missing", f"security: there is no file {path}.")
+    if settings.security.crl is not None and not settings.security.crl.is_file():
+        yield Finding("crl.missing", f"security.crl: there is no file {settings.security.crl}.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -16,13 +18,10 @@ from decaf_node.cli.output import print_json, print_text
 from decaf_node.errors import TryAgain, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from decaf_node.daemon.identity import Identity
     from decaf_node.daemon.join_token import JoinToken
     from decaf_node.daemon.joining import Admission, Tell
     from decaf_node.daemon.lan import OpenDoor
-    from decaf_node.settings import DiscoverySection
 
 
 def join(
@@ -69,7 +68,7 @@ def join(
             print_text(line)
 
     tell(f"identity {printed(identity.node)}")
-    asking = Asking(given.discovery(), identity, name or socket.gethostname(), tell)
+    asking = Asking(given, identity, name or socket.gethostname(), tell)
     admission = asyncio.run(asking.with_token(read) if read is not None else asking.without(mesh, wait))
     given.check(admission.mesh)
     _keep(given, places.state, identity, admission)
@@ -92,10 +91,31 @@ def _keep(given: FirstSettings, state: Path, identity: Identity, admission: Admi
 class Asking:
     """A device that wants to join."""
 
-    discovery: DiscoverySection
+    given: FirstSettings
     identity: Identity
     name: str
     tell: Tell
+
+    def agree(self, mesh: str, parts: dict[str, Any]) -> None:
+        """Compare what the mesh trains with the settings. Raises what ``agreement.compare`` does."""
+        from decaf_node.training.agreement import compare
+        from decaf_node.training.base import base_fingerprint, weight_files
+
+        settings = self.given.check(mesh)
+        model = settings.model
+
+        def base() -> str | None:
+            if not weight_files(model) or not all(path.is_file() for path in weight_files(model)):
+                return None
+            self.tell(f"comparing the base model in {model.path}")
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    return base_fingerprint(model, Path(folder, "digests"))
+                except (OSError, ValueError):
+                    return None
+
+        unknown = compare(parts, settings, base)
+        self.tell(f"nothing speaks against it; {unknown}")
 
     async def with_token(self, token: JoinToken) -> Admission:
         """Join with an invitation, at its addresses or where mDNS finds its mesh."""
@@ -103,21 +123,21 @@ class Asking:
         from decaf_node.daemon.lan import look_around
 
         try:
-            return await join_by_token(token, token.addresses, self.identity, self.name, self.tell)
+            return await join_by_token(token, token.addresses, self.identity, self.name, self.tell, self.agree)
         except TryAgain as error:
             self.tell(f"not at the addresses of the invitation ({error.message}); looking by mDNS")
-            doors = [door.address for door in await look_around(self.discovery) if door.mesh == token.mesh]
+            doors = [door.address for door in await look_around(self.given.discovery()) if door.mesh == token.mesh]
             if not doors:
                 raise
-        return await join_by_token(token, doors, self.identity, self.name, self.tell)
+        return await join_by_token(token, doors, self.identity, self.name, self.tell, self.agree)
 
     async def without(self, mesh: str, patience: float) -> Admission:
         """Ask the mesh that mDNS finds, and wait."""
         from decaf_node.daemon.joining import join_by_approval
         from decaf_node.daemon.lan import look_around
 
-        door = _choose(mesh, await look_around(self.discovery))
-        return await join_by_approval(door.address, None, self.identity, self.name, self.tell, patience)
+        door = _choose(mesh, await look_around(self.given.discovery()))
+        return await join_by_approval(door.address, None, self.identity, self.name, self.tell, patience, self.agree)
 
 
 def _choose(mesh: str, doors: list[OpenDoor]) -> OpenDoor:

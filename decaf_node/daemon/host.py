@@ -67,8 +67,10 @@ class Host:
         name: Callable[[str], str],
         chunk_bytes: int,
         tasks: Tasks,
+        least_rate: int,
     ) -> None:
         self.me = me
+        self.least_rate = least_rate
         self.store = store
         self.spool = spool
         self.problems = Problems()
@@ -115,11 +117,11 @@ class Host:
         """See ``Surroundings``."""
         return await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
 
-    async def fetch(self, snapshot: Snapshot) -> Fetch | None:
+    async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
         """See ``Surroundings``."""
         if await self.disk(lambda: self._is_here(snapshot)):
             return None
-        partial = await self.disk(lambda: self.spool.partial(snapshot.digest, snapshot.size_bytes))
+        partial = await self.disk(lambda: self.spool.partial(snapshot.digest, snapshot.size_bytes, peer))
         self.problems.clear("spool")
         return Fetch(snapshot, partial, self.me.schema, self.disk)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -24,14 +26,17 @@ from decaf_node.daemon.papers import keep_papers
 from decaf_node.daemon.rpc_errors import error_of
 from decaf_node.daemon.security import look, name_in
 from decaf_node.daemon.seeds import AT_MOST, keep_seeds
-from decaf_node.errors import DecafError, NotAllowed, TryAgain
+from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain
 from decaf_node.v1 import enrolment_pb2 as pb
 from decaf_node.v1 import enrolment_pb2_grpc
 
 CALL_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 1.0
 
+PARTS_LIMIT_BYTES = 1024 * 1024
+
 Tell = Callable[[str], None]
+Agree = Callable[[str, dict[str, Any]], None]  # is told the mesh and what it trains; raises where that does not fit
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,6 @@ class Admission:
     chain: Chain
     authority: x509.Certificate
     members: tuple[str, ...]
-    schema: str
     at: str
 
 
@@ -57,29 +61,32 @@ class Door:
 
 
 async def join_by_token(
-    token: JoinToken, places: Sequence[str], identity: Identity, name: str, tell: Tell
+    token: JoinToken, places: Sequence[str], identity: Identity, name: str, tell: Tell, agree: Agree
 ) -> Admission:
     """Join with an invitation, at the first of ``places`` (addresses of enrolment listeners) where it can be.
 
-    tell: is told line by line how far it is. Raises what is wrong, each with its layer: TryAgain ``join.unreachable``,
-    ``join.not-open``, ``join.no-tls``; NotAllowed ``join.other-mesh`` (somebody else answers: the secret was not said)
-    and what the mesh refuses with; TryAgain ``clock.not-set``.
+    agree: is asked before the invitation is used; tell: is told line by line how far it is. Raises what is wrong, each
+    with its layer: TryAgain ``join.unreachable``, ``join.not-open``, ``join.no-tls``; NotAllowed ``join.other-mesh``
+    (somebody else answers: the secret was not said) and what the mesh refuses with; TryAgain ``clock.not-set``.
     """
     require_clock(time.time())
     failed: DecafError = TryAgain("join.unreachable", "The invitation names no address, and none was found by mDNS.")
     for place in places:
-        outcome = await _try(place, token, identity, name, tell)
+        outcome = await _try(place, token, identity, name, tell, agree)
         if isinstance(outcome, Admission):
             return outcome
         failed = outcome
     raise failed
 
 
-async def _try(place: str, token: JoinToken, identity: Identity, name: str, tell: Tell) -> Admission | DecafError:
+async def _try(
+    place: str, token: JoinToken, identity: Identity, name: str, tell: Tell, agree: Agree
+) -> Admission | DecafError:
     """Join there, or return why it may work elsewhere. Raises what the mesh has refused with."""
     try:
         async with _door(place, token.authority) as door:
             tell(f"found the mesh {door.mesh} at {place}, and its certificate is that of the invitation")
+            await _look(door, identity, name, token.secret, agree)
             return _admission(door, identity, await _enrol(door, identity, name, token.secret))
     except TryAgain as error:
         return error
@@ -90,12 +97,12 @@ async def _try(place: str, token: JoinToken, identity: Identity, name: str, tell
 
 
 async def join_by_approval(
-    place: str, authority: bytes | None, identity: Identity, name: str, tell: Tell, patience: float
+    place: str, authority: bytes | None, identity: Identity, name: str, tell: Tell, patience: float, agree: Agree
 ) -> Admission:
     """Ask to join at ``place``, and wait until a person there approves. Raises as ``join_by_token`` does.
 
-    authority: the expected fingerprint; None to have a person compare the one that is told. Raises TryAgain
-    ``join.not-approved`` after ``patience`` seconds too.
+    authority: the expected fingerprint; None where a person compares the one that is told. agree: is asked before the
+    device is a member. Raises TryAgain ``join.not-approved`` after ``patience`` seconds too.
     """
     require_clock(time.time())
     end = time.monotonic() + patience
@@ -105,6 +112,7 @@ async def join_by_approval(
         while time.monotonic() < end:
             reply = await _enrol(door, identity, name, b"")
             if reply.certificate:
+                agree(door.mesh, read_parts(reply.parts))
                 return _admission(door, identity, reply)
             await asyncio.sleep(ASK_AGAIN_SECONDS)
     raise TryAgain(
@@ -149,8 +157,26 @@ async def _door(place: str, authority: bytes | None) -> AsyncIterator[Door]:
         yield Door(stub, printable(mesh.mesh), found, place)
 
 
-async def _enrol(door: Door, identity: Identity, name: str, secret: bytes) -> pb.EnrolReply:
-    request = pb.EnrolRequest(secret=secret, signing_request=request_of(identity.key), name=name)
+async def _look(door: Door, identity: Identity, name: str, secret: bytes, agree: Agree) -> None:
+    """Have what the mesh trains compared, before anything is used up. An older node does not say it."""
+    reply = await _enrol(door, identity, name, secret, look_only=True)
+    agree(door.mesh, read_parts(reply.parts))
+
+
+def read_parts(data: bytes) -> dict[str, Any]:
+    """Return what a mesh trains; nothing where that is not told. Raises BadData ``join.bad-answer``."""
+    try:
+        document = json.loads(data.decode()) if 0 < len(data) <= PARTS_LIMIT_BYTES else {}
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BadData("join.bad-answer", "The mesh says of what it trains something that cannot be read; update both.")
+    return document
+
+
+async def _enrol(door: Door, identity: Identity, name: str, secret: bytes, look_only: bool = False) -> pb.EnrolReply:
+    signing_request = request_of(identity.key)
+    request = pb.EnrolRequest(secret=secret, signing_request=signing_request, name=name, look_only=look_only)
     try:
         return await door.stub.Enrol(request, timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
@@ -168,7 +194,7 @@ def read_admission(reply: pb.EnrolReply, mesh: str, authority: x509.Certificate,
     if node_of(chain[0].public_key()) != node:
         raise NotAllowed("join.other-key", f"The certificate that {at} has given is for another key.")
     members = tuple(address for address in reply.members[:AT_MOST] if split(address) is not None)
-    return Admission(mesh, chain, authority, members, printable(reply.schema), at)
+    return Admission(mesh, chain, authority, members, at)
 
 
 def _other_mesh(place: str) -> NotAllowed:

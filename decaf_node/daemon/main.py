@@ -18,7 +18,7 @@ from decaf_node import link
 from decaf_node.daemon import logs
 from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.channels import Way
-from decaf_node.daemon.control import ControlService, start_control
+from decaf_node.daemon.control import ControlService, start_control, start_remote
 from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.discovery import Discovery
 from decaf_node.daemon.driver import Driver
@@ -34,10 +34,12 @@ from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
+from decaf_node.daemon.operators import Operators, operators_of
+from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.rpc import MeshService, start_server
-from decaf_node.daemon.security import only_new_tls
+from decaf_node.daemon.security import MutualTls, only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.status import Status
@@ -73,6 +75,7 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, inse
     only_new_tls()
     logs.configure(settings.log.level, settings.log.format)
     check_peers(settings.mesh.peers)
+    operators_of(settings, plaintext)
     if plaintext:
         check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
@@ -135,7 +138,16 @@ class Daemon:
             self._met,
             self._turned_away,
         )
-        self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
+        self.host = Host(
+            self.me,
+            store,
+            spool,
+            self.driver.post,
+            self.dialler.name,
+            limits.chunk_bytes,
+            self.tasks,
+            limits.least_rate_bytes,
+        )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
         self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks)
@@ -174,13 +186,26 @@ class Daemon:
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
-        control = await start_control(
-            self._places.control_socket.absolute(), MonitorService(self.status), ControlService(self.driver, self.gate)
-        )
+        services = MonitorService(self.status), ControlService(self.driver, self.gate)
+        control = await start_control(self._places.control_socket.absolute(), *services)
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
+        if self._settings.monitor.listen:
+            assert isinstance(self.trust.tls, MutualTls), "``run`` looks"
+            operators = Operators(
+                self.trust.tls, operators_of(self._settings, False), Pace(self._settings.limits.calls)
+            )
+            remote = await start_remote(self._settings.monitor.listen, self.trust.tls, operators, *services)
+            stack.push_async_callback(self._end_server, remote)
         server, port = await start_server(
-            MeshService(self.me.introduction, self.edges, self.meeting, self.trust.tls, self.upkeep),
+            MeshService(
+                self.me.introduction,
+                self.edges,
+                self.meeting,
+                self.trust.tls,
+                self.upkeep,
+                Pace(self._settings.limits.calls),
+            ),
             self._settings.listen,
             self._settings.limits,
             self.trust.tls,
@@ -299,7 +324,7 @@ class Daemon:
 
     def _enrolment_of(self, own: OwnMesh) -> Enrolment:
         return Enrolment(
-            own, self._settings, self._addresses, lambda: self.me.schema, self._enrolment_opened, self.host.problems
+            own, self._settings, self._addresses, lambda: self.talk.ready, self._enrolment_opened, self.host.problems
         )
 
     def _addresses(self) -> list[str]:

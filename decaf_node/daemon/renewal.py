@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -49,11 +50,11 @@ class Renewal:
         life = min(self._own.lifetime, end - certificate.not_valid_before_utc.timestamp())
         return (end - self._clock()) / life
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Sign anew if it is time and this node may; say so where time runs out."""
         if self.left < DUE and self._own.signing.can:
             try:
-                self._take(self._own.signing.certificate(self._own.identity.key.public_key()), b"")
+                await self._take(self._own.signing.certificate(self._own.identity.key.public_key()), b"")
             except DecafError as error:
                 self._problems.set("certificate", f"This node's certificate cannot be renewed: {error.message}")
         elif self.left < PRESSING:
@@ -74,13 +75,13 @@ class Renewal:
         while len(self._asked) > ASKED_AT_MOST:
             self._asked.popitem(last=False)
         try:
-            self._take(*await way.renew(ASK_SECONDS))
+            await self._take(*await way.renew(ASK_SECONDS))
         except grpc.aio.AioRpcError as error:
             log.debug("%s does not renew: %s", way.node, error.details())
         except DecafError as error:
             log.warning("A new certificate was offered that is no good: %s", error.message)
 
-    def _take(self, pem: bytes, inviter: bytes) -> None:
+    async def _take(self, pem: bytes, inviter: bytes) -> None:
         """Keep and show a new certificate. Raises BadData or NotAllowed if it is not one for this node."""
         authority, now = self._own.tls.papers.authorities, self._clock()
         chain = read_chain(pem, "The answer")
@@ -88,9 +89,9 @@ class Renewal:
         signer = read_chain(inviter, "The answer") if inviter else ()
         if any(node_of(shown.public_key()) != self._own.identity.node for shown in (chain[0], *signer[:1])):
             raise BadData("certificate.other-key", "it is for another node's key.")
-        keep_papers(self._own.folder, chain, authority)
+        await asyncio.to_thread(keep_papers, self._own.folder, chain, authority)
         if signer:
-            keep_inviter(self._own.folder, signer)
+            await asyncio.to_thread(keep_inviter, self._own.folder, signer)
             log.info("This node may invite others now: decaf-node invite.")
         self._own.reload()
         self._problems.clear("certificate")

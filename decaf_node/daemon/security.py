@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.addresses import split, target
 from decaf_node.daemon.certificates import check_time, inviter_of, load_shown, pem_of
+from decaf_node.daemon.crl import RevocationLists
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.papers import Papers
@@ -83,7 +84,8 @@ class Plaintext:
 class MutualTls:
     """Both ends show a certificate of the mesh.
 
-    revocations: None under an outside authority, which has its own ways
+    revocations: None under an outside authority
+    lists:       an outside authority's revocation lists, where there are any
     seen:        called with each member's ID and its inviter's (empty: the authority itself)
     clock:       seconds since 1970
     """
@@ -94,8 +96,10 @@ class MutualTls:
         revocations: Revocations | None,
         seen: Callable[[str, str], None] = lambda node, inviter: None,
         clock: Callable[[], float] = time.time,
+        lists: RevocationLists | None = None,
     ) -> None:
         self.version = 0
+        self._lists = lists
         self._papers = papers
         self._revocations = revocations
         self._seen = seen
@@ -107,9 +111,14 @@ class MutualTls:
         """What this node shows now."""
         return self._papers
 
-    def renew(self, papers: Papers) -> None:
-        """Show these from now on: to callers at once, to peers with the next channel."""
-        self._papers, self._server = papers, _server_configuration(papers)
+    @property
+    def lists(self) -> RevocationLists | None:
+        """The outside authority's revocation lists of now."""
+        return self._lists
+
+    def renew(self, papers: Papers, lists: RevocationLists | None = None) -> None:
+        """Show these from now on: to callers at once, to peers with the next channel; and heed these lists."""
+        self._papers, self._server, self._lists = papers, _server_configuration(papers), lists
         self.refresh()
 
     def refresh(self) -> None:
@@ -166,6 +175,8 @@ class MutualTls:
         inviter = inviter_of(certificate)
         if self._revocations is not None and (why := self._revocations.refusal(node, inviter)):
             raise NotAllowed("security.revoked", f"The node {short(node)} is no member any more: {why}.")
+        if self._lists is not None and (why := self._lists.refusal(certificate)):
+            raise NotAllowed("security.revoked", f"The node {short(node)} is not let in: {why}.")
         self._seen(node, inviter)
         return node
 

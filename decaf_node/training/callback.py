@@ -17,13 +17,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from decaf_node.errors import BadSettings, DecafError
 from decaf_node.link import TrainerReady, Welcome
 from decaf_node.settings import Settings, find_places
+from decaf_node.training.base import base_fingerprint
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
 from decaf_node.training.exchange import Exchange, Identity
 from decaf_node.training.host import Evaluator, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.live import find_adapter, freeze_a
-from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
+from decaf_node.training.schema import schema_of, schema_parts
 from decaf_node.training.session import Session
 
 SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"

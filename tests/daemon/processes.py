@@ -78,7 +78,7 @@ class Daemon:
         return self
 
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-25:])
@@ -149,6 +149,8 @@ def mesh() -> Iterator[Callable[..., Daemon]]:
         finally:
             for daemon in daemons:
                 daemon.end()
+        for daemon in daemons:
+            assert "fsync on the loop" not in daemon.log(), daemon.log()
 
 
 def until(holds: Callable[[], bool], patience: float = PATIENCE) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 from decaf_node.errors import DecafError
 from decaf_node.settings import find_places, load_settings
@@ -12,7 +15,24 @@ from decaf_node.settings import find_places, load_settings
 TRAINER = Path(__file__).with_name("scripted_trainer.py")
 
 
+def watch_fsync() -> None:
+    """Say it in the log if anything flushes to the disk on the event loop, which a slow disk would hold up."""
+    flush = os.fsync
+
+    def watched(fd: Any) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            flush(fd)
+            return
+        print(f"fsync on the loop\n{''.join(traceback.format_stack(limit=8))}", file=sys.stderr)
+        flush(fd)
+
+    os.fsync = watched
+
+
 def main() -> int:
+    watch_fsync()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as the command does
     from decaf_node.daemon.main import run  # only now: gRPC reads it when it is imported
 

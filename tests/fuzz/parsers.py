@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError, Message
@@ -50,11 +52,12 @@ from decaf_node.daemon.certificates import (
     read_request,
     request_of,
 )
+from decaf_node.daemon.crl import read_lists
 from decaf_node.daemon.dial import read_answer
 from decaf_node.daemon.discovery import SERVICE, Discovery
 from decaf_node.daemon.identity import new_identity
 from decaf_node.daemon.join_token import JoinToken, read_token, write_token
-from decaf_node.daemon.joining import read_admission
+from decaf_node.daemon.joining import read_admission, read_parts
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.node_id import node_of, printed, read_node
 from decaf_node.daemon.papers import Papers
@@ -87,6 +90,7 @@ from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.mesh.rumours import News, Rumour, Standing
 from decaf_node.settings import DiscoverySection, parse_settings
 from decaf_node.snapshot import FORMAT, parse_header
+from decaf_node.training.agreement import compare
 from decaf_node.v1 import enrolment_pb2, mesh_pb2, monitor_pb2
 from tests.daemon.scripted_trainer import snapshot_bytes
 
@@ -255,6 +259,21 @@ def _pem(data: bytes) -> None:
     check_chain(read_chain(data, "it"), AUTHORITY.certificate, NOW)
 
 
+def _crl(data: bytes) -> None:
+    read_lists(data, (AUTHORITY.certificate,), NOW, "it")
+
+
+def _revoking() -> bytes:
+    then = datetime.fromtimestamp(NOW - 60, timezone.utc)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(AUTHORITY.certificate.subject)
+    builder = builder.last_update(then).next_update(then + timedelta(days=1))
+    for number in (5, 2**64):
+        entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(then)
+        entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(AUTHORITY.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
 def _request(data: bytes) -> None:
     printed(node_of(read_request(data)))
 
@@ -357,6 +376,10 @@ def _node_id(data: bytes) -> None:
 
 def _link(data: bytes) -> None:
     link.decode(link.encode(link.decode(data)))
+
+
+def _parts(data: bytes) -> None:
+    compare(read_parts(data), parse_settings(tomllib.loads(TOML.decode()), "it"), lambda: None)
 
 
 def _settings(data: bytes) -> None:
@@ -486,6 +509,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("shown-certificate", _shown, CHAINS),
     Parser("chain", _chain, CHAINS),
     Parser("chain-pem", _pem, (pem_of(MEMBER), pem_of(INVITED))),
+    Parser("crl", _crl, (_revoking(),)),
     Parser("signing-request", _request, (request_of(MINE.key),)),
     Parser(
         "mdns",
@@ -510,6 +534,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("token-inside", _unchecked_token, (bytes(48) + b"\x03lab\x0e127.0.0.1:7434",)),
     Parser("node-id", _node_id, (MINE.node.encode(), printed(MINE.node).encode())),
     Parser("link", _link, _messages()),
+    Parser("parts", _parts, (b'{"base":"b","targets":{"q":[1,2]},"task":"causal-lm","labels":[]}',)),
     Parser("settings", _settings, (TOML,)),
     Parser("status", _status, (_glance(),)),
     Parser("peers", _peers, (_listed(),)),
