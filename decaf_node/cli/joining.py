@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import sys
 import tempfile
@@ -15,12 +16,12 @@ import typer
 from decaf_node.cli.first_settings import DataOption, FirstSettings, ListenOption, ModelOption, NameOption
 from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_text
-from decaf_node.errors import TryAgain, UsageError
+from decaf_node.errors import NotAllowed, TryAgain, UsageError
 
 if TYPE_CHECKING:
     from decaf_node.daemon.identity import Identity
     from decaf_node.daemon.join_token import JoinToken
-    from decaf_node.daemon.joining import Admission, Tell
+    from decaf_node.daemon.joining import Admission, Recognise, Tell
     from decaf_node.daemon.lan import OpenDoor
 
 
@@ -34,6 +35,10 @@ def join(
     model: ModelOption = None,
     data: DataOption = None,
     mesh: Annotated[str, typer.Option("--mesh", metavar="NAME", help="Which mesh to ask, without an invitation.")] = "",
+    authority: Annotated[
+        str,
+        typer.Option("--authority", metavar="HEX", help="The certificate that approve shows, instead of comparing it."),
+    ] = "",
     wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for approval.")] = 1800.0,
     listen: ListenOption = "0.0.0.0",  # noqa: S104 - a node is there to be reached; it speaks mutual TLS
     name: NameOption = "",
@@ -44,8 +49,8 @@ def join(
     """Enter a mesh.
 
     With an invitation the mesh is recognised before its secret is said. Without one the meshes of this network that
-    expect somebody are looked for, and the device waits for `decaf-node approve` there. A join that fails leaves
-    nothing behind.
+    expect somebody are looked for, you compare the mesh's certificate with what `decaf-node approve` shows there, and
+    the device waits for it. A join that fails leaves nothing behind.
 
     Example: decaf-node join decaf1-AbC --model /srv/models/smollm2 --data /srv/data/mine.jsonl
     """
@@ -69,7 +74,8 @@ def join(
 
     tell(f"identity {printed(identity.node)}")
     asking = Asking(given, identity, name or socket.gethostname(), tell)
-    admission = asyncio.run(asking.with_token(read) if read is not None else asking.without(mesh, wait))
+    recognised = _recognising(authority)
+    admission = asyncio.run(asking.with_token(read) if read is not None else asking.without(mesh, wait, recognised))
     given.check(admission.mesh)
     _keep(given, places.state, identity, admission)
     if as_json:
@@ -131,13 +137,46 @@ class Asking:
                 raise
         return await join_by_token(token, doors, self.identity, self.name, self.tell, self.agree)
 
-    async def without(self, mesh: str, patience: float) -> Admission:
+    async def without(self, mesh: str, patience: float, recognise: Recognise) -> Admission:
         """Ask the mesh that mDNS finds, and wait."""
         from decaf_node.daemon.joining import join_by_approval
         from decaf_node.daemon.lan import look_around
 
         door = _choose(mesh, await look_around(self.given.discovery()))
-        return await join_by_approval(door.address, None, self.identity, self.name, self.tell, patience, self.agree)
+        return await join_by_approval(
+            door.address, recognise, self.identity, self.name, self.tell, patience, self.agree
+        )
+
+
+def _recognising(authority: str) -> Recognise:
+    """Return what makes sure of the mesh: by the fingerprint that was given, else a person is asked.
+
+    Raises UsageError ``join.bad-authority``; what is returned raises NotAllowed ``join.other-mesh``, or UsageError
+    ``join.no-authority`` where there is nobody to ask.
+    """
+    given = re.sub(r"[\s:-]", "", authority).lower()
+    if given and re.fullmatch(r"[0-9a-f]{64}", given) is None:
+        raise UsageError(
+            "join.bad-authority", "--authority takes 64 hexadecimal digits, as `decaf-node approve` shows."
+        )
+
+    def recognise(found: bytes) -> None:
+        if given:
+            same = found.hex() == given
+        elif sys.stdin.isatty():
+            same = typer.confirm("Is it the same there?", err=True)
+        else:
+            raise UsageError(
+                "join.no-authority",
+                "Nobody is here to compare the mesh's certificate; give the one that `decaf-node approve` shows with "
+                "--authority, or use an invitation.",
+            )
+        if not same:
+            raise NotAllowed(
+                "join.other-mesh", "That is another mesh, or somebody stands in between; nothing was asked of it."
+            )
+
+    return recognise
 
 
 def _choose(mesh: str, doors: list[OpenDoor]) -> OpenDoor:

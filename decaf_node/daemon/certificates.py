@@ -25,6 +25,7 @@ from decaf_node.errors import BadData, NotAllowed
 
 AUTHORITY, INVITER, MEMBER = "decaf-node mesh", "decaf-node inviter", "decaf-node"
 AUTHORITY_SECONDS = 20 * 365 * 86400.0
+RESTS_ON = ".inviter.decaf-node"
 EARLIER = timedelta(days=1)  # certificates are valid from then: clocks of home devices differ
 CHAIN_LIMIT = 3  # a member, an inviter, and the authority, which is not needed
 PEM_LIMIT_BYTES = 64 * 1024
@@ -61,15 +62,21 @@ def found_authority(mesh: str, now: float) -> Issuer:
     return Issuer(builder.sign(key, hashes.SHA256()), key)
 
 
-def issue_member(issuer: Issuer, public: ec.EllipticCurvePublicKey, now: float, seconds: float) -> Chain:
-    """Return a member's certificate and what links it to the authority. It does not outlive its issuer's."""
+def issue_member(
+    issuer: Issuer, public: ec.EllipticCurvePublicKey, now: float, seconds: float, rests_on: Sequence[str] = ()
+) -> Chain:
+    """Return a member's certificate and what links it to the authority. It does not outlive its issuer's.
+
+    rests_on: the inviters, beside the issuer, by whom the member came in; they stand in it as further names
+    """
     node = node_of(public)
     builder = _below(issuer, _name(MEMBER, node), public, now, seconds)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(digital_signature=True), critical=True)
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     builder = builder.add_extension(both, critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(node))]), critical=False)
+    names = [server_name(node), *(f"{inviter.lower()}{RESTS_ON}" for inviter in rests_on)]
+    builder = builder.add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, names))), critical=False)
     return builder.sign(issuer.key, hashes.SHA256()), *issuer.below
 
 
@@ -146,6 +153,23 @@ def inviter_of(certificate: x509.Certificate) -> str:
         return ""
     node = str(common[0].value)
     return node if FULL.fullmatch(node) else ""
+
+
+def inviters_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return all inviters that a member's certificate rests on: who has signed it, and by whom the member came in.
+
+    Empty if the authority has signed it: it knows whom it has revoked.
+    """
+    signer = inviter_of(certificate)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    texts = (
+        name.removesuffix(RESTS_ON).upper() for name in names.get_values_for_type(x509.DNSName) if RESTS_ON in name
+    )
+    others = (text for text in texts if FULL.fullmatch(text))
+    return tuple(dict.fromkeys((signer, *others))) if signer else ()
 
 
 def check_chain(chain: Chain, authority: x509.Certificate, now: float) -> None:

@@ -154,7 +154,7 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
     async def _certificate(self, request: pb.EnrolRequest, public: ec.EllipticCurvePublicKey, source: str) -> bytes:
         """Return the certificate of a device; nothing while it waits."""
         node, name = node_of(public), readable(request.name[:NAME_LIMIT])
-        if why := self._own.revocations.refusal(node, ""):
+        if why := self._own.revocations.refusal(node):
             raise NotAllowed("security.revoked", f"The key of this device cannot be used any more: {why}.")
         if request.look_only:
             if request.secret:

@@ -36,6 +36,7 @@ ASK_AGAIN_SECONDS = 1.0
 PARTS_LIMIT_BYTES = 1024 * 1024
 
 Tell = Callable[[str], None]
+Recognise = Callable[[bytes], None]  # raises where it is not the mesh that was meant
 Agree = Callable[[str, dict[str, Any]], None]  # is told the mesh and what it trains; raises where that does not fit
 
 
@@ -97,18 +98,19 @@ async def _try(
 
 
 async def join_by_approval(
-    place: str, authority: bytes | None, identity: Identity, name: str, tell: Tell, patience: float, agree: Agree
+    place: str, recognise: Recognise, identity: Identity, name: str, tell: Tell, patience: float, agree: Agree
 ) -> Admission:
     """Ask to join at ``place``, and wait until a person there approves. Raises as ``join_by_token`` does.
 
-    authority: the expected fingerprint; None where a person compares the one that is told. agree: is asked before the
+    recognise: is asked, with the fingerprint of the mesh's certificate, before anything is said; agree: before the
     device is a member. Raises TryAgain ``join.not-approved`` after ``patience`` seconds too.
     """
     require_clock(time.time())
-    end = time.monotonic() + patience
-    async with _door(place, authority) as door:
+    async with _door(place, None) as door:
         tell(f"found the mesh {door.mesh} at {place}")
         tell(f"its certificate is {fingerprint(door.authority).hex()}: compare it with what `decaf-node approve` shows")
+        recognise(fingerprint(door.authority))
+        end = time.monotonic() + patience
         while time.monotonic() < end:
             reply = await _enrol(door, identity, name, b"")
             if reply.certificate:

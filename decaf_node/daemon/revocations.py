@@ -70,13 +70,14 @@ class Revocations:
         """What is passed on."""
         return self._known.signed
 
-    def refusal(self, node: str, inviter: str) -> str:
-        """Return why a member that ``inviter`` (empty: the authority) has signed is refused; empty if it is not."""
+    def refusal(self, node: str, *inviters: str) -> str:
+        """Return why a member whose certificate rests on these inviters is refused; empty if it is not."""
         if node in self._known.revoked:
             return "it was revoked"
-        entry = self._known.revoked.get(inviter)
-        if entry is not None and node not in entry.kept:
-            return "who has let it in was revoked, and it was not known as a member then"
+        for inviter in inviters:
+            entry = self._known.revoked.get(inviter)
+            if entry is not None and node not in entry.kept:
+                return "who has let it in was revoked, and it was not known as a member then"
         return ""
 
     def learn(self, signed: Signed) -> bool:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.addresses import split, target
-from decaf_node.daemon.certificates import check_time, inviter_of, load_shown, pem_of
+from decaf_node.daemon.certificates import check_time, inviters_of, load_shown, pem_of
 from decaf_node.daemon.crl import RevocationLists
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.node_id import node_of, short
@@ -86,7 +86,7 @@ class MutualTls:
 
     revocations: None under an outside authority
     lists:       an outside authority's revocation lists, where there are any
-    seen:        called with each member's ID and its inviter's (empty: the authority itself)
+    seen:        called with each member's ID and those of the inviters that its certificate rests on
     clock:       seconds since 1970
     """
 
@@ -94,7 +94,7 @@ class MutualTls:
         self,
         papers: Papers,
         revocations: Revocations | None,
-        seen: Callable[[str, str], None] = lambda node, inviter: None,
+        seen: Callable[[str, tuple[str, ...]], None] = lambda node, inviters: None,
         clock: Callable[[], float] = time.time,
         lists: RevocationLists | None = None,
     ) -> None:
@@ -172,12 +172,12 @@ class MutualTls:
         """
         check_time(certificate, self._clock())
         node = node_of(certificate.public_key())
-        inviter = inviter_of(certificate)
-        if self._revocations is not None and (why := self._revocations.refusal(node, inviter)):
+        inviters = inviters_of(certificate)
+        if self._revocations is not None and (why := self._revocations.refusal(node, *inviters)):
             raise NotAllowed("security.revoked", f"The node {short(node)} is no member any more: {why}.")
         if self._lists is not None and (why := self._lists.refusal(certificate)):
             raise NotAllowed("security.revoked", f"The node {short(node)} is not let in: {why}.")
-        self._seen(node, inviter)
+        self._seen(node, inviters)
         return node
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import grpc
 
+from decaf_node.daemon.certificates import inviters_of
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.clones import Clone, Clones
 from decaf_node.daemon.dial import HELLO_SECONDS, Answer
 from decaf_node.daemon.host import Me
-from decaf_node.daemon.node_id import short
+from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.problems import Problems
-from decaf_node.daemon.renewal import Renewal
+from decaf_node.daemon.renewal import SIGNED, Renewal, part_left
 from decaf_node.daemon.signing import key_in
 from decaf_node.daemon.trust import Outside, OwnMesh, Trust
 from decaf_node.daemon.trust_wire import Signed, signed_from_wire, signed_to_wire
@@ -97,13 +98,18 @@ class Upkeep:
     async def renewed(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[bytes, bytes]:
         """Return a new certificate for the caller, and an inviter's if one waits for it, both PEM.
 
-        Raises NotAllowed ``security.no-inviter``.
+        It rests on the same inviters as the one that is shown. Raises NotAllowed ``security.no-inviter``,
+        ``certificate.not-due``, and what ``Signing.certificate`` raises.
         """
         if self._own is None:
             raise NotAllowed("security.no-inviter", "This node signs no certificates.")
-        public = key_in(self._own.tls.shown(context))
-        inviter = await asyncio.to_thread(self._own.signing.inviter, public)
-        return self._own.signing.certificate(public), inviter
+        shown = self._own.tls.shown(context)
+        public = key_in(shown)
+        granted = self._own.signing.is_granted(node_of(public))
+        if not granted and part_left(shown, self._own.lifetime, time.time()) > SIGNED:
+            raise NotAllowed("certificate.not-due", "The certificate need not be renewed yet.")
+        certificate = self._own.signing.certificate(public, inviters_of(shown))
+        return certificate, await asyncio.to_thread(self._own.signing.inviter, public)
 
     async def met(self, address: str, way: Way, answer: Answer) -> None:
         """A peer has answered our hello at ``address``; see ``dial.Met``.

@@ -8,12 +8,13 @@ from hashlib import blake2b
 from itertools import chain, islice
 
 from decaf_node.mesh.rumours import (
-    INCARNATIONS_AT_MOST,
+    INCARNATIONS,
     KNOWN_AT_MOST,
     NEWS_AT_MOST,
     News,
     Rumour,
     Standing,
+    is_later,
 )
 
 TELLINGS = 3  # times log2 of the number of members: how often a rumour is told before it is no news any more
@@ -64,10 +65,10 @@ class Gossip:
 
     def contradict(self, rumour: Rumour) -> bool:
         """Rise above a rumour of ourselves that is wrong, or of an earlier life; say whether that was needed."""
-        stale = rumour.incarnation < self.incarnation
+        stale = is_later(self.incarnation, rumour.incarnation)
         if stale or (rumour.incarnation == self.incarnation and rumour.standing is Standing.HERE):
             return False
-        self._be(min(rumour.incarnation + 1, INCARNATIONS_AT_MOST), self._schema)
+        self._be((rumour.incarnation + 1) % INCARNATIONS, self._schema)
         return True
 
     def heard(self, theirs: News) -> None:

@@ -17,7 +17,16 @@ from decaf_node.mesh.member import FOR_EVER, NEVER, Member
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.presence import GONE_SILENCES, Presence
 from decaf_node.mesh.probes import SOONEST, Probes
-from decaf_node.mesh.rumours import ADDRESSES_AT_MOST, KNOWN_AT_MOST, NEWS_AT_MOST, NO_NEWS, News, Rumour, Standing
+from decaf_node.mesh.rumours import (
+    ADDRESSES_AT_MOST,
+    KNOWN_AT_MOST,
+    NEWS_AT_MOST,
+    NO_NEWS,
+    News,
+    Rumour,
+    Standing,
+    is_later,
+)
 from decaf_node.mesh.topology import Graph, graph_of
 
 DOUBTS = 3.0  # probe intervals, and one more for each fourfold of members: time for a lost one to contradict
@@ -108,7 +117,7 @@ class Membership:
         member.incarnation = event.news.incarnation
         self._note(member, event.name, event.schema, addresses)
         told = self._gossip.get(event.peer)
-        if told is None or event.news.incarnation > told.incarnation:
+        if told is None or is_later(event.news.incarnation, told.incarnation):
             self._gossip.learn(self._rumour(member, event.news.incarnation))
         self._take(event.news, member, now)
 
@@ -211,7 +220,7 @@ class Membership:
         rumour, member = self._gossip.get(peer), self._members.get(peer)
         if rumour is None or member is None:
             return None
-        wrong = rumour.standing is not Standing.HERE or rumour.incarnation > member.incarnation
+        wrong = rumour.standing is not Standing.HERE or is_later(rumour.incarnation, member.incarnation)
         return rumour if wrong else None
 
     # --- rumours ----------------------------------------------------------------------------------------------

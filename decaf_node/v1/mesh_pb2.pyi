@@ -33,7 +33,7 @@ class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.Val
     """It said goodbye."""
 
 class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
-    """Where a member stands. Of two rumours of one incarnation the higher number counts."""
+    """Where a member stands. Of two rumours of one incarnation the higher standing counts."""
 
 STANDING_UNSPECIFIED: Standing.ValueType  # 0
 STANDING_HERE: Standing.ValueType  # 1
@@ -380,7 +380,7 @@ class Rumour(_message.Message):
     """Node ID."""
     standing: Global___Standing.ValueType
     incarnation: _builtins.int
-    """The member's incarnation; a rumour of a higher one counts."""
+    """The member's incarnation, modulo 2^48; a rumour of a later one counts (RFC 1982)."""
     name: _builtins.str
     """What people call the node; empty if unknown."""
     schema: _builtins.str

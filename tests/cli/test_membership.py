@@ -161,8 +161,13 @@ def test_a_device_without_an_invitation_waits_for_approval() -> None:
         refused(b, "join.none-found", 75, "join")
         shown = ask_json(a, "approve")
         assert shown["waiting"] == []
+        refused(b, "join.no-authority", 64, "join")
+        refused(b, "join.bad-authority", 64, "join", "--authority", shown["authority"][:-1])
+        refused(b, "join.other-mesh", 77, "join", "--authority", "0" * 64)
+        assert ask_json(a, "approve")["waiting"] == [], "nothing was asked before the mesh was recognised"
+        authority = ("--authority", shown["authority"])
         joining = subprocess.Popen(
-            [*PROGRAM, "join", "--mesh", "lab", "--state", str(b.state), "--config", str(b.config)],
+            [*PROGRAM, "join", "--mesh", "lab", *authority, "--state", str(b.state), "--config", str(b.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

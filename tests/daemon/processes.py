@@ -42,6 +42,8 @@ class Daemon:
         self.configure(settings)
         self._authority = authority
         self.process: subprocess.Popen[bytes] | None = None
+        self.within: tuple[str, ...] = ()  # a command that runs another, as in a network namespace
+        self.environ: dict[str, str] = {}
         self._log = self.folder / "log"
 
     def configure(self, settings: Settings) -> None:
@@ -69,11 +71,19 @@ class Daemon:
             self._authority.admit(self.state)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime), *options],
+                [
+                    *self.within,
+                    sys.executable,
+                    str(PROGRAM),
+                    str(self.config),
+                    str(self.state),
+                    str(self.runtime),
+                    *options,
+                ],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
             )
         return self
 

@@ -97,6 +97,10 @@ def agree(mesh: str, parts: dict[str, Any]) -> None:
     assert mesh == "lab"
 
 
+def recognise(found: bytes) -> None:
+    assert found == fingerprint(LAB.issuer.certificate)
+
+
 def token(*addresses: str) -> JoinToken:
     return JoinToken("lab", addresses, fingerprint(LAB.issuer.certificate), SECRET)
 
@@ -172,12 +176,12 @@ async def test_a_member_is_asked_in_vain_if_nobody_approves(tmp_path: Path) -> N
         await enrolment.wait_for_applicants(60.0)
         (place,) = read_token(await enrolment.invite(60.0, 1)).addresses
         with pytest.raises(DecafError) as caught:
-            await join_by_approval(place, None, ME, "me", lambda _: None, patience=0.5, agree=agree)
+            await join_by_approval(place, recognise, ME, "me", lambda _: None, patience=0.5, agree=agree)
         assert caught.value.reason == "join.not-approved"
         (applicant,) = await enrolment.wait_for_applicants(0.0)
         assert (applicant.node, applicant.name, applicant.source) == (ME.node, "me", "127.0.0.1")
         await enrolment.approve(ME.node, as_inviter=True)
-        admission = await join_by_approval(place, None, ME, "me", lambda _: None, patience=5.0, agree=agree)
+        admission = await join_by_approval(place, recognise, ME, "me", lambda _: None, patience=5.0, agree=agree)
         assert admission.mesh == "lab"
 
 

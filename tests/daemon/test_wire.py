@@ -23,7 +23,7 @@ from decaf_node.daemon.wire import (
 )
 from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
-from decaf_node.mesh.rumours import INCARNATIONS_AT_MOST, NO_NEWS, News, Rumour, Standing
+from decaf_node.mesh.rumours import INCARNATIONS, NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2 as pb
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -196,7 +196,7 @@ def test_news_come_back_as_they_were() -> None:
         {"node": "A" * 5000},
         {"standing": 0},
         {"standing": 9},
-        {"incarnation": INCARNATIONS_AT_MOST},
+        {"incarnation": INCARNATIONS},
         {"schema": "x"},
     ],
 )
@@ -210,7 +210,7 @@ def test_news_are_cut_to_their_limits() -> None:
     news = news_from_wire(
         pb.News(incarnation=2**60, digest=[0] * 1000, rumours=[rumour] * 50, known=[rumour] * 1000), HERE
     )
-    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48, 64, 17, 256)
+    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48 - 1, 64, 17, 256)
     assert (len(news.known[0].name), len(news.known[0].addresses)) == (255, 3)
     assert news.known[0].name.startswith("a b")
 
