@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import struct
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from decaf_node.daemon.dial import Dialler
@@ -468,3 +471,18 @@ async def test_a_member_that_calls_too_often_is_refused(tmp_path: Path) -> None:
         outcomes = await asyncio.gather(*(high.dialler.hello(LOW) for _ in range(100)), return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, TryAgain)]
         assert any("too-many-calls" in refusal.message for refusal in refused)
+
+
+async def test_a_header_that_claims_10_gb_costs_no_memory(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        data = struct.pack("<Q", 10 * 2**30) + b"{" * 5000
+        claim = Snapshot(hashlib.sha256(data).hexdigest(), 1, 1, len(data))
+        await liar.say(introduction(), offer(claim))
+        await low.seen(OfferReceived)
+        memory = psutil.Process().memory_info().rss
+        low.edges.fetch(HIGH, claim)
+        assert isinstance(await liar.hear(), Want)
+        await liar.say(Chunk(0, data))
+        refused = await low.seen(SnapshotRefused)
+        assert "its header claims 10737418240 bytes" in refused.problem
+        assert psutil.Process().memory_info().rss - memory < 16e6
