@@ -108,6 +108,18 @@ def graph(topology: str, members: tuple[str, ...]) -> Graph:
             raise ValueError(f"no topology is called {topology!r}")
 
 
+def longest_period(topology: str, most: int) -> int:
+    """Return after how many turns a graph of up to ``most`` members begins again at the latest; 0: it never varies."""
+    period = _PERIODS.get(topology)
+    return 0 if period is None else max(map(period, range(1, most + 1)))
+
+
+_PERIODS: dict[str, Callable[[int], int]] = {
+    "one-peer-exponential": matchings.one_peer_period,
+    "base-k": matchings.base_two_period,
+}
+
+
 def _by_turn(turns: Iterable[matchings.Matching]) -> tuple[Links, ...]:
     return tuple(partial(_partner, matching.partners()) for matching in turns)
 
