@@ -99,7 +99,7 @@ def graph(topology: str, members: tuple[str, ...]) -> Graph:
         case "exponential":
             return Graph(members, (partial(fixed.around, size, fixed.powers_of_two(size)),))
         case "random-regular":
-            return Graph(members, (fixed.hashed_rings(members).__getitem__,))
+            return Graph(members, (fixed.HashedRings(members),))
         case "one-peer-exponential":
             return Graph(members, _by_turn(matchings.one_peer(size)), varies=True)
         case "base-k":
