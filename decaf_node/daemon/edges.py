@@ -38,13 +38,14 @@ class Edges:
         self._window = window
         self._backoff = BackOff()
         self._streams: dict[str, Stream] = {}
+        self._coming: dict[str, Stream] = {}  # opened by peers that have not said their offer yet
 
     def open(self, peer: str, offer: Offer, again: tuple[Receipt, ...]) -> None:
         """Open a stream to the peer, instead of one that is up; say receipts ``again``, then send the offer."""
         if self._backoff.refuses(peer):
             self._tasks.spawn(self._around.post(EdgeBroken(peer, LEFT_ALONE)))
             return
-        stream = self._replace(Stream(peer, False, self._around, self._window))
+        stream = self._replace(Stream(peer, False, self._around, window=self._window))
         self._tasks.spawn(self._dial(stream, offer, again))
 
     def answer(self, peer: str, offer: Offer) -> None:
@@ -74,7 +75,8 @@ class Edges:
 
     async def close_all(self) -> None:
         """End every stream, after what is being said."""
-        streams = [self._streams.pop(peer) for peer in sorted(self._streams)]
+        streams = [*self._streams.values(), *self._coming.values()]
+        self._streams, self._coming = {}, {}
         if streams:
             await asyncio.wait([self._tasks.spawn(stream.close()) for stream in streams])
 
@@ -92,8 +94,14 @@ class Edges:
         return None
 
     async def take(self, peer: str, transport: Transport) -> None:
-        """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended."""
-        stream = self._replace(Stream(peer, True, self._around, self._window))
+        """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended.
+
+        When its offer comes it takes the place of the one that is up: what the machine says until then is for that one.
+        """
+        stream = Stream(peer, True, self._around, self._admit, self._window)
+        if before := self._coming.get(peer):
+            self._tasks.spawn(before.close())
+        self._coming[peer] = stream
         running = self._tasks.spawn(stream.run(transport))
         try:
             await asyncio.wait({running})
@@ -101,6 +109,8 @@ class Edges:
             stream.cut()
             raise
         finally:
+            if self._coming.get(peer) is stream:
+                del self._coming[peer]
             self._judge(stream)
 
     def blame(self, peer: str) -> None:
@@ -110,6 +120,13 @@ class Edges:
     def _judge(self, stream: Stream) -> None:
         if stream.at_fault:
             self.blame(stream.peer)
+
+    def _admit(self, stream: Stream) -> tuple[str, str] | None:
+        """The stream's offer came: take it, or return why it cannot be taken any more."""
+        if (refusal := self.refusal(stream.peer)) is None:
+            self._coming.pop(stream.peer, None)
+            self._replace(stream)
+        return refusal
 
     async def _dial(self, stream: Stream, offer: Offer, again: tuple[Receipt, ...]) -> None:
         address = self._dialler.best(stream.peer)

@@ -80,6 +80,9 @@ class Surroundings(Protocol):
         """Count bytes of snapshots."""
 
 
+Admit = Callable[["Stream"], tuple[str, str] | None]
+
+
 @dataclass
 class Said:
     """What the other end has said so far on this stream."""
@@ -92,16 +95,24 @@ class Said:
 class Stream:
     """An edge stream to ``peer``.
 
-    ``current`` until the machine has dropped it or another took its place; ``at_fault`` if the peer broke the protocol,
-    or was too slow.
+    ``current`` until the machine has dropped it or another took its place; one that the peer opened is so from its
+    offer on, unless ``admit`` returns why not. ``at_fault`` if the peer broke the protocol, or was too slow.
     """
 
-    def __init__(self, peer: str, incoming: bool, around: Surroundings, window: float = WINDOW_SECONDS) -> None:
+    def __init__(
+        self,
+        peer: str,
+        incoming: bool,
+        around: Surroundings,
+        admit: Admit | None = None,
+        window: float = WINDOW_SECONDS,
+    ) -> None:
         """window: seconds over which the least rate counts."""
         self.peer = peer
         self.incoming = incoming
-        self.current = True
+        self.current = admit is None
         self.at_fault = False
+        self._admit = admit
         self.bytes = Bytes()
         self._around = around
         self._transport: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
@@ -113,12 +124,13 @@ class Stream:
         self._serving = False
         self._cut = False
         self._window = window
+        self._closed = False
 
     async def run(self, transport: Transport) -> None:
         """Take what the other end says until the stream ends, one way or another."""
         self._transport.set_result(transport)
         self._reading = asyncio.create_task(self._take_all(transport))
-        if not self.current:
+        if self._closed:
             self._reading.cancel()
         watching = asyncio.create_task(self._watch())
         try:
@@ -202,7 +214,7 @@ class Stream:
 
     async def close(self) -> None:
         """End the stream after what is being said."""
-        self.current = False
+        self.current, self._closed = False, True
         if self._transport.done():
             await asyncio.wait({asyncio.ensure_future(self._end())}, timeout=LAST_WORDS_SECONDS)
         if self._reading is not None:
@@ -222,6 +234,11 @@ class Stream:
     def give_up(self) -> None:
         """Nobody answers: what was to be sent goes nowhere."""
         self._transport.cancel()
+
+    @property
+    def _is_coming(self) -> bool:
+        """Its offer is awaited."""
+        return self._admit is not None and not self._said.offer and not self._closed
 
     def _is_current(self) -> bool:
         return self.current
@@ -252,7 +269,13 @@ class Stream:
 
     async def _take(self, frame: Frame) -> None:
         match frame:
-            case Offer() | Want() | Chunk() if not self.current:
+            case Offer() if self._admit is not None and self._is_coming:
+                if refusal := self._admit(self):
+                    await self._write(Refusal(*refusal))
+                    raise TryAgain(*refusal)
+                self.current = self._said.offer = True
+                await self._around.post(OfferReceived(self.peer, frame, self.incoming), self._is_current)
+            case Offer() | Want() | Chunk() if not self.current and not self._is_coming:
                 return  # said before the other end knew
             case Offer() if not self._said.offer:
                 self._said.offer = True
