@@ -17,7 +17,7 @@ from decaf_node.daemon.certificates import fingerprint, pem_of, read_request
 from decaf_node.daemon.interfaces import announced, usable_addresses
 from decaf_node.daemon.invitations import Invitations
 from decaf_node.daemon.join_token import JoinToken, write_token
-from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
+from decaf_node.daemon.listening import SERVER_OPTIONS, SHORT_CALLS, in_use, try_port
 from decaf_node.daemon.logs import fields
 from decaf_node.daemon.node_id import node_of, printed, short
 from decaf_node.daemon.problems import Notices, Problems
@@ -41,6 +41,7 @@ OPTIONS: list[tuple[str, Any]] = [
     *((name, value) for name, value in SERVER_OPTIONS if "message_length" not in name),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_AT_MOST),
+    *SHORT_CALLS,
 ]
 
 log = logging.getLogger(__name__)
