@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.v1 import monitor_pb2 as pb
 
 
@@ -66,6 +66,7 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
         distance=report.distance,
         mixes=report.mixes,
         problem=report.problem,
+        loss=report.loss,
     )
 
 
@@ -83,6 +84,7 @@ def peer_from_wire(message: pb.Peer) -> PeerReport:
         distance=message.distance if message.HasField("distance") else None,
         mixes=message.mixes,
         problem=message.problem,
+        loss=message.loss if message.HasField("loss") else None,
     )
 
 
@@ -111,6 +113,7 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         received_bytes=report.received_bytes,
         state_folder=report.state_folder,
         adapter_folder=report.adapter_folder,
+        privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
     )
 
 
@@ -139,6 +142,29 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         received_bytes=message.received_bytes,
         state_folder=message.state_folder,
         adapter_folder=message.adapter_folder,
+        privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
+    )
+
+
+def _privacy_to_wire(report: PrivacyReport) -> pb.Privacy:
+    return pb.Privacy(
+        epsilon=report.epsilon,
+        delta=report.delta,
+        spent=report.spent,
+        steps=report.steps,
+        steps_left=report.steps_left,
+        noise=report.noise,
+    )
+
+
+def _privacy_from_wire(message: pb.Privacy) -> PrivacyReport:
+    return PrivacyReport(
+        epsilon=message.epsilon,
+        delta=message.delta,
+        spent=message.spent,
+        steps=message.steps,
+        steps_left=message.steps_left,
+        noise=message.noise,
     )
 
 

@@ -72,6 +72,16 @@ class ScriptedLink:
             raise DaemonGone
         return self.waiting.popleft()
 
+    def wait_for(self, seconds: float) -> Message | None:
+        """Let the time pass, unless something has come."""
+        if (message := self.poll()) is None:
+            self.passed(seconds)
+        return message
+
+    def passed(self, seconds: float) -> None:
+        """Called with how long was waited in vain."""
+        raise AssertionError("nobody waits here for a while")
+
     def close(self) -> None:
         return
 
