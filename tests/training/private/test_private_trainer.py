@@ -171,9 +171,7 @@ def one_step(assembled: Assembled, count: int) -> dict[str, Tensor]:
     batch = collate(examples, 0, causal=trainer._causal, keyed=False) if count else empty()
     trainer.training_step(assembled.model, dict(batch))
     return {
-        name: parameter.grad_sample  # type: ignore[attr-defined]
-        for name, parameter in assembled.model.named_parameters()
-        if parameter.requires_grad
+        name: parameter.grad_sample for name, parameter in assembled.model.named_parameters() if parameter.requires_grad
     }
 
 
@@ -222,7 +220,7 @@ def test_a_step_is_the_clipped_sum_and_the_noise_over_the_expected_batch(
 ) -> None:
     settings = private_settings(tmp_path, privacy={**BUDGET, "max_grad_norm": 0.05})
     assembled = private_trainer(settings, tmp_path)
-    optimizer = trainer_of(assembled).create_optimizer()
+    optimizer: Any = trainer_of(assembled).create_optimizer()
     monkeypatch.setattr(optimizer, "_noise", Ones())
     found = one_step(assembled, 3)
     norms = torch.sqrt(sum((g.flatten(1) ** 2).sum(1) for g in found.values()))  # type: ignore[arg-type]
@@ -260,7 +258,7 @@ def test_noise_is_not_drawn_from_torchs_seed(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         assembled = private_trainer(settings, tmp_path / name)
-        optimizer = trainer_of(assembled).create_optimizer()
+        optimizer: Any = trainer_of(assembled).create_optimizer()
         torch.manual_seed(0)
         np.random.seed(0)
         one_step(assembled, 0)
@@ -298,11 +296,11 @@ def test_batch_normalisation_is_refused_even_where_it_is_frozen() -> None:
 
 
 def test_a_layer_that_sees_something_else_than_examples_is_refused() -> None:
-    layer = nn.Linear(3, 2, bias=False)
-    layer.weight.grad_sample = torch.zeros(17, 2, 3)  # type: ignore[assignment]  # tokens, as an expert sees them
+    weight: Any = nn.Parameter(torch.zeros(2, 3))
+    weight.grad_sample = torch.zeros(17, 2, 3)  # tokens, as an expert sees them
     with pytest.raises(BadSettings, match=r"experts\.0") as caught:
-        check_gradients([layer.weight], ["experts.0"], 4)
+        check_gradients([weight], ["experts.0"], 4)
     assert caught.value.reason == "privacy.not-by-example"
-    layer.weight.grad_sample = None  # type: ignore[assignment]
-    check_gradients([layer.weight], ["unused"], 4)
-    assert layer.weight.grad_sample.shape == (4, 2, 3)
+    weight.grad_sample = None
+    check_gradients([weight], ["unused"], 4)
+    assert weight.grad_sample.shape == (4, 2, 3)
