@@ -44,8 +44,8 @@ BUDGET = {"epsilon": 4.0, "delta": 1e-3, "max_grad_norm": 1.0, "steps": 7}
 def test_a_node_whose_budget_is_spent_says_so_and_goes_on_mixing(tmp_path: Path) -> None:
     with mesh() as make:
         node = maker(make, tmp_path)
-        a = node("a", privacy=BUDGET).start("--built-in")
-        b = node("b", a, privacy={"share_metrics": True}).start("--built-in")
+        b = node("b", privacy={"share_metrics": True}).start("--built-in")
+        a = node("a", b, privacy=BUDGET).start("--built-in")
         spent = a.until(lambda status: status.privacy is not None and status.privacy.steps_left == 0, PATIENCE)
         assert spent.privacy is not None
         assert 3.9 < spent.privacy.spent <= spent.privacy.epsilon == 4.0
