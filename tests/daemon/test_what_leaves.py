@@ -70,12 +70,12 @@ def test_the_header_of_a_snapshot_and_what_mdns_says_are_listed() -> None:
 class Tap(grpc.GenericRpcHandler):
     """Stands between two nodes and passes on the bytes of every message as they are, noting them by method and way."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Any) -> None:
         self.heard: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
         self._channel = channel
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        method: str = handler_call_details.method  # type: ignore[assignment]
+        method: str = handler_call_details.method
         name = method.removeprefix(PREFIX)
 
         async def unary(request: bytes, context: Any) -> bytes:
