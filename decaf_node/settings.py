@@ -85,6 +85,30 @@ class MonitorSection(Section):
     )
 
 
+class PrivacySection(Section):
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="differential privacy of each training example: the whole budget; unset: off"
+    )
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="how likely the promise may fail; below 1 / number of examples"
+    )
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="what one example may change at most in a step: its gradient is clipped to this norm"
+    )
+    steps: Count | None = Field(
+        None, description="local steps that the budget is to last; unset: round.limit times round.steps"
+    )
+    share_metrics: bool = Field(False, description="tell the members the training loss of the last round")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PrivacySection:
+        if len({value is None for value in (self.epsilon, self.delta, self.max_grad_norm)}) > 1:
+            raise ValueError("epsilon, delta and max_grad_norm go together")
+        if self.epsilon is not None and self.share_metrics:
+            raise ValueError("share_metrics tells losses, which the budget of epsilon does not cover; set one of them")
+        return self
+
+
 class DiscoverySection(Section):
     mdns: bool = Field(True, description="announce this node on the LAN and look for others")
     interfaces: tuple[str, ...] = Field((), description="interface names or addresses; empty: all but the skipped")
@@ -196,6 +220,7 @@ class Settings(Section):
     listen: ListenSection = ListenSection()
     security: SecuritySection = SecuritySection()
     monitor: MonitorSection = MonitorSection()
+    privacy: PrivacySection = PrivacySection()
     discovery: DiscoverySection = DiscoverySection()
     model: ModelSection
     lora: dict[str, Any] = Field(default_factory=dict, description="anything of PEFT's LoraConfig")

@@ -95,13 +95,16 @@ def _table(first: str, *columns: str) -> Table:
 
 
 def _peer_table(known: list[PeerReport]) -> Table:
-    table = _table("name", "node", "state", "round", "heard", "weight", "distance", "address")
+    shared = any(peer.loss is not None for peer in known)
+    loss = ["loss"] if shared else []
+    table = _table("name", "node", "state", "round", *loss, "heard", "weight", "distance", "address")
     for peer in known:
         table.add_row(
             peer.name,
             short_id(peer.node),
             peer.state,
             str(peer.round),
+            *([number(peer.loss)] if shared else []),
             NOTHING if peer.heard_seconds is None else seconds(peer.heard_seconds),
             number(peer.weight, 2),
             number(peer.distance),

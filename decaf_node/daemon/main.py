@@ -61,6 +61,7 @@ LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes, for the trainer to end
 SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
 SEEDS_TOLD = 8
+ACCOUNT = "privacy.json"  # in the state folder; the trainer writes it
 
 
 def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, insecure: bool = False) -> int:
@@ -128,6 +129,7 @@ class Daemon:
         self.tasks = Tasks()
         self.trust = trust
         self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
+        self.me.shares_loss = settings.privacy.share_metrics
         self.driver = Driver(node, limits.events)
         self.dialler = Dialler(
             self.me.introduction,
@@ -147,12 +149,19 @@ class Daemon:
             limits.chunk_bytes,
             self.tasks,
             limits.least_rate_bytes,
+            limits.peers,
         )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
-        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.losses)
         self.history = History()
-        welcome = link.Welcome(self.me.node, name, settings.model_dump(mode="json"), str(places.spool.absolute()))
+        welcome = link.Welcome(
+            self.me.node,
+            name,
+            settings.model_dump(mode="json"),
+            str(places.spool.absolute()),
+            str(places.state / ACCOUNT),
+        )
         self.link = LinkServer(places.trainer_socket, limits.link_bytes, welcome, self._heard, self._lost)
         self.trainer = Trainer(
             self.link,
@@ -352,6 +361,7 @@ class Daemon:
             log.info("The certificates are read anew.")
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
+        self.host.losses.heard(answer.who)
         await self.upkeep.met(address, way, answer)
 
     def _turned_away(self, address: str, why: str) -> None:

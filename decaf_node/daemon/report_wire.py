@@ -6,7 +6,7 @@ raises BadData ``monitor.bad-report``.
 
 from __future__ import annotations
 
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.wire import MESSAGE_LIMIT, NODE_ID, readable
 from decaf_node.errors import BadData
 from decaf_node.v1 import monitor_pb2 as pb
@@ -75,6 +75,7 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
         distance=report.distance,
         mixes=report.mixes,
         problem=report.problem,
+        loss=report.loss,
     )
 
 
@@ -92,6 +93,7 @@ def peer_from_wire(message: pb.Peer) -> PeerReport:
         distance=message.distance if message.HasField("distance") else None,
         mixes=message.mixes,
         problem=_text(message.problem),
+        loss=message.loss if message.HasField("loss") else None,
     )
 
 
@@ -120,6 +122,7 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         received_bytes=report.received_bytes,
         state_folder=report.state_folder,
         adapter_folder=report.adapter_folder,
+        privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
     )
 
 
@@ -148,6 +151,29 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         received_bytes=message.received_bytes,
         state_folder=_text(message.state_folder),
         adapter_folder=_text(message.adapter_folder),
+        privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
+    )
+
+
+def _privacy_to_wire(report: PrivacyReport) -> pb.Privacy:
+    return pb.Privacy(
+        epsilon=report.epsilon,
+        delta=report.delta,
+        spent=report.spent,
+        steps=report.steps,
+        steps_left=report.steps_left,
+        noise=report.noise,
+    )
+
+
+def _privacy_from_wire(message: pb.Privacy) -> PrivacyReport:
+    return PrivacyReport(
+        epsilon=message.epsilon,
+        delta=message.delta,
+        spent=message.spent,
+        steps=message.steps,
+        steps_left=message.steps_left,
+        noise=message.noise,
     )
 
 

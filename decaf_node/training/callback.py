@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,15 +20,21 @@ from decaf_node.settings import Settings, find_places
 from decaf_node.training.base import base_fingerprint
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
-from decaf_node.training.exchange import Exchange, Identity
+from decaf_node.training.exchange import Exchange, Identity, nothing
+from decaf_node.training.host import Account as HostAccount
 from decaf_node.training.host import Evaluator, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
-from decaf_node.training.live import find_adapter, freeze_a
+from decaf_node.training.live import check_trains, find_adapter, freeze_a
+from decaf_node.training.private.demands import external_trainer, wants_privacy
 from decaf_node.training.schema import schema_of, schema_parts
-from decaf_node.training.session import Session
+from decaf_node.training.session import Budget, Session
 
 SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"
 FINGERPRINTS = "fingerprints.json"
+
+
+class Account(HostAccount, Budget, Protocol):
+    """The privacy budget, as host and session need it."""
 
 
 class DecafCallback(TrainerCallback):
@@ -36,7 +42,8 @@ class DecafCallback(TrainerCallback):
 
     Without ``link`` one is opened to ``socket``, else to $DECAF_NODE_TRAINER_SOCKET, else to the user's own daemon.
     Without ``evaluate`` the results of the Trainer's own evaluations are passed on. Without ``stream`` a restart
-    begins with fresh data order. (The built-in trainer gives all of them, and the welcome it has had.)
+    begins with fresh data order. (The built-in trainer gives all of them, and the welcome it has had; ``account``
+    where its steps are private.)
 
     Raises DecafError out of ``Trainer.train``; training ends by itself when the daemon says so or goes away.
     """
@@ -49,12 +56,14 @@ class DecafCallback(TrainerCallback):
         welcome: Welcome | None = None,
         evaluate: Evaluator | None = None,
         stream: Stream | None = None,
+        account: Account | None = None,
     ) -> None:
         self._socket = socket
         self._link = link
         self._welcome = welcome
         self._evaluate = evaluate
         self._stream = stream
+        self._account = account
         self._session: Session | None = None
         self._host: TrainerHost | None = None
         self._logged = 0
@@ -135,7 +144,10 @@ class DecafCallback(TrainerCallback):
     ) -> None:
         _check(args, model)
         settings = Settings.model_validate(welcome.settings)
+        if wants_privacy(settings.privacy) and self._account is None:
+            raise external_trainer()
         live = find_adapter(model)
+        check_trains(optimizer, live)
         if settings.round.algorithm == "dlora-fa":
             freeze_a(live)
         spool = Path(welcome.spool)
@@ -144,10 +156,11 @@ class DecafCallback(TrainerCallback):
         identity = Identity(schema_of(parts), base)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self._host = TrainerHost(
-            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream
+            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream, self._account
         )
-        exchange = Exchange(live, spool, settings, identity)
-        self._session = Session(link, settings.round, exchange, self._host)
+        before_leaving = nothing if self._account is None else self._account.keep
+        exchange = Exchange(live, spool, settings, identity, before_leaving)
+        self._session = Session(link, settings.round, exchange, self._host, budget=self._account)
         device = str(next(model.parameters()).device)
         self._session.begin(TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts))
 

@@ -59,6 +59,7 @@ class GetStatusReply(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     STATE_FOLDER_FIELD_NUMBER: _builtins.int
     ADAPTER_FOLDER_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
@@ -103,6 +104,10 @@ class GetStatusReply(_message.Message):
     def last_round(self) -> Global___Round:
         """The last round that was mixed; absent before the first."""
 
+    @_builtins.property
+    def privacy(self) -> Global___Privacy:
+        """The budget of differential privacy; absent without one."""
+
     def __init__(
         self,
         *,
@@ -128,14 +133,56 @@ class GetStatusReply(_message.Message):
         received_bytes: _builtins.int = ...,
         state_folder: _builtins.str = ...,
         adapter_folder: _builtins.str = ...,
+        privacy: Global___Privacy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "trainer", b"trainer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "privacy", b"privacy", "trainer", b"trainer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusReply: _TypeAlias = GetStatusReply  # noqa: Y015
+
+@_typing.final
+class Privacy(_message.Message):
+    """The budget of differential privacy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEPS_LEFT_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """The whole budget, of epsilon for this delta."""
+    delta: _builtins.float
+    spent: _builtins.float
+    """What is spent of epsilon."""
+    steps: _builtins.int
+    """Local steps ever taken."""
+    steps_left: _builtins.int
+    """Local steps that are left; 0: this node trains no more."""
+    noise: _builtins.float
+    """Standard deviation of the noise, in clipped gradients."""
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        delta: _builtins.float = ...,
+        spent: _builtins.float = ...,
+        steps: _builtins.int = ...,
+        steps_left: _builtins.int = ...,
+        noise: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "epsilon", b"epsilon", "noise", b"noise", "spent", b"spent", "steps", b"steps", "steps_left", b"steps_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Privacy: _TypeAlias = Privacy  # noqa: Y015
 
 @_typing.final
 class Trainer(_message.Message):
@@ -239,6 +286,7 @@ class Peer(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     MIXES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     name: _builtins.str
     state: _builtins.str
@@ -256,6 +304,8 @@ class Peer(_message.Message):
     """Edges mixed with it."""
     problem: _builtins.str
     """Why there is no edge, where there is none."""
+    loss: _builtins.float
+    """Training loss of its last round; absent unless it shares it."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -272,21 +322,26 @@ class Peer(_message.Message):
         distance: _builtins.float | None = ...,
         mixes: _builtins.int = ...,
         problem: _builtins.str = ...,
+        loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_weight", b"_weight", "distance", b"distance", "heard_seconds", b"heard_seconds", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_weight", b"_weight", "distance", b"distance", "heard_seconds", b"heard_seconds", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_weight", b"_weight", "addresses", b"addresses", "distance", b"distance", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_weight", b"_weight", "addresses", b"addresses", "distance", b"distance", "heard_seconds", b"heard_seconds", "loss", b"loss", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
     _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
     _WhichOneofReturnType__heard_seconds: _TypeAlias = _typing.Literal["heard_seconds"]  # noqa: Y015
     _WhichOneofArgType__heard_seconds: _TypeAlias = _typing.Literal["_heard_seconds", b"_heard_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_seconds) -> _WhichOneofReturnType__heard_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 

@@ -1,4 +1,7 @@
-"""A real daemon process with the scripted trainer: ``python run_scripted.py CONFIG STATE RUNTIME [--insecure]``."""
+"""A real daemon process: ``python run_scripted.py CONFIG STATE RUNTIME [--insecure] [--built-in]``.
+
+With the scripted trainer, unless it is to be the built-in one.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,13 @@ def main() -> int:
     watch_fsync()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as the command does
     from decaf_node.daemon.main import run  # only now: gRPC reads it when it is imported
+    from decaf_node.daemon.trainer import WORKER
 
     config, state, runtime = (Path(argument) for argument in sys.argv[1:4])
     try:
         settings, places = load_settings(config, os.environ), find_places(os.environ, config, state, runtime)
-        code = run(settings, places, (str(TRAINER),), insecure="--insecure" in sys.argv)
+        worker = WORKER if "--built-in" in sys.argv else (str(TRAINER),)
+        code = run(settings, places, worker, insecure="--insecure" in sys.argv)
     except DecafError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

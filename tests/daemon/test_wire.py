@@ -10,7 +10,7 @@ import pytest
 from decaf_node.daemon import report_wire
 from decaf_node.daemon.addresses import from_source, is_loopback, split, target
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.wire import (
     CHUNK_LIMIT_BYTES,
     Chunk,
@@ -36,6 +36,8 @@ SNAPSHOT = Snapshot(DIGEST, 3, 8, 1000)
     [
         Introduction(NODE, "näme", "lab", "e" * 64, 2**53, "[::1]:7433"),
         Introduction(NODE, "", "", "", 0, ""),
+        Introduction(NODE, "", "", "", 0, "", loss=0.0),
+        Introduction(NODE, "", "", "", 0, "", loss=-1.5),
         Offer("e" * 64, SNAPSHOT, 3, 2, 1, turn=9),
         Offer("", None, 0, 0, 0, adopt=True),
         Want(DIGEST, 2**40),
@@ -58,6 +60,8 @@ def test_frames_come_back_as_they_were(frame: Frame) -> None:
         pb.Frame(introduction=pb.Introduction(node=NODE, address="a" * 301)),
         pb.Frame(introduction=pb.Introduction(node=NODE, address="a\n:1")),
         pb.Frame(introduction=pb.Introduction(node=NODE, round=2**53 + 1)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, loss=float("nan"))),
+        pb.Frame(introduction=pb.Introduction(node=NODE, loss=float("-inf"))),
         pb.Frame(offer=pb.Offer(mixes=2**63)),
         pb.Frame(offer=pb.Offer(turn=2**63)),
         pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 31, size_bytes=1))),
@@ -92,21 +96,21 @@ ROUND = RoundReport(
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem")
+PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem", 0.75)
 STATUS = StatusReport(
     *(NODE, "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, (NODE, "B" * 52), 1.5, 1000, "a:1", "e" * 64),
-    *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),
+    *(TRAINER, ROUND, 10, 20, "/state", "/adapter", PrivacyReport(8.0, 1e-5, 2.5, 100, 40, 0.9)),
 )
 
 
 def test_reports_come_back_as_they_were() -> None:
     for row in (ROUND, BARE):
         assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
-    for peer in (PEER, dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None)):
+    for peer in (PEER, dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None, loss=None)):
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,
-        dataclasses.replace(STATUS, last_round=None, trainer=dataclasses.replace(TRAINER, loss=None)),
+        dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
 
