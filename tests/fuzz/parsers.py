@@ -133,7 +133,9 @@ SIGNS = issue_inviter(AUTHORITY, INVITER.key.public_key(), NOW, DAY)
 MEMBER = issue_member(AUTHORITY, MINE.key.public_key(), NOW, DAY)
 INVITED = issue_member(Issuer(SIGNS, INVITER.key, (SIGNS,)), MINE.key.public_key(), NOW, DAY)
 DIGEST, OTHER = "ab" * 32, "cd" * 32
-INTRODUCTION = Introduction(MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3)
+INTRODUCTION = Introduction(
+    MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5
+)
 RUMOUR = Rumour(OTHERS.node, Standing.LOST, 7, "other", "e" * 64, ("127.0.0.1:7433", "[::1]:7433"))
 NEWS = News(5, tuple(range(64)), (RUMOUR,), (RUMOUR, Rumour(INVITER.node, Standing.HERE)))
 REVOCATIONS = Revocations(Path("/none"), AUTHORITY.certificate)  # nothing is kept
@@ -425,13 +427,14 @@ def _glance() -> bytes:
         node=MINE.node, name="a", mesh="lab", version="1", instance="0", phase="training", round=3, saved_round=2,
         waiting_for=[OTHERS.node], uptime_seconds=1e5, resident_bytes=10**8, address="127.0.0.1:7433", trainer=trainer,
         last_round=_round(), sent_bytes=5, received_bytes=5, state_folder="/s", adapter_folder="/a",
+        privacy=monitor_pb2.Privacy(epsilon=3.0, delta=1e-5, spent=0.5, steps=100, steps_left=900, noise=1.1),
     ).SerializeToString()  # fmt: skip
 
 
 def _listed() -> bytes:
     peer = monitor_pb2.Peer(
         node=OTHERS.node, name="b", state="alive", addresses=["127.0.0.1:7433"], neighbour=True, round=3,
-        heard_seconds=0.5, weight=0.5, distance=1.0, mixes=3,
+        heard_seconds=0.5, weight=0.5, distance=1.0, mixes=3, loss=0.5,
     )  # fmt: skip
     return monitor_pb2.ListPeersReply(peers=[peer]).SerializeToString()
 
