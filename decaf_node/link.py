@@ -76,13 +76,18 @@ class RoundTrained:
 
 @dataclass(frozen=True)
 class SnapshotInspected:
-    """What a neighbour's snapshot is like. distance: Frobenius, in product space, over all layers, to our own."""
+    """What a neighbour's snapshot is like. distance: Frobenius, of what is mixed, over all layers, to our own.
+
+    norm: of our own, measured like it. plain_distance, plain_norm: the same of all tensors that are averaged plainly.
+    """
 
     digest: str
     finite: bool
     distance: float
     norm: float
     problem: str = ""
+    plain_distance: float = 0.0
+    plain_norm: float = 0.0
 
 
 @dataclass(frozen=True)

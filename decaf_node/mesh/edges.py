@@ -13,6 +13,7 @@ from random import Random
 from decaf_node.mesh import events as ev
 from decaf_node.mesh import objections
 from decaf_node.mesh.adoption import must_adopt
+from decaf_node.mesh.clipping import Apart, Clipping
 from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
 from decaf_node.mesh.ledger import EARLIER, Ledger
@@ -64,6 +65,7 @@ class Edges(Streams):
         self._policy = policy
         self._members = members
         self._turns = Turns()
+        self._clipping = Clipping()
         self._openings = Openings(me, members, deadlines, random, self)
 
     # --- publishing ------------------------------------------------------------------------------------------
@@ -252,10 +254,18 @@ class Edges(Streams):
             case Inspecting(pair, receipt) if pair.theirs.digest == event.digest:
                 if (problem := objections.object_to_inspected(event)) is not None:
                     return self.refuse(event.peer, problem, now)
+                factor = self._clip(event)
                 if (member := self._members.get(event.peer)) is not None:
-                    member.distance = event.distance
-                return self._promise(event.peer, pair, receipt, now)
+                    member.distance, member.factor = event.distance, factor
+                return self._promise(event.peer, pair, receipt, factor, now)
         return []
+
+    def _clip(self, event: ev.SnapshotInspected) -> float:
+        """Return how much of its weight the edge may count for, by how far the snapshot is off."""
+        assert self.published is not None
+        kinds = [Apart(event.distance, event.norm), Apart(event.plain_distance, event.plain_norm)]
+        lone = self.published.slots <= {event.peer}
+        return self._clipping.factor(event.peer, kinds, lone, self.ledger.period)
 
     def inspect_again(self) -> list[Effect]:
         """A new trainer is there: it has to look at what the old one left."""
@@ -270,14 +280,16 @@ class Edges(Streams):
     def _inspect(self, peer: str, pair: Pair) -> list[Effect]:
         return [ev.InspectSnapshot(peer, pair.theirs.digest, pair.own.digest)] if self.trainer else []
 
-    def _promise(self, peer: str, pair: Pair, receipt: Receipt | None, now: float) -> list[Effect]:
+    def _promise(self, peer: str, pair: Pair, receipt: Receipt | None, factor: float, now: float) -> list[Effect]:
         published = self.published
         assert published is not None
         assert published.may_promise(peer), "a second promise in one period"
         proposed = share(published.degree, pair.degree, self.ledger.reserve)
         if pair.weight is not None:
             proposed = pair.weight * (1.0 - self.ledger.reserve)
-        weight = min(proposed, self.ledger.left)
+        if proposed * factor < LEAST_WEIGHT <= proposed:
+            return self.refuse(peer, objections.TOO_FAR, now)
+        weight = min(proposed * factor, self.ledger.left)
         if weight < LEAST_WEIGHT:
             return self.refuse(peer, objections.NO_SHARE, now)
         ours = Receipt(pair.own.digest, pair.theirs.digest, weight)

@@ -111,13 +111,20 @@ class RoundTrained:
 
 @dataclass(frozen=True)
 class SnapshotInspected:
-    """The trainer has looked at a neighbour's snapshot. distance: to our snapshot of the edge, in product space."""
+    """The trainer has looked at a neighbour's snapshot.
+
+    distance: to our snapshot of the edge, in product space; norm: of ours
+    plain_distance, plain_norm: the same of the tensors that are averaged plainly (heads, norms, biases)
+    """
 
     peer: str
     digest: str
     finite: bool
     distance: float
     problem: str = ""
+    norm: float = 0.0
+    plain_distance: float = 0.0
+    plain_norm: float = 0.0
 
 
 @dataclass(frozen=True)

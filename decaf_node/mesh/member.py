@@ -33,6 +33,7 @@ class Member:
     newcomer: bool = False  # its last offer said that it has never mixed
     weight: float | None = None
     distance: float | None = None
+    factor: float | None = None  # of its weight that the last edge could count for by that distance
     mixes: int = 0
     learned: Arrivals | None = None
 

@@ -144,6 +144,7 @@ class Node:
             heard=None if member.heard is None else now - member.heard,
             weight=member.weight,
             distance=member.distance,
+            factor=member.factor,
             mixes=member.mixes,
             problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,
         )

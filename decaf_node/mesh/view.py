@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PeerView:
-    """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None."""
+    """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None.
+
+    weight: of the last edge mixed; distance: of its last snapshot to ours, and factor: what that left of the weight
+    """
 
     peer: str
     name: str
@@ -18,6 +21,7 @@ class PeerView:
     heard: float | None
     weight: float | None
     distance: float | None
+    factor: float | None
     mixes: int
     problem: str
 

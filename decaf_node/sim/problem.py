@@ -48,6 +48,9 @@ class Problem(Protocol):
     def distance(self, one: Any, other: Any) -> float:
         """Return how far apart two values are."""
 
+    def norm(self, value: Any) -> float:
+        """Return how large a value is."""
+
     def residual(self, before: Any, terms: Sequence[Term], after: Any) -> float:
         """Return how far a mix is off the exact sum: its tail, if it is right."""
 
@@ -87,6 +90,10 @@ class Averaging:
     def distance(self, one: float, other: float) -> float:
         """See ``Problem``."""
         return abs(one - other)
+
+    def norm(self, value: float) -> float:
+        """See ``Problem``."""
+        return abs(value)
 
     def residual(self, before: float, terms: Sequence[Term], after: float) -> float:
         """See ``Problem``."""

@@ -137,8 +137,9 @@ class Trainer:
         theirs, own = self._host.disk.spool.get(effect.digest), self._host.disk.spool.get(effect.own)
         if theirs is None or own is None:
             return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, True, 0.0, "it is not here"))
-        distance = self._world.problem.distance(own.value, theirs.value)
-        return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance))
+        problem = self._world.problem
+        distance, norm = problem.distance(own.value, theirs.value), problem.norm(own.value)
+        return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance, norm=norm))
 
     def _mixed(self, effect: ev.MixRound) -> None:
         if "out-of-memory" in self.bad and effect.edges:

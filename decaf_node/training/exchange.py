@@ -17,11 +17,15 @@ from decaf_node.lowrank.adapter import (
     adopt,
     adopt_factors,
     distance,
+    factor_distance,
+    factor_norm,
     is_finite,
     medoid,
     mix_adapters,
     mix_factors,
     norm,
+    plain_distance,
+    plain_norm,
 )
 from decaf_node.settings import Settings
 from decaf_node.training.live import LiveAdapter
@@ -78,14 +82,31 @@ class Exchange:
             self._published = replace(self._published, current=False)
 
     def inspect(self, snapshot: File, own: File) -> SnapshotInspected:
-        """Look at a neighbour's snapshot: is it finite, and how far from ``own``?"""
+        """Look at a neighbour's snapshot: is it finite, can it be mixed, and how far is it from ``own``?"""
         try:
             theirs = self._fetch(snapshot)
             if not is_finite(theirs):
                 return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
-            return SnapshotInspected(snapshot.digest, True, distance(theirs, self._fetch(own)), norm(theirs))
+            return self._compare(snapshot.digest, theirs, self._fetch(own))
         except DecafError as error:
             return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, error.message)
+
+    def _compare(self, digest: str, theirs: Adapter, ours: Adapter) -> SnapshotInspected:
+        """Measure how far ``theirs`` is, in what is mixed. Raises BadData where a mix of factors would."""
+        apart, size = distance, norm
+        if self._algorithm != "decaf":
+            frozen_a = self._algorithm == "dlora-fa"
+            theirs = mix_factors(ours, [AdapterEdge(ours, theirs, 1.0)], frozen_a=frozen_a).adapter
+            if not frozen_a:  # one product has factors of any size: B times 1000 and A through 1000
+                apart, size = factor_distance, factor_norm
+        return SnapshotInspected(
+            digest,
+            True,
+            apart(theirs, ours),
+            size(ours),
+            plain_distance=plain_distance(theirs, ours),
+            plain_norm=plain_norm(ours),
+        )
 
     def mix(self, edges: Sequence[MixEdge]) -> MixedAdapter:
         """Load ``now + sum(w * (theirs - own))`` into the model. Raises BadData if a snapshot does not fit."""
