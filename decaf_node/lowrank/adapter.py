@@ -118,7 +118,8 @@ def distance(x: Adapter, y: Adapter) -> float:
 def factor_distance(x: Adapter, y: Adapter) -> float:
     """Return the Frobenius norm of the differences of all A and all B: of what ``mix_factors`` mixes.
 
-    It depends on how the products are split into factors, as that mix does. Ranks must be the same; scales do not count.
+    It depends on how the products are split into factors, as that mix does. Ranks must be the same; scales do not
+    count.
     """
     _check_same([x, y])
     pairs = [(product, y.products[name]) for name, product in x.products.items()]

@@ -1,8 +1,8 @@
 """How far a neighbour may pull: clipped gossip in product space.
 
-An edge of two snapshots that are ``distance`` apart counts ``min(1, tau / distance)`` of its weight, so that a neighbour
-moves us by at most ``weight * tau`` a round, however far off its snapshot is. Each end works out its own factor, and the
-edge uses the smaller weight of the two at both ends, which keeps the mean over the mesh.
+An edge of two snapshots that are ``distance`` apart counts ``min(1, tau / distance)`` of its weight, so that a
+neighbour moves us by at most ``weight * tau`` a round, however far off its snapshot is. Each end works out its own
+factor, and the edge uses the smaller weight of the two at both ends, which keeps the mean over the mesh.
 
 tau follows from what was seen, in units of what is seen; nothing is to be tuned:
 
@@ -88,11 +88,8 @@ def threshold(others: Sequence[float], past: Sequence[float], norm: float) -> fl
 
     others: last distances of the other neighbours; past: of all of them, some time ago; norm: of our own tensors
     """
-    if others:
-        learned = CROWD * median_low(others)
-    else:
-        learned = ALONE * (median_low(past) if past else norm)
-    return max(learned, OWN * norm)
+    alone = ALONE * (median_low(past) if past else norm)
+    return max(CROWD * median_low(others) if others else alone, OWN * norm)
 
 
 def clip(distance: float, tau: float, floor: float = LEAST) -> float:

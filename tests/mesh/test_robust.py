@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def among_three() -> Script:
     return s
 
 
-def inspected(s: Script, peer: str, distance: float, **more: float) -> list[Effect]:
+def inspected(s: Script, peer: str, distance: float, **more: Any) -> list[Effect]:
     """Play that the peer's snapshot has come and was looked at."""
     s.play(ev.SnapshotReceived(peer, f"{peer}1"))
     return s.play(replace(ev.SnapshotInspected(peer, f"{peer}1", True, distance, norm=1.0), **more))
@@ -92,6 +93,7 @@ def test_the_first_of_several_is_measured_by_our_own_norm() -> None:
 def test_figures_that_are_not_finite_are_refused(figure: str) -> None:
     s = among_three()
     s.play(ev.SnapshotReceived("d", "d1"))
-    [refusal] = s.play(replace(ev.SnapshotInspected("d", "d1", True, 1.0), **{figure: float("inf")}))
+    figures: dict[str, Any] = {figure: float("inf")}
+    [refusal] = s.play(replace(ev.SnapshotInspected("d", "d1", True, 1.0), **figures))
     assert isinstance(refusal, ev.RefuseEdge)
     assert refusal.reason == "mesh.not-finite"
