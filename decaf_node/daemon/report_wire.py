@@ -64,6 +64,8 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
         heard_seconds=report.heard_seconds,
         weight=report.weight,
         distance=report.distance,
+        plain_distance=report.plain_distance,
+        clip_factor=report.clip_factor,
         mixes=report.mixes,
         problem=report.problem,
     )
@@ -81,6 +83,8 @@ def peer_from_wire(message: pb.Peer) -> PeerReport:
         heard_seconds=message.heard_seconds if message.HasField("heard_seconds") else None,
         weight=message.weight if message.HasField("weight") else None,
         distance=message.distance if message.HasField("distance") else None,
+        plain_distance=message.plain_distance if message.HasField("plain_distance") else None,
+        clip_factor=message.clip_factor if message.HasField("clip_factor") else None,
         mixes=message.mixes,
         problem=message.problem,
     )

@@ -59,6 +59,8 @@ class PeerReport:
     heard_seconds: float | None
     weight: float | None
     distance: float | None
+    plain_distance: float | None
+    clip_factor: float | None
     mixes: int
     problem: str
 

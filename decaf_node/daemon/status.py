@@ -144,6 +144,8 @@ def _peer_report(view: PeerView) -> PeerReport:
         heard_seconds=view.heard,
         weight=view.weight,
         distance=view.distance,
+        plain_distance=view.plain_distance,
+        clip_factor=view.clip_factor,
         mixes=view.mixes,
         problem=view.problem,
     )

@@ -256,13 +256,16 @@ class Edges(Streams):
                     return self.refuse(event.peer, problem, now)
                 factor = self._clip(event)
                 if (member := self._members.get(event.peer)) is not None:
-                    member.distance, member.factor = event.distance, factor
+                    member.distance, member.plain_distance = event.distance, event.plain_distance
+                    member.clip_factor = factor
                 return self._promise(event.peer, pair, receipt, factor, now)
         return []
 
     def _clip(self, event: ev.SnapshotInspected) -> float:
         """Return how much of its weight the edge may count for, by how far the snapshot is off."""
         assert self.published is not None
+        if self._policy.robust == "off":
+            return 1.0
         kinds = [Apart(event.distance, event.norm), Apart(event.plain_distance, event.plain_norm)]
         lone = self.published.slots <= {event.peer}
         return self._clipping.factor(event.peer, kinds, lone, self.ledger.period)

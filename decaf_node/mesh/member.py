@@ -33,7 +33,8 @@ class Member:
     newcomer: bool = False  # its last offer said that it has never mixed
     weight: float | None = None
     distance: float | None = None
-    factor: float | None = None  # of its weight that the last edge could count for by that distance
+    plain_distance: float | None = None
+    clip_factor: float | None = None  # what these left of its weight
     mixes: int = 0
     learned: Arrivals | None = None
 

@@ -144,7 +144,8 @@ class Node:
             heard=None if member.heard is None else now - member.heard,
             weight=member.weight,
             distance=member.distance,
-            factor=member.factor,
+            plain_distance=member.plain_distance,
+            clip_factor=member.clip_factor,
             mixes=member.mixes,
             problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,
         )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class PeerView:
     """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None.
 
-    weight: of the last edge mixed; distance: of its last snapshot to ours, and factor: what that left of the weight
+    weight: of the last edge mixed; distance, plain_distance: of its last snapshot to ours; clip_factor: what these left
+    of its weight
     """
 
     peer: str
@@ -21,7 +22,8 @@ class PeerView:
     heard: float | None
     weight: float | None
     distance: float | None
-    factor: float | None
+    plain_distance: float | None
+    clip_factor: float | None
     mixes: int
     problem: str
 

@@ -239,6 +239,8 @@ class Peer(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     MIXES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    PLAIN_DISTANCE_FIELD_NUMBER: _builtins.int
+    CLIP_FACTOR_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     name: _builtins.str
     state: _builtins.str
@@ -256,6 +258,10 @@ class Peer(_message.Message):
     """Edges mixed with it."""
     problem: _builtins.str
     """Why there is no edge, where there is none."""
+    plain_distance: _builtins.float
+    """Frobenius distance of the tensors that are averaged plainly (heads, norms, biases) to ours."""
+    clip_factor: _builtins.float
+    """What these distances left of its weight: 1 is all of it."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -272,21 +278,31 @@ class Peer(_message.Message):
         distance: _builtins.float | None = ...,
         mixes: _builtins.int = ...,
         problem: _builtins.str = ...,
+        plain_distance: _builtins.float | None = ...,
+        clip_factor: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_weight", b"_weight", "distance", b"distance", "heard_seconds", b"heard_seconds", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "heard_seconds", b"heard_seconds", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_weight", b"_weight", "addresses", b"addresses", "distance", b"distance", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clip_factor: _TypeAlias = _typing.Literal["clip_factor"]  # noqa: Y015
+    _WhichOneofArgType__clip_factor: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor"]  # noqa: Y015
     _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
     _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
     _WhichOneofReturnType__heard_seconds: _TypeAlias = _typing.Literal["heard_seconds"]  # noqa: Y015
     _WhichOneofArgType__heard_seconds: _TypeAlias = _typing.Literal["_heard_seconds", b"_heard_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__plain_distance: _TypeAlias = _typing.Literal["plain_distance"]  # noqa: Y015
+    _WhichOneofArgType__plain_distance: _TypeAlias = _typing.Literal["_plain_distance", b"_plain_distance"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_factor) -> _WhichOneofReturnType__clip_factor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_seconds) -> _WhichOneofReturnType__heard_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plain_distance) -> _WhichOneofReturnType__plain_distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 

@@ -41,6 +41,8 @@ def peer_report(name: str = "desk-b", state: str = "alive", problem: str = "") -
         heard_seconds=1.5,
         weight=0.5,
         distance=0.25,
+        plain_distance=0.0,
+        clip_factor=1.0,
         mixes=4,
         problem=problem,
     )

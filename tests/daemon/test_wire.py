@@ -92,7 +92,8 @@ ROUND = RoundReport(
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem")
+PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.125, 6, "problem")
+UNMET = dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, clip_factor=None)
 STATUS = StatusReport(
     *("n", "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, ("x", "y"), 1.5, 1000, "a:1", "e" * 64),
     *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),
@@ -102,7 +103,7 @@ STATUS = StatusReport(
 def test_reports_come_back_as_they_were() -> None:
     for row in (ROUND, BARE):
         assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
-    for peer in (PEER, dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None)):
+    for peer in (PEER, UNMET):
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,

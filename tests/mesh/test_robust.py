@@ -10,12 +10,12 @@ import pytest
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.clipping import ALONE, CROWD, LONE
 from decaf_node.mesh.events import Effect, Receipt
-from tests.mesh.script import Script, offer
+from tests.mesh.script import POLICY, Script, offer
 
 
-def among_three() -> Script:
+def among_three(robust: str = "clip") -> Script:
     """Return a node that has published its first snapshot among a, c and d."""
-    s = Script().start("a", "c", "d")
+    s = Script(replace(POLICY, robust=robust)).start("a", "c", "d")
     s.publish(1)
     s.play(ev.OfferReceived("a", offer("a1", degree=3), incoming=True))
     for peer in "cd":
@@ -41,7 +41,19 @@ def test_a_neighbour_that_is_far_off_has_its_weight_clipped_in_our_receipt() -> 
     assert weight(inspected(s, "c", 1.0)) == 0.25
     clipped = 0.25 * CROWD / 100.0
     assert weight(inspected(s, "d", 100.0)) == pytest.approx(clipped)
-    assert {peer.peer: peer.factor for peer in s.node.view(s.now).peers} == {"a": 1.0, "c": 1.0, "d": CROWD / 100.0}
+    assert {peer.peer: peer.clip_factor for peer in s.node.view(s.now).peers} == {
+        "a": 1.0,
+        "c": 1.0,
+        "d": CROWD / 100.0,
+    }
+
+
+def test_switched_off_every_distance_counts_in_full() -> None:
+    s = among_three("off")
+    assert [weight(inspected(s, peer, distance)) for peer, distance in [("a", 1.0), ("c", 1.0), ("d", 1e9)]] == [
+        0.25
+    ] * 3
+    assert [peer.distance for peer in s.node.view(s.now).peers] == [1.0, 1.0, 1e9]
 
 
 def test_the_edge_counts_with_the_clipped_weight_though_the_peer_proposes_more() -> None:
