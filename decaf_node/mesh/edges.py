@@ -146,6 +146,8 @@ class Edges(Streams):
                 return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
             case Opened(ours) if self.published is not None and peer in self.published.promised:
                 return self._go_on(peer, ours, offer) or self._give_way(peer)
+            case Opened() if self._is_used(peer, offer):
+                return self.refuse(peer, objections.USED_SNAPSHOT, now)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
@@ -166,6 +168,8 @@ class Edges(Streams):
         published = self.published
         if ours is not None and (last := self._go_on(peer, ours, offer)):
             return [*self._answer(peer, ours), *last]
+        if self._is_used(peer, offer):
+            return self.turn_away(peer, objections.USED_SNAPSHOT, now)
         early = published is not None and published.is_early(peer, offer.turn)
         if ours is not None and not early and self.has_room_for(peer):
             return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
@@ -177,6 +181,11 @@ class Edges(Streams):
         again = self.say_again(peer)
         self.sessions[peer] = Held(offer, self.unheard.of(peer))
         return again
+
+    def _is_used(self, peer: str, offer: Offer) -> bool:
+        """Say whether it is an old one: an edge with it counts already, and would a second time."""
+        member = self._members.get(peer)
+        return member is not None and offer.snapshot is not None and member.has_used(offer.snapshot.digest)
 
     def _pair(self, peer: str, ours: Offer, theirs: Offer, now: float) -> list[Effect]:
         assert self.published is not None
@@ -332,6 +341,7 @@ class Edges(Streams):
         published = self.published
         if published is not None and promise.period == self.ledger.period:
             published.settled.add(peer)
+        self._members.used(peer, promise.receipt.theirs)
         if (member := self._members.get(peer)) is not None:
             if promise.since != EARLIER:
                 member.arrivals.arrived(now - promise.since)

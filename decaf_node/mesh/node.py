@@ -59,6 +59,8 @@ class Node:
         self.members = Membership(me, policy, random)
         for edge in said:
             self.members.remember(edge.peer)
+        for edge in ledger.again:
+            self.members.used(edge.peer, edge.theirs)
         unheard = Unheard(policy.peer_limit, said)
         self.edges = Edges(me, policy, self.members, deadlines, random, ledger, unheard)
         self.members.watch(self.edges.sessions)

@@ -37,6 +37,9 @@ NO_SNAPSHOT = Refusal("mesh.no-snapshot", "This node has published nothing since
 NO_SHARE = Refusal(
     "mesh.no-share", "Edges of earlier rounds are unsettled here, and no weight is left; try again later."
 )
+USED_SNAPSHOT = Refusal(
+    "mesh.used-snapshot", "This snapshot has been mixed with already and counts once; offer the next one."
+)
 TOO_FAR = Refusal(
     "mesh.too-far",
     "The snapshot is so much farther from this node's than all others that it counts for nothing; try again later.",

@@ -1,4 +1,4 @@
-"""Transcripts of edges with neighbours whose snapshots are off."""
+"""Transcripts of edges with neighbours whose snapshots are off, or have been used already."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.clipping import ALONE, CROWD, LONE
-from decaf_node.mesh.events import Effect, Receipt
-from tests.mesh.script import POLICY, Script, offer
+from decaf_node.mesh.events import Edge, Effect, Receipt, Saved
+from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
 
 
 def among_three(robust: str = "clip") -> Script:
@@ -109,3 +109,93 @@ def test_figures_that_are_not_finite_are_refused(figure: str) -> None:
     [refusal] = s.play(replace(ev.SnapshotInspected("d", "d1", True, 1.0), **figures))
     assert isinstance(refusal, ev.RefuseEdge)
     assert refusal.reason == "mesh.not-finite"
+
+
+# --- replays ---------------------------------------------------------------------------------------------------------
+
+
+def mixed_once() -> Script:
+    """Return a node that has mixed b1 with c1, and published b2."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False))
+    s.complete("c", "b1", "c1", 0.5)
+    s.finish_round(1)
+    s.publish(2)
+    return s
+
+
+def reason(effects: list[Effect]) -> str:
+    [reason] = [effect.reason for effect in effects if isinstance(effect, ev.RefuseEdge)]
+    return reason
+
+
+def test_a_snapshot_counts_once_whoever_opens_the_stream() -> None:
+    s = mixed_once()
+    assert reason(s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=False))) == "mesh.used-snapshot"
+    s = mixed_once()
+    assert reason(s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))) == "mesh.used-snapshot"
+
+
+def test_a_used_snapshot_under_another_round_number_counts_no_more() -> None:
+    s = mixed_once()
+    assert (
+        reason(s.play(ev.OfferReceived("c", offer("c1", round=7, degree=1, mixes=1), incoming=True)))
+        == "mesh.used-snapshot"
+    )
+
+
+def test_a_copy_of_an_older_round_is_refused_as_well() -> None:
+    s = mixed_once()
+    s.play(ev.OfferReceived("c", offer("c2", round=2, degree=1, mixes=1), incoming=False))
+    s.complete("c", "b2", "c2", 0.5)
+    s.finish_round(2)
+    s.publish(3)
+    assert reason(s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))) == "mesh.used-snapshot"
+
+
+def test_the_next_snapshot_is_mixed_after_a_replay_without_delay() -> None:
+    s = mixed_once()
+    s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))
+    effects = s.play(ev.OfferReceived("c", offer("c2", round=2, degree=1, mixes=1), incoming=True))
+    assert effects[-1] == ev.FetchSnapshot("c", snapshot("c2", 2))
+
+
+def test_one_peers_snapshot_may_be_anothers_too() -> None:
+    """Two members with one state offer the same digest: each counts once."""
+    s = Script().start("a", "c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("x1"), incoming=False))
+    s.complete("c", "b1", "x1", 1 / 3)
+    assert s.play(ev.OfferReceived("a", offer("x1"), incoming=True))[-1] == ev.FetchSnapshot("a", snapshot("x1"))
+
+
+def test_an_edge_that_goes_on_on_another_stream_is_no_replay() -> None:
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=False))
+    s.fetch("c", "c1")
+    s.promise("c", "b1", "c1", 0.5)
+    s.play(ev.EdgeBroken("c", "gone"))
+    effects = s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))
+    assert [type(effect).__name__ for effect in effects] == ["SendReceipt", "AnswerEdge", "SendReceipt"]
+    assert s.receive("c", "b1", "c1", 0.5) == [ev.CloseEdge("c")]
+    assert s.node.edges.ledger.ready == (Edge("c", "b1", "c1", 0.5),)
+
+
+def test_who_has_not_heard_our_receipt_hears_it_before_the_refusal() -> None:
+    """It could not know that the edge counts here, and offers the snapshot again."""
+    s = Script().start("c")
+    s.publish(1)
+    s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=False))
+    s.complete("c", "b1", "c1", 0.5)
+    effects = s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))
+    assert effects[0] == ev.SendReceipt("c", Receipt("b1", "c1", 0.5))
+    assert reason(effects) == "mesh.used-snapshot"
+
+
+def test_after_a_crash_a_snapshot_whose_edge_is_mixed_again_is_used() -> None:
+    saved = Saved(1, 1, SCHEMA, snapshot("s1"), unsaved=(Edge("c", "b1", "c1", 0.5),))
+    s = Script(saved=saved).start("c")
+    s.publish(2)
+    assert reason(s.play(ev.OfferReceived("c", offer("c1", degree=1, mixes=1), incoming=True))) == "mesh.used-snapshot"
