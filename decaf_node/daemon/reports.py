@@ -60,6 +60,7 @@ class PeerReport:
     weight: float | None
     distance: float | None
     plain_distance: float | None
+    harm: float | None
     clip_factor: float | None
     mixes: int
     problem: str

@@ -145,6 +145,7 @@ def _peer_report(view: PeerView) -> PeerReport:
         weight=view.weight,
         distance=view.distance,
         plain_distance=view.plain_distance,
+        harm=view.harm,
         clip_factor=view.clip_factor,
         mixes=view.mixes,
         problem=view.problem,

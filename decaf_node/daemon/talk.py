@@ -210,6 +210,7 @@ class Talk:
                 norm=message.norm,
                 plain_distance=message.plain_distance,
                 plain_norm=message.plain_norm,
+                harm=message.harm,
             )
         )
 

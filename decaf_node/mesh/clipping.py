@@ -30,12 +30,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
+from decaf_node.mesh.lately import Lately
+
 CROWD = 5.0  # times the others' median distance
 ALONE = 20.0  # times the median of past distances, or our own norm, where there are no others
 OWN = 0.05  # of our own norm: what every neighbour may pull by
 LONE = 0.1  # the least factor of an only neighbour
 LEAST = 1e-12  # a factor is never 0; an edge that would count for so little is refused
-LATELY = 16  # rounds of ours that a distance tells something
 PAST = 16  # distances remembered for a time without others
 
 
@@ -47,28 +48,21 @@ class Apart:
     norm: float
 
 
-@dataclass(frozen=True)
-class _Seen:
-    period: int
-    distances: tuple[float, ...]
-
-
 class Clipping:
     """What the neighbours' distances were lately, and what they are worth by it."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._seen: Lately[tuple[float, ...]] = Lately()
         self._past: deque[tuple[float, ...]] = deque(maxlen=PAST)
 
     def factor(self, peer: str, kinds: Sequence[Apart], lone: bool, period: int) -> float:
         """Return how much of its weight an edge with the peer counts for, and remember the distances.
 
-        kinds:  of its snapshot to ours, always in the same order
+        kinds:  of its snapshot to ours, always as many and in the same order
         lone:   it is the only one that may be our neighbour
         period: how often we have published
         """
-        self._seen = {other: seen for other, seen in self._seen.items() if period - seen.period < LATELY}
-        others = [seen.distances for other, seen in self._seen.items() if other != peer]
+        others = self._seen.others(peer, period)
         factors = [
             clip(
                 apart.distance,
@@ -78,7 +72,7 @@ class Clipping:
             for kind, apart in enumerate(kinds)
         ]
         distances = tuple(apart.distance for apart in kinds)
-        self._seen[peer] = _Seen(period, distances)
+        self._seen.note(peer, distances, period)
         self._past.append(distances)
         return min(factors)
 

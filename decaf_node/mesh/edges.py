@@ -13,7 +13,7 @@ from random import Random
 from decaf_node.mesh import events as ev
 from decaf_node.mesh import objections
 from decaf_node.mesh.adoption import must_adopt
-from decaf_node.mesh.clipping import Apart, Clipping
+from decaf_node.mesh.clipping import LEAST, LONE, Apart, Clipping
 from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
 from decaf_node.mesh.ledger import EARLIER, Ledger
@@ -22,6 +22,7 @@ from decaf_node.mesh.objections import Refusal
 from decaf_node.mesh.openings import Openings
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.published import Published
+from decaf_node.mesh.scoring import Scoring
 from decaf_node.mesh.sessions import (
     Fetching,
     Held,
@@ -66,6 +67,7 @@ class Edges(Streams):
         self._members = members
         self._turns = Turns()
         self._clipping = Clipping()
+        self._scoring = Scoring()
         self._openings = Openings(me, members, deadlines, random, self)
 
     # --- publishing ------------------------------------------------------------------------------------------
@@ -266,18 +268,21 @@ class Edges(Streams):
                 factor = self._clip(event)
                 if (member := self._members.get(event.peer)) is not None:
                     member.distance, member.plain_distance = event.distance, event.plain_distance
-                    member.clip_factor = factor
+                    member.harm, member.clip_factor = event.harm, factor
                 return self._promise(event.peer, pair, receipt, factor, now)
         return []
 
     def _clip(self, event: ev.SnapshotInspected) -> float:
-        """Return how much of its weight the edge may count for, by how far the snapshot is off."""
+        """Return how much of its weight the edge may count for, by how far off it is and what harm it does."""
         assert self.published is not None
         if self._policy.robust == "off":
             return 1.0
         kinds = [Apart(event.distance, event.norm), Apart(event.plain_distance, event.plain_norm)]
         lone = self.published.slots <= {event.peer}
-        return self._clipping.factor(event.peer, kinds, lone, self.ledger.period)
+        factor = self._clipping.factor(event.peer, kinds, lone, self.ledger.period)
+        if self._policy.robust == "score":
+            factor *= self._scoring.factor(event.peer, event.harm, self.ledger.period)
+        return max(factor, LONE if lone else LEAST)
 
     def inspect_again(self) -> list[Effect]:
         """A new trainer is there: it has to look at what the old one left."""

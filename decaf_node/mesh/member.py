@@ -36,6 +36,7 @@ class Member:
     weight: float | None = None
     distance: float | None = None
     plain_distance: float | None = None
+    harm: float | None = None
     clip_factor: float | None = None  # what these left of its weight
     mixes: int = 0
     learned: Arrivals | None = None

@@ -147,6 +147,7 @@ class Node:
             weight=member.weight,
             distance=member.distance,
             plain_distance=member.plain_distance,
+            harm=member.harm,
             clip_factor=member.clip_factor,
             mixes=member.mixes,
             problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class PeerView:
     """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None.
 
-    weight: of the last edge mixed; distance, plain_distance: of its last snapshot to ours; clip_factor: what these left
-    of its weight
+    weight: of the last edge mixed; distance, plain_distance: of its last snapshot to ours; harm: what it does to our
+    held-out loss, where that is tried; clip_factor: what these left of its weight
     """
 
     peer: str
@@ -23,6 +23,7 @@ class PeerView:
     weight: float | None
     distance: float | None
     plain_distance: float | None
+    harm: float | None
     clip_factor: float | None
     mixes: int
     problem: str

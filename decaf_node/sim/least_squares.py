@@ -74,6 +74,12 @@ class LeastSquares:
         """See ``Problem``."""
         return norm(value)
 
+    def harm(self, own: Adapter, theirs: Adapter, number: int) -> float:
+        """See ``Problem``."""
+        before, half = own.products[LAYER].dense(), self.mix(own, [(0.5, own, theirs)]).value.products[LAYER].dense()
+        loss, mixed = (float(self._loss(dense, self._covariances[number])) for dense in (before, half))
+        return max(0.0, mixed - loss) / loss if loss > 0 else 0.0
+
     def measure(self, values: Sequence[Adapter]) -> Measure:
         """See ``Problem``. loss: mean over all nodes' products, relative to the loss of doing nothing."""
         dense = torch.stack([value.products[LAYER].dense() for value in values])

@@ -51,6 +51,9 @@ class Problem(Protocol):
     def norm(self, value: Any) -> float:
         """Return how large a value is."""
 
+    def harm(self, own: Any, theirs: Any, number: int) -> float:
+        """Return what a half-way mix adds to a node's own loss, in parts of it."""
+
     def residual(self, before: Any, terms: Sequence[Term], after: Any) -> float:
         """Return how far a mix is off the exact sum: its tail, if it is right."""
 
@@ -94,6 +97,10 @@ class Averaging:
     def norm(self, value: float) -> float:
         """See ``Problem``."""
         return abs(value)
+
+    def harm(self, own: float, theirs: float, number: int) -> float:
+        """See ``Problem``. Without data there is no harm."""
+        return 0.0
 
     def residual(self, before: float, terms: Sequence[Term], after: float) -> float:
         """See ``Problem``."""

@@ -139,7 +139,11 @@ class Trainer:
             return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, True, 0.0, "it is not here"))
         problem = self._world.problem
         distance, norm = problem.distance(own.value, theirs.value), problem.norm(own.value)
-        return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance, norm=norm))
+        harm = 0.0
+        if self._host.policy.robust == "score" and theirs.finite:
+            harm = problem.harm(own.value, theirs.value, self._host.number)
+        seen = ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance, norm=norm, harm=harm)
+        return self._host.post(seen)
 
     def _mixed(self, effect: ev.MixRound) -> None:
         if "out-of-memory" in self.bad and effect.edges:

@@ -19,6 +19,7 @@ from decaf_node.training.callback import DecafCallback
 from decaf_node.training.data import Data, load_data
 from decaf_node.training.evaluate import Evaluation, Scorer, classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate
+from decaf_node.training.held_out import Loss, slice_of
 from decaf_node.training.host import Evaluator
 from decaf_node.training.link import Link
 from decaf_node.training.live import find_adapter, freeze_a
@@ -80,6 +81,7 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
                 welcome=welcome,
                 stream=data.stream,
                 evaluate=_evaluator(settings, model, data, tokenizer, arguments.per_device_eval_batch_size),
+                held_out=_held_out(settings, model, data, tokenizer, arguments.per_device_eval_batch_size),
             ),
             ForgetHistory(),
         ],
@@ -96,6 +98,11 @@ def _evaluator(settings: Settings, model: Any, data: Data, tokenizer: Any, batch
         return evaluate(model, data.evaluation, scorer, batch, ranked, between) if data.evaluation else None
 
     return score
+
+
+def _held_out(settings: Settings, model: Any, data: Data, tokenizer: Any, batch: int) -> Loss | None:
+    examples, scorer = slice_of(data.evaluation), _scorer(settings, tokenizer)
+    return (lambda: evaluate(model, examples, scorer, batch, ranked=False).loss) if examples else None
 
 
 def _scorer(settings: Settings, tokenizer: Any) -> Scorer:

@@ -28,6 +28,7 @@ from decaf_node.lowrank.adapter import (
     plain_norm,
 )
 from decaf_node.settings import Settings
+from decaf_node.training.held_out import HeldOut, Loss
 from decaf_node.training.live import LiveAdapter
 from decaf_node.training.spool import fetch, publish
 
@@ -49,14 +50,17 @@ class Published:
 
 
 class Exchange:
-    """A live adapter and its snapshots in the spool."""
+    """A live adapter and its snapshots in the spool. loss: of held-out examples, where neighbours are to be scored."""
 
-    def __init__(self, live: LiveAdapter, spool: Path, settings: Settings, identity: Identity) -> None:
+    def __init__(
+        self, live: LiveAdapter, spool: Path, settings: Settings, identity: Identity, loss: Loss | None = None
+    ) -> None:
         self._live = live
         self._spool = spool
         self._algorithm = settings.round.algorithm
         self._mixing = settings.mixing
         self._identity = identity
+        self._held_out = None if loss is None else HeldOut(live, loss)
         self._published: Published | None = None
 
     def publish(self, round: int) -> tuple[File, int]:
@@ -87,7 +91,12 @@ class Exchange:
             theirs = self._fetch(snapshot)
             if not is_finite(theirs):
                 return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
-            return self._compare(snapshot.digest, theirs, self._fetch(own))
+            ours = self._fetch(own)
+            compared = self._compare(snapshot.digest, theirs, ours)
+            if self._held_out is None:
+                return compared
+            half = self._mixed(ours, [AdapterEdge(ours, theirs, 0.5)])
+            return replace(compared, harm=self._held_out.harm(own.digest, ours, half.adapter))
         except DecafError as error:
             return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, error.message)
 
@@ -95,10 +104,9 @@ class Exchange:
         """Measure how far ``theirs`` is, in what is mixed. Raises BadData where a mix of factors would."""
         apart, size = distance, norm
         if self._algorithm != "decaf":
-            frozen_a = self._algorithm == "dlora-fa"
-            theirs = mix_factors(ours, [AdapterEdge(ours, theirs, 1.0)], frozen_a=frozen_a).adapter
-            if not frozen_a:  # one product has factors of any size: B times 1000 and A through 1000
-                apart, size = factor_distance, factor_norm
+            theirs = self._mixed(ours, [AdapterEdge(ours, theirs, 1.0)]).adapter
+        if self._algorithm == "dlora":  # one product has factors of any size: B times 1000 and A through 1000
+            apart, size = factor_distance, factor_norm
         return SnapshotInspected(
             digest,
             True,
@@ -114,10 +122,7 @@ class Exchange:
         if not edges:
             return MixedAdapter(now, tail=0.0, interference=0.0, norm=norm(now))
         pairs = [AdapterEdge(self._own(edge.own, now), self._fetch(edge.theirs), edge.weight) for edge in edges]
-        if self._algorithm == "decaf":
-            mixed = mix_adapters(now, pairs, memory_bytes=self._mixing.memory_bytes)
-        else:
-            mixed = mix_factors(now, pairs, frozen_a=self._algorithm == "dlora-fa")
+        mixed = self._mixed(now, pairs)
         self._live.load(mixed.adapter)
         self.trained()
         return mixed
@@ -135,6 +140,11 @@ class Exchange:
         self._live.load(adopted)
         self.trained()
         return candidates[chosen], header.round
+
+    def _mixed(self, now: Adapter, pairs: Sequence[AdapterEdge]) -> MixedAdapter:
+        if self._algorithm == "decaf":
+            return mix_adapters(now, pairs, memory_bytes=self._mixing.memory_bytes)
+        return mix_factors(now, pairs, frozen_a=self._algorithm == "dlora-fa")
 
     def _own(self, file: File, now: Adapter) -> Adapter:
         """Return what an edge pairs: ``now`` itself where it is that, so that the mix sees that they cancel."""

@@ -241,6 +241,7 @@ class Peer(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     PLAIN_DISTANCE_FIELD_NUMBER: _builtins.int
     CLIP_FACTOR_FIELD_NUMBER: _builtins.int
+    HARM_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     name: _builtins.str
     state: _builtins.str
@@ -261,7 +262,9 @@ class Peer(_message.Message):
     plain_distance: _builtins.float
     """Frobenius distance of the tensors that are averaged plainly (heads, norms, biases) to ours."""
     clip_factor: _builtins.float
-    """What these distances left of its weight: 1 is all of it."""
+    """What these distances, and the harm, left of its weight: 1 is all of it."""
+    harm: _builtins.float
+    """What a half-way mix with it adds to our held-out loss, in parts of that, where security.robust is score; else 0."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -280,15 +283,18 @@ class Peer(_message.Message):
         problem: _builtins.str = ...,
         plain_distance: _builtins.float | None = ...,
         clip_factor: _builtins.float | None = ...,
+        harm: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "heard_seconds", b"heard_seconds", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_factor: _TypeAlias = _typing.Literal["clip_factor"]  # noqa: Y015
     _WhichOneofArgType__clip_factor: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor"]  # noqa: Y015
     _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
     _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
+    _WhichOneofReturnType__harm: _TypeAlias = _typing.Literal["harm"]  # noqa: Y015
+    _WhichOneofArgType__harm: _TypeAlias = _typing.Literal["_harm", b"_harm"]  # noqa: Y015
     _WhichOneofReturnType__heard_seconds: _TypeAlias = _typing.Literal["heard_seconds"]  # noqa: Y015
     _WhichOneofArgType__heard_seconds: _TypeAlias = _typing.Literal["_heard_seconds", b"_heard_seconds"]  # noqa: Y015
     _WhichOneofReturnType__plain_distance: _TypeAlias = _typing.Literal["plain_distance"]  # noqa: Y015
@@ -299,6 +305,8 @@ class Peer(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_factor) -> _WhichOneofReturnType__clip_factor | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__harm) -> _WhichOneofReturnType__harm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_seconds) -> _WhichOneofReturnType__heard_seconds | None: ...
     @_typing.overload

@@ -42,6 +42,7 @@ def peer_report(name: str = "desk-b", state: str = "alive", problem: str = "") -
         weight=0.5,
         distance=0.25,
         plain_distance=0.0,
+        harm=0.0,
         clip_factor=1.0,
         mixes=4,
         problem=problem,

@@ -92,8 +92,10 @@ ROUND = RoundReport(
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.125, 6, "problem")
-UNMET = dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, clip_factor=None)
+PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.5, 0.125, 6, "problem")
+UNMET = dataclasses.replace(
+    PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, harm=None, clip_factor=None
+)
 STATUS = StatusReport(
     *("n", "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, ("x", "y"), 1.5, 1000, "a:1", "e" * 64),
     *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decaf_node.mesh.clipping import ALONE, CROWD, LATELY, LEAST, LONE, OWN, Apart, Clipping, clip, threshold
+from decaf_node.mesh.clipping import ALONE, CROWD, LEAST, LONE, OWN, Apart, Clipping, clip, threshold
+from decaf_node.mesh.lately import LATELY
 
 any_size = st.floats(0.0, 1e300)
 sizes = st.floats(1e-3, 1e3)

@@ -10,6 +10,7 @@ import pytest
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.clipping import ALONE, CROWD, LONE
 from decaf_node.mesh.events import Edge, Effect, Receipt, Saved
+from decaf_node.mesh.scoring import CROWD as CROWD_OF_HARM
 from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
 
 
@@ -99,6 +100,22 @@ def test_two_nodes_that_trained_alone_for_long_mix_with_a_tenth_at_least() -> No
 def test_the_first_of_several_is_measured_by_our_own_norm() -> None:
     s = among_three()
     assert weight(inspected(s, "d", 100.0)) == pytest.approx(0.25 * ALONE / 100.0)
+
+
+def test_harm_counts_where_it_is_asked_for() -> None:
+    for robust, expected in (("clip", 0.25), ("score", 0.25 * (CROWD_OF_HARM * 0.2 / 4.0) ** 2)):
+        s = among_three(robust)
+        for peer in "ac":
+            assert weight(inspected(s, peer, 1.0, harm=0.2)) == 0.25
+        assert weight(inspected(s, "d", 1.0, harm=4.0)) == pytest.approx(expected)
+        assert [peer.harm for peer in s.node.view(s.now).peers] == [0.2, 0.2, 4.0]
+
+
+def test_distance_and_harm_count_both() -> None:
+    s = among_three("score")
+    for peer in "ac":
+        inspected(s, peer, 1.0, harm=0.5)
+    assert weight(inspected(s, "d", 10.0, harm=2.0)) == pytest.approx(0.25 * 0.5 * 0.25)
 
 
 @pytest.mark.parametrize("figure", ["norm", "plain_distance", "plain_norm"])
