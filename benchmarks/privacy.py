@@ -43,7 +43,7 @@ from decaf_node.training.offline import go_offline
 RESULTS = Path(__file__).parent / "results" / "privacy.json"
 METHODS = {"A and B": "decaf", "B alone": "dlora-fa"}
 BUDGETS = (1.0, 8.0, None)
-RATES = (3e-3, 1e-2)
+RATES = (3e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2)
 VALIDATION, TEST = 150, 300
 STEPS, BATCH, LENGTH = 40, 32, 32

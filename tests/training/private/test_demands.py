@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from decaf_node.errors import BadSettings
+from decaf_node.link import FromTrainer, Message, TrainerFailed, Welcome
 from decaf_node.settings import Settings, parse_settings
+from decaf_node.training import worker
 from decaf_node.training.private import demands
 from tests.training.tiny import classifier_settings
 
@@ -105,3 +107,41 @@ def test_what_does_not_go_together_is_no_setting(section: dict[str, Any]) -> Non
         parse_settings(document, "here")
     assert caught.value.reason == "settings.bad-value"
     assert "privacy" in caught.value.message
+
+
+class WelcomingLink:
+    """Greets the trainer, and notes what it says."""
+
+    def __init__(self, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self.said: list[FromTrainer] = []
+
+    def send(self, message: FromTrainer) -> None:
+        self.said.append(message)
+
+    def poll(self) -> Message | None:
+        return None
+
+    def wait(self) -> Message:
+        return self.welcome
+
+    def wait_for(self, seconds: float) -> Message | None:
+        return None
+
+    def close(self) -> None:
+        return
+
+
+def test_what_only_a_step_finds_out_is_told_as_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trainer:
+        trainer: Any
+
+        def train(self) -> None:
+            raise BadSettings("privacy.not-by-example", "A layer sees tokens.")
+
+    Trainer.trainer = Trainer()
+    monkeypatch.setattr("decaf_node.training.assembly.assemble", lambda *_: Trainer())
+    link = WelcomingLink(Welcome("", "", private().model_dump(mode="json"), "spool"))
+    with pytest.raises(BadSettings):
+        worker._work(link)
+    assert link.said[-1] == TrainerFailed("privacy.not-by-example", "A layer sees tokens.", 78, True)

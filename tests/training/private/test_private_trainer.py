@@ -30,6 +30,8 @@ from tests.training.private.setup import (
 )
 from tests.training.tiny import causal_settings, make_llama, topic_rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 
 def weights(assembled: Assembled) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in find_adapter(assembled.model).named().items()}
