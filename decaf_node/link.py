@@ -94,13 +94,20 @@ class PrivacySpent:
 
 @dataclass(frozen=True)
 class SnapshotInspected:
-    """What a neighbour's snapshot is like. distance: Frobenius, in product space, over all layers, to our own."""
+    """What a neighbour's snapshot is like. distance: Frobenius, of what is mixed, over all layers, to our own.
+
+    norm: of our own, measured like it. plain_distance, plain_norm: the same of all tensors that are averaged plainly.
+    harm: what a half-way mix adds to our held-out loss, in parts of it, where that is asked for (``security.robust``).
+    """
 
     digest: str
     finite: bool
     distance: float
     norm: float
     problem: str = ""
+    plain_distance: float = 0.0
+    plain_norm: float = 0.0
+    harm: float = 0.0
 
 
 @dataclass(frozen=True)

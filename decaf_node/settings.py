@@ -61,6 +61,11 @@ class ListenSection(Section):
 
 class SecuritySection(Section):
     insecure: bool = Field(False, description="plaintext instead of TLS, and anyone is a member, beyond loopback too")
+    robust: Literal["off", "clip", "score"] = Field(
+        "clip",
+        description="clip: neighbours far off count for less, which costs honest meshes nothing; score: also those "
+        "whose adapter harms this node's held-out loss, by two evaluations of a slice a neighbour and round",
+    )
     ca: Path | None = Field(None, description="PEM file of an outside authority, instead of the mesh's own")
     certificate: Path | None = Field(None, description="PEM file of this node's certificate from it, with its chain")
     key: Path | None = Field(None, description="PEM file of the key of that certificate")

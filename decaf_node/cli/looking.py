@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +57,7 @@ def peers(
     if as_json:
         print_json({"peers": [asdict(peer) for peer in known]})
     elif known:
-        print_rich(_peer_table(known), *(f"{peer.name}: {peer.problem}" for peer in known if peer.problem))
+        print_rich(peer_table(known), *(f"{peer.name}: {peer.problem}" for peer in known if peer.problem))
     else:
         print_text("No other node has been seen yet.")
 
@@ -94,10 +95,12 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _peer_table(known: list[PeerReport]) -> Table:
+def peer_table(known: Sequence[PeerReport]) -> Table:
+    """Return what ``decaf-node peers`` prints. clip: what its distance left of a neighbour's weight."""
     shared = any(peer.loss is not None for peer in known)
     loss = ["loss"] if shared else []
-    table = _table("name", "node", "state", "round", *loss, "heard", "weight", "distance", "address")
+    table = _table("name", "node", "state", "round", *loss, "heard", "weight", "distance", "clip", "address")
+    table.padding = (0, 1, 0, 0)  # one space: it fits 80 columns
     for peer in known:
         table.add_row(
             peer.name,
@@ -108,6 +111,7 @@ def _peer_table(known: list[PeerReport]) -> Table:
             NOTHING if peer.heard_seconds is None else seconds(peer.heard_seconds),
             number(peer.weight, 2),
             number(peer.distance),
+            number(peer.clip_factor, 2),
             peer.addresses[0] if peer.addresses else NOTHING,
         )
     return table

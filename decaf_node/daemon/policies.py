@@ -29,6 +29,7 @@ def policy_of(settings: Settings) -> Policy:
         unsaved_receipts=limits.unsaved_receipts,
         redial_backoff=limits.redial_backoff,
         probe_every=probe_interval(0.0 if rounds.steps else rounds.seconds),
+        robust=settings.security.robust,
     )
 
 

@@ -71,6 +71,9 @@ class PeerReport:
     heard_seconds: float | None
     weight: float | None
     distance: float | None
+    plain_distance: float | None
+    harm: float | None
+    clip_factor: float | None
     mixes: int
     problem: str
     loss: float | None

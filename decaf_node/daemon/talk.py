@@ -218,7 +218,17 @@ class Talk:
             return
         self._history.inspected(peer, message.digest, message.distance)
         await self._host.post(
-            events.SnapshotInspected(peer, message.digest, message.finite, message.distance, message.problem)
+            events.SnapshotInspected(
+                peer,
+                message.digest,
+                message.finite,
+                message.distance,
+                message.problem,
+                norm=message.norm,
+                plain_distance=message.plain_distance,
+                plain_norm=message.plain_norm,
+                harm=message.harm,
+            )
         )
 
     def _next_waiting(self, digest: str) -> str | None:

@@ -115,9 +115,36 @@ def distance(x: Adapter, y: Adapter) -> float:
     return _over_layers([product.distance(y.products[name]) for name, product in x.products.items()])
 
 
+def factor_distance(x: Adapter, y: Adapter) -> float:
+    """Return the Frobenius norm of the differences of all A and all B: of what ``mix_factors`` mixes.
+
+    It depends on how the products are split into factors, as that mix does. Ranks must be the same; scales do not
+    count.
+    """
+    _check_same([x, y])
+    pairs = [(product, y.products[name]) for name, product in x.products.items()]
+    return _over_tensors([one.b - other.b for one, other in pairs] + [one.a - other.a for one, other in pairs])
+
+
+def plain_distance(x: Adapter, y: Adapter) -> float:
+    """Return the Frobenius norm of ``x - y`` over all plainly averaged tensors."""
+    _check_same([x, y])
+    return _over_tensors([tensor - y.tensors[name] for name, tensor in x.tensors.items()])
+
+
 def norm(adapter: Adapter) -> float:
     """Return the Frobenius norm over all layers' products."""
     return _over_layers([product.norm() for product in adapter.products.values()])
+
+
+def factor_norm(adapter: Adapter) -> float:
+    """Return the Frobenius norm of all A and all B."""
+    return _over_tensors([factor for product in adapter.products.values() for factor in (product.b, product.a)])
+
+
+def plain_norm(adapter: Adapter) -> float:
+    """Return the Frobenius norm over all plainly averaged tensors."""
+    return _over_tensors(list(adapter.tensors.values()))
 
 
 def is_finite(adapter: Adapter) -> bool:
@@ -311,6 +338,11 @@ def _over_layers(figures: Sequence[Tensor]) -> float:
         return 0.0
     flat = [figure.reshape(-1).to(figures[0].device) for figure in figures]
     return float(torch.cat(flat).square().sum().sqrt())
+
+
+def _over_tensors(tensors: Sequence[Tensor]) -> float:
+    """Return the Frobenius norm of all of them together, summed in float64."""
+    return _over_layers([torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors])
 
 
 def _check_same(adapters: Sequence[Adapter]) -> None:

@@ -13,6 +13,7 @@ from random import Random
 from decaf_node.mesh import events as ev
 from decaf_node.mesh import objections
 from decaf_node.mesh.adoption import must_adopt
+from decaf_node.mesh.clipping import LEAST, LONE, Apart, Clipping
 from decaf_node.mesh.deadlines import Deadlines
 from decaf_node.mesh.events import Effect, Offer, Receipt, Snapshot
 from decaf_node.mesh.ledger import EARLIER, Ledger
@@ -21,6 +22,7 @@ from decaf_node.mesh.objections import Refusal
 from decaf_node.mesh.openings import Openings
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.published import Published
+from decaf_node.mesh.scoring import Scoring
 from decaf_node.mesh.sessions import (
     Fetching,
     Held,
@@ -63,6 +65,8 @@ class Edges(Streams):
         self._policy = policy
         self._members = members
         self._turns = Turns()
+        self._clipping = Clipping()
+        self._scoring = Scoring()
         self._openings = Openings(me, members, deadlines, random, self)
 
     # --- publishing ------------------------------------------------------------------------------------------
@@ -146,6 +150,8 @@ class Edges(Streams):
                 return last
             case Opened() if self.published is not None and peer in self.published.promised:
                 return self._give_way(peer)
+            case Opened() if self._is_used(peer, offer):
+                return self.refuse(peer, objections.USED_SNAPSHOT, now)
             case Opened(ours):
                 return self._pair(peer, ours, offer, now)
         return []
@@ -166,6 +172,8 @@ class Edges(Streams):
         published = self.published
         if ours is not None and (last := self._go_on(peer, ours, offer)):
             return [*self._answer(peer, ours), *last]
+        if self._is_used(peer, offer):
+            return self.turn_away(peer, objections.USED_SNAPSHOT, now)
         early = published is not None and published.is_early(peer, offer.turn)
         if ours is not None and not early and self.has_room_for(peer):
             return [*self._answer(peer, ours), *self._pair(peer, ours, offer, now)]
@@ -177,6 +185,11 @@ class Edges(Streams):
         again = self.say_again(peer)
         self.sessions[peer] = Held(offer, self.unheard.of(peer))
         return again
+
+    def _is_used(self, peer: str, offer: Offer) -> bool:
+        """Say whether it is an old one: an edge with it counts already, and would a second time."""
+        member = self._members.get(peer)
+        return member is not None and offer.snapshot is not None and member.has_used(offer.snapshot.digest)
 
     def _pair(self, peer: str, ours: Offer, theirs: Offer, now: float) -> list[Effect]:
         assert self.published is not None
@@ -255,10 +268,24 @@ class Edges(Streams):
             case Inspecting(pair, receipt) if pair.theirs.digest == event.digest:
                 if (problem := objections.object_to_inspected(event)) is not None:
                     return self.refuse(event.peer, problem, now)
+                factor = self._clip(event)
                 if (member := self._members.get(event.peer)) is not None:
-                    member.distance = event.distance
-                return self._promise(event.peer, pair, receipt, now)
+                    member.distance, member.plain_distance = event.distance, event.plain_distance
+                    member.harm, member.clip_factor = event.harm, factor
+                return self._promise(event.peer, pair, receipt, factor, now)
         return []
+
+    def _clip(self, event: ev.SnapshotInspected) -> float:
+        """Return how much of its weight the edge may count for, by how far off it is and what harm it does."""
+        assert self.published is not None
+        if self._policy.robust == "off":
+            return 1.0
+        kinds = [Apart(event.distance, event.norm), Apart(event.plain_distance, event.plain_norm)]
+        lone = self.published.slots <= {event.peer}
+        factor = self._clipping.factor(event.peer, kinds, lone, self.ledger.period)
+        if self._policy.robust == "score":
+            factor *= self._scoring.factor(event.peer, event.harm, self.ledger.period)
+        return max(factor, LONE if lone else LEAST)
 
     def inspect_again(self) -> list[Effect]:
         """A new trainer is there: it has to look at what the old one left."""
@@ -273,14 +300,16 @@ class Edges(Streams):
     def _inspect(self, peer: str, pair: Pair) -> list[Effect]:
         return [ev.InspectSnapshot(peer, pair.theirs.digest, pair.own.digest)] if self.trainer else []
 
-    def _promise(self, peer: str, pair: Pair, receipt: Receipt | None, now: float) -> list[Effect]:
+    def _promise(self, peer: str, pair: Pair, receipt: Receipt | None, factor: float, now: float) -> list[Effect]:
         published = self.published
         assert published is not None
         assert published.may_promise(peer), "a second promise in one period"
         proposed = share(published.degree, pair.degree, self.ledger.reserve)
         if pair.weight is not None:
             proposed = pair.weight * (1.0 - self.ledger.reserve)
-        weight = min(proposed, self.ledger.left)
+        if proposed * factor < LEAST_WEIGHT <= proposed:
+            return self.refuse(peer, objections.TOO_FAR, now)
+        weight = min(proposed * factor, self.ledger.left)
         if weight < LEAST_WEIGHT:
             return self.refuse(peer, objections.NO_SHARE, now)
         ours = Receipt(pair.own.digest, pair.theirs.digest, weight)
@@ -320,6 +349,7 @@ class Edges(Streams):
         published = self.published
         if published is not None and promise.period == self.ledger.period:
             published.settled.add(peer)
+        self._members.used(peer, promise.receipt.theirs)
         if (member := self._members.get(peer)) is not None:
             if promise.since != EARLIER:
                 member.arrivals.arrived(now - promise.since)

@@ -111,13 +111,22 @@ class RoundTrained:
 
 @dataclass(frozen=True)
 class SnapshotInspected:
-    """The trainer has looked at a neighbour's snapshot. distance: to our snapshot of the edge, in product space."""
+    """The trainer has looked at a neighbour's snapshot.
+
+    distance: to our snapshot of the edge, in product space; norm: of ours
+    plain_distance, plain_norm: the same of the tensors that are averaged plainly (heads, norms, biases)
+    harm: what a half-way mix adds to our held-out loss, in parts of it; 0 where nobody has tried
+    """
 
     peer: str
     digest: str
     finite: bool
     distance: float
     problem: str = ""
+    norm: float = 0.0
+    plain_distance: float = 0.0
+    plain_norm: float = 0.0
+    harm: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from decaf_node.mesh.deadlines import Arrivals
 
 NEVER = float("-inf")
 FOR_EVER = float("inf")
+USED = 32  # snapshots of one member remembered as counted
 
 
 @dataclass(slots=True)
@@ -33,8 +35,22 @@ class Member:
     newcomer: bool = False  # its last offer said that it has never mixed
     weight: float | None = None
     distance: float | None = None
+    plain_distance: float | None = None
+    harm: float | None = None
+    clip_factor: float | None = None  # what these left of its weight
     mixes: int = 0
     learned: Arrivals | None = None
+    _used: deque[str] | None = None
+
+    def use(self, digest: str) -> None:
+        """An edge with this snapshot of its counts: no other does."""
+        if self._used is None:
+            self._used = deque(maxlen=USED)
+        self._used.append(digest)
+
+    def has_used(self, digest: str) -> bool:
+        """Say whether an edge with this snapshot of its has counted."""
+        return self._used is not None and digest in self._used
 
     @property
     def arrivals(self) -> Arrivals:

@@ -100,6 +100,11 @@ class Membership:
         """In an earlier life we had an edge with the peer."""
         self._add(peer, NEVER)
 
+    def used(self, peer: str, digest: str) -> None:
+        """An edge with this snapshot of the peer's counts."""
+        if (member := self._members.get(peer)) is not None:
+            member.use(digest)
+
     # --- what happens -----------------------------------------------------------------------------------------
 
     def found(self, event: PeerFound, now: float) -> None:

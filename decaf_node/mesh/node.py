@@ -59,6 +59,8 @@ class Node:
         self.members = Membership(me, policy, random)
         for edge in said:
             self.members.remember(edge.peer)
+        for edge in ledger.again:
+            self.members.used(edge.peer, edge.theirs)
         unheard = Unheard(policy.peer_limit, said)
         self.edges = Edges(me, policy, self.members, deadlines, random, ledger, unheard)
         self.members.watch(self.edges.sessions)
@@ -144,6 +146,9 @@ class Node:
             heard=None if member.heard is None else now - member.heard,
             weight=member.weight,
             distance=member.distance,
+            plain_distance=member.plain_distance,
+            harm=member.harm,
+            clip_factor=member.clip_factor,
             mixes=member.mixes,
             problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,
         )

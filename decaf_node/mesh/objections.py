@@ -11,7 +11,7 @@ from decaf_node.mesh.member import Member
 # A peer that says one of these wants no edges for a while: it is no neighbour until then.
 DECLINES = frozenset({"mesh.done", "mesh.paused", "mesh.no-exchange", "mesh.cannot-save", "mesh.stopping"})
 # A peer that says one of these has found our snapshot no good: the next edge waits.
-OUR_FAULTS = frozenset({"mesh.other-schema", "mesh.not-finite", "mesh.bad-snapshot", "mesh.too-large"})
+OUR_FAULTS = frozenset({"mesh.other-schema", "mesh.not-finite", "mesh.bad-snapshot", "mesh.too-large", "mesh.too-far"})
 NOT_A_NEIGHBOUR = "mesh.not-a-neighbour"
 # The lower ID's stream is on its way: no refusal at all.
 DUPLICATE = "mesh.duplicate-stream"
@@ -37,6 +37,14 @@ NO_SNAPSHOT = Refusal("mesh.no-snapshot", "This node has published nothing since
 NO_SHARE = Refusal(
     "mesh.no-share", "Edges of earlier rounds are unsettled here, and no weight is left; try again later."
 )
+USED_SNAPSHOT = Refusal(
+    "mesh.used-snapshot", "This snapshot has been mixed with already and counts once; offer the next one."
+)
+TOO_FAR = Refusal(
+    "mesh.too-far",
+    "The snapshot is so much farther from this node's than all others that it counts for nothing; try again later.",
+    content=True,
+)
 NO_ROOM = Refusal("mesh.no-room", "This node has its edges of this turn already; it goes on with the next one.")
 CANNOT_SAVE = Refusal("mesh.cannot-save", "This node cannot save its rounds and mixes no more until its disk has room.")
 FULL = Refusal("mesh.full", "This node knows as many members as it may; raise limits.peers there.")
@@ -55,7 +63,8 @@ def bad_content(reason: str, problem: str) -> Refusal:
 
 def object_to_inspected(event: SnapshotInspected) -> Refusal | None:
     """Return why a snapshot that the trainer has looked at cannot be mixed."""
-    if not (event.finite and math.isfinite(event.distance)):
+    figures = (event.distance, event.norm, event.plain_distance, event.plain_norm)
+    if not (event.finite and all(math.isfinite(figure) for figure in figures)):
         return bad_content("mesh.not-finite", event.problem or "it holds numbers that are not finite")
     return bad_content("mesh.bad-snapshot", event.problem) if event.problem else None
 

@@ -31,3 +31,4 @@ class Policy:
     unsaved_receipts: int = 64
     redial_backoff: float = 30.0
     probe_every: float = 5.0
+    robust: str = "clip"

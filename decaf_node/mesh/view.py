@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PeerView:
-    """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None."""
+    """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None.
+
+    weight: of the last edge mixed; distance, plain_distance: of its last snapshot to ours; harm: what it does to our
+    held-out loss, where that is tried; clip_factor: what these left of its weight
+    """
 
     peer: str
     name: str
@@ -18,6 +22,9 @@ class PeerView:
     heard: float | None
     weight: float | None
     distance: float | None
+    plain_distance: float | None
+    harm: float | None
+    clip_factor: float | None
     mixes: int
     problem: str
 

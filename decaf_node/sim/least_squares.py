@@ -15,7 +15,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.adapter import Adapter, AdapterEdge, adopt, distance, medoid, mix_adapters
+from decaf_node.lowrank.adapter import Adapter, AdapterEdge, adopt, distance, medoid, mix_adapters, norm
 from decaf_node.lowrank.product import Product
 from decaf_node.sim.problem import Measure, Mixed, Term
 
@@ -69,6 +69,16 @@ class LeastSquares:
     def distance(self, one: Adapter, other: Adapter) -> float:
         """See ``Problem``."""
         return distance(one, other)
+
+    def norm(self, value: Adapter) -> float:
+        """See ``Problem``."""
+        return norm(value)
+
+    def harm(self, own: Adapter, theirs: Adapter, number: int) -> float:
+        """See ``Problem``."""
+        before, half = own.products[LAYER].dense(), self.mix(own, [(0.5, own, theirs)]).value.products[LAYER].dense()
+        loss, mixed = (float(self._loss(dense, self._covariances[number])) for dense in (before, half))
+        return max(0.0, mixed - loss) / loss if loss > 0 else 0.0
 
     def measure(self, values: Sequence[Adapter]) -> Measure:
         """See ``Problem``. loss: mean over all nodes' products, relative to the loss of doing nothing."""

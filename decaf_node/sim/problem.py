@@ -48,6 +48,12 @@ class Problem(Protocol):
     def distance(self, one: Any, other: Any) -> float:
         """Return how far apart two values are."""
 
+    def norm(self, value: Any) -> float:
+        """Return how large a value is."""
+
+    def harm(self, own: Any, theirs: Any, number: int) -> float:
+        """Return what a half-way mix adds to a node's own loss, in parts of it."""
+
     def residual(self, before: Any, terms: Sequence[Term], after: Any) -> float:
         """Return how far a mix is off the exact sum: its tail, if it is right."""
 
@@ -87,6 +93,14 @@ class Averaging:
     def distance(self, one: float, other: float) -> float:
         """See ``Problem``."""
         return abs(one - other)
+
+    def norm(self, value: float) -> float:
+        """See ``Problem``."""
+        return abs(value)
+
+    def harm(self, own: float, theirs: float, number: int) -> float:
+        """See ``Problem``. Without data there is no harm."""
+        return 0.0
 
     def residual(self, before: float, terms: Sequence[Term], after: float) -> float:
         """See ``Problem``."""

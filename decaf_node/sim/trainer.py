@@ -139,8 +139,13 @@ class Trainer:
         theirs, own = self._host.disk.spool.get(effect.digest), self._host.disk.spool.get(effect.own)
         if theirs is None or own is None:
             return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, True, 0.0, "it is not here"))
-        distance = self._world.problem.distance(own.value, theirs.value)
-        return self._host.post(ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance))
+        problem = self._world.problem
+        distance, norm = problem.distance(own.value, theirs.value), problem.norm(own.value)
+        harm = 0.0
+        if self._host.policy.robust == "score" and theirs.finite:
+            harm = problem.harm(own.value, theirs.value, self._host.number)
+        seen = ev.SnapshotInspected(effect.peer, effect.digest, theirs.finite, distance, norm=norm, harm=harm)
+        return self._host.post(seen)
 
     def _mixed(self, effect: ev.MixRound) -> None:
         if "out-of-memory" in self.bad and effect.edges:

@@ -19,6 +19,7 @@ from decaf_node.training.callback import DecafCallback
 from decaf_node.training.data import Data, Stream, load_data
 from decaf_node.training.evaluate import Evaluation, Scorer, classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate
+from decaf_node.training.held_out import Loss, slice_of
 from decaf_node.training.host import Evaluator
 from decaf_node.training.link import Link
 from decaf_node.training.live import find_adapter, freeze_a
@@ -78,12 +79,13 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
     if wants_privacy(settings.privacy):
         trainer = _private_trainer(settings, Path(welcome.account), model, arguments, data.stream, collator, callback)
     else:
+        scored_by = _held_out(settings, model, data, tokenizer, arguments.per_device_eval_batch_size)
         trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=data.stream,
             data_collator=collator,
-            callbacks=[callback(stream=data.stream), ForgetHistory()],
+            callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
         )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
@@ -123,6 +125,11 @@ def _evaluator(settings: Settings, model: Any, data: Data, tokenizer: Any, batch
         return evaluate(model, data.evaluation, scorer, batch, ranked, between) if data.evaluation else None
 
     return score
+
+
+def _held_out(settings: Settings, model: Any, data: Data, tokenizer: Any, batch: int) -> Loss | None:
+    examples, scorer = slice_of(data.evaluation), _scorer(settings, tokenizer)
+    return (lambda: evaluate(model, examples, scorer, batch, ranked=False).loss) if examples else None
 
 
 def _scorer(settings: Settings, tokenizer: Any) -> Scorer:

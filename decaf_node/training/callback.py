@@ -6,6 +6,7 @@ long a round is and how to mix; the script decides everything else. It needs a `
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from decaf_node.training.base import base_fingerprint
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
 from decaf_node.training.exchange import Exchange, Identity, nothing
+from decaf_node.training.held_out import Loss
 from decaf_node.training.host import Account as HostAccount
 from decaf_node.training.host import Evaluator, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
@@ -31,6 +33,7 @@ from decaf_node.training.session import Budget, Session
 
 SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"
 FINGERPRINTS = "fingerprints.json"
+logger = logging.getLogger(__name__)
 
 
 class Account(HostAccount, Budget, Protocol):
@@ -42,8 +45,9 @@ class DecafCallback(TrainerCallback):
 
     Without ``link`` one is opened to ``socket``, else to $DECAF_NODE_TRAINER_SOCKET, else to the user's own daemon.
     Without ``evaluate`` the results of the Trainer's own evaluations are passed on. Without ``stream`` a restart
-    begins with fresh data order. (The built-in trainer gives all of them, and the welcome it has had; ``account``
-    where its steps are private.)
+    begins with fresh data order. ``held_out`` returns the loss of some examples that are never trained on, for
+    ``security.robust = "score"``; without it neighbours are clipped and not scored. (The built-in trainer gives all of
+    them, and the welcome it has had; ``account`` where its steps are private.)
 
     Raises DecafError out of ``Trainer.train``; training ends by itself when the daemon says so or goes away.
     """
@@ -55,6 +59,7 @@ class DecafCallback(TrainerCallback):
         link: Link | None = None,
         welcome: Welcome | None = None,
         evaluate: Evaluator | None = None,
+        held_out: Loss | None = None,
         stream: Stream | None = None,
         account: Account | None = None,
     ) -> None:
@@ -62,6 +67,7 @@ class DecafCallback(TrainerCallback):
         self._link = link
         self._welcome = welcome
         self._evaluate = evaluate
+        self._held_out = held_out
         self._stream = stream
         self._account = account
         self._session: Session | None = None
@@ -159,10 +165,21 @@ class DecafCallback(TrainerCallback):
             model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream, self._account
         )
         before_leaving = nothing if self._account is None else self._account.keep
-        exchange = Exchange(live, spool, settings, identity, before_leaving)
+        exchange = Exchange(live, spool, settings, identity, before_leaving, self._scored_by(settings))
         self._session = Session(link, settings.round, exchange, self._host, budget=self._account)
         device = str(next(model.parameters()).device)
         self._session.begin(TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts))
+
+    def _scored_by(self, settings: Settings) -> Loss | None:
+        """Return what neighbours are scored by, if they are to be; say where they cannot be."""
+        if settings.security.robust != "score":
+            return None
+        if self._held_out is None:
+            logger.warning(
+                "security.robust is score, but there is no held-out data here, so neighbours are clipped and not "
+                "scored; set data.evaluation or data.evaluation_fraction, or give DecafCallback a held_out loss."
+            )
+        return self._held_out
 
     @contextmanager
     def _reporting(self, link: Link, fatal: bool = False) -> Iterator[None]:

@@ -17,13 +17,18 @@ from decaf_node.lowrank.adapter import (
     adopt,
     adopt_factors,
     distance,
+    factor_distance,
+    factor_norm,
     is_finite,
     medoid,
     mix_adapters,
     mix_factors,
     norm,
+    plain_distance,
+    plain_norm,
 )
 from decaf_node.settings import Settings
+from decaf_node.training.held_out import HeldOut, Loss
 from decaf_node.training.live import LiveAdapter
 from decaf_node.training.spool import fetch, publish
 
@@ -49,7 +54,7 @@ class Published:
 
 
 class Exchange:
-    """A live adapter and its snapshots in the spool."""
+    """A live adapter and its snapshots in the spool. loss: of held-out examples, where neighbours are to be scored."""
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Exchange:
         settings: Settings,
         identity: Identity,
         before_leaving: Callable[[], None] = nothing,
+        loss: Loss | None = None,
     ) -> None:
         """before_leaving: called before a snapshot is written that may leave the node; if it raises, none is."""
         self._live = live
@@ -66,6 +72,7 @@ class Exchange:
         self._mixing = settings.mixing
         self._identity = identity
         self._before_leaving = before_leaving
+        self._held_out = None if loss is None else HeldOut(live, loss)
         self._published: Published | None = None
 
     def publish(self, round: int) -> tuple[File, int]:
@@ -92,14 +99,35 @@ class Exchange:
             self._published = replace(self._published, current=False)
 
     def inspect(self, snapshot: File, own: File) -> SnapshotInspected:
-        """Look at a neighbour's snapshot: is it finite, and how far from ``own``?"""
+        """Look at a neighbour's snapshot: is it finite, can it be mixed, and how far is it from ``own``?"""
         try:
             theirs = self._fetch(snapshot)
             if not is_finite(theirs):
                 return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
-            return SnapshotInspected(snapshot.digest, True, distance(theirs, self._fetch(own)), norm(theirs))
+            ours = self._fetch(own)
+            compared = self._compare(snapshot.digest, theirs, ours)
+            if self._held_out is None:
+                return compared
+            half = self._mixed(ours, [AdapterEdge(ours, theirs, 0.5)])
+            return replace(compared, harm=self._held_out.harm(own.digest, ours, half.adapter))
         except DecafError as error:
             return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, error.message)
+
+    def _compare(self, digest: str, theirs: Adapter, ours: Adapter) -> SnapshotInspected:
+        """Measure how far ``theirs`` is, in what is mixed. Raises BadData where a mix of factors would."""
+        apart, size = distance, norm
+        if self._algorithm != "decaf":
+            theirs = self._mixed(ours, [AdapterEdge(ours, theirs, 1.0)]).adapter
+        if self._algorithm == "dlora":  # one product has factors of any size: B times 1000 and A through 1000
+            apart, size = factor_distance, factor_norm
+        return SnapshotInspected(
+            digest,
+            True,
+            apart(theirs, ours),
+            size(ours),
+            plain_distance=plain_distance(theirs, ours),
+            plain_norm=plain_norm(ours),
+        )
 
     def mix(self, edges: Sequence[MixEdge]) -> MixedAdapter:
         """Load ``now + sum(w * (theirs - own))`` into the model. Raises BadData if a snapshot does not fit."""
@@ -107,10 +135,7 @@ class Exchange:
         if not edges:
             return MixedAdapter(now, tail=0.0, interference=0.0, norm=norm(now))
         pairs = [AdapterEdge(self._own(edge.own, now), self._fetch(edge.theirs), edge.weight) for edge in edges]
-        if self._algorithm == "decaf":
-            mixed = mix_adapters(now, pairs, memory_bytes=self._mixing.memory_bytes)
-        else:
-            mixed = mix_factors(now, pairs, frozen_a=self._algorithm == "dlora-fa")
+        mixed = self._mixed(now, pairs)
         self._live.load(mixed.adapter)
         self.trained()
         return mixed
@@ -128,6 +153,11 @@ class Exchange:
         self._live.load(adopted)
         self.trained()
         return candidates[chosen], header.round
+
+    def _mixed(self, now: Adapter, pairs: Sequence[AdapterEdge]) -> MixedAdapter:
+        if self._algorithm == "decaf":
+            return mix_adapters(now, pairs, memory_bytes=self._mixing.memory_bytes)
+        return mix_factors(now, pairs, frozen_a=self._algorithm == "dlora-fa")
 
     def _own(self, file: File, now: Adapter) -> Adapter:
         """Return what an edge pairs: ``now`` itself where it is that, so that the mix sees that they cancel."""

@@ -286,6 +286,9 @@ class Peer(_message.Message):
     DISTANCE_FIELD_NUMBER: _builtins.int
     MIXES_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    PLAIN_DISTANCE_FIELD_NUMBER: _builtins.int
+    CLIP_FACTOR_FIELD_NUMBER: _builtins.int
+    HARM_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     name: _builtins.str
@@ -304,6 +307,12 @@ class Peer(_message.Message):
     """Edges mixed with it."""
     problem: _builtins.str
     """Why there is no edge, where there is none."""
+    plain_distance: _builtins.float
+    """Frobenius distance of the tensors that are averaged plainly (heads, norms, biases) to ours."""
+    clip_factor: _builtins.float
+    """What these distances, and the harm, left of its weight: 1 is all of it."""
+    harm: _builtins.float
+    """What a half-way mix with it adds to our held-out loss, in parts of that, where security.robust is score; else 0."""
     loss: _builtins.float
     """Training loss of its last round; absent unless it shares it."""
     @_builtins.property
@@ -322,26 +331,41 @@ class Peer(_message.Message):
         distance: _builtins.float | None = ...,
         mixes: _builtins.int = ...,
         problem: _builtins.str = ...,
+        plain_distance: _builtins.float | None = ...,
+        clip_factor: _builtins.float | None = ...,
+        harm: _builtins.float | None = ...,
         loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_weight", b"_weight", "distance", b"distance", "heard_seconds", b"heard_seconds", "loss", b"loss", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "loss", b"loss", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_weight", b"_weight", "addresses", b"addresses", "distance", b"distance", "heard_seconds", b"heard_seconds", "loss", b"loss", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "loss", b"loss", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clip_factor: _TypeAlias = _typing.Literal["clip_factor"]  # noqa: Y015
+    _WhichOneofArgType__clip_factor: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor"]  # noqa: Y015
     _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
     _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
+    _WhichOneofReturnType__harm: _TypeAlias = _typing.Literal["harm"]  # noqa: Y015
+    _WhichOneofArgType__harm: _TypeAlias = _typing.Literal["_harm", b"_harm"]  # noqa: Y015
     _WhichOneofReturnType__heard_seconds: _TypeAlias = _typing.Literal["heard_seconds"]  # noqa: Y015
     _WhichOneofArgType__heard_seconds: _TypeAlias = _typing.Literal["_heard_seconds", b"_heard_seconds"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    _WhichOneofReturnType__plain_distance: _TypeAlias = _typing.Literal["plain_distance"]  # noqa: Y015
+    _WhichOneofArgType__plain_distance: _TypeAlias = _typing.Literal["_plain_distance", b"_plain_distance"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_factor) -> _WhichOneofReturnType__clip_factor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__harm) -> _WhichOneofReturnType__harm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_seconds) -> _WhichOneofReturnType__heard_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plain_distance) -> _WhichOneofReturnType__plain_distance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 

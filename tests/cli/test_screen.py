@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from decaf_node.cli.looking import _peer_table
+from decaf_node.cli.looking import peer_table
 from decaf_node.cli.screen import status_screen
 from decaf_node.cli.words import duration, number, percent, short_id, size
 from decaf_node.daemon.reports import PeerReport, PrivacyReport, StatusReport
@@ -56,7 +56,7 @@ def test_a_privacy_budget_has_a_line_where_there_is_one() -> None:
 def test_losses_are_a_column_only_where_somebody_shares_one() -> None:
     def listed(*known: PeerReport) -> list[list[str]]:
         out = io.StringIO()
-        Console(file=out, width=120).print(_peer_table(list(known)))
+        Console(file=out, width=120).print(peer_table(list(known)))
         return [line.split() for line in out.getvalue().splitlines()]
 
     assert "loss" not in listed(peer_report("a"), peer_report("b"))[0]

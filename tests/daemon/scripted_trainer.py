@@ -157,7 +157,7 @@ class Scripted:
         finite = math.isfinite(theirs)
         distance = abs(theirs - value_of(own))
         distance = distance if math.isfinite(distance) else 0.0
-        self.send(link.SnapshotInspected(snapshot.digest, finite, distance, abs(theirs) if finite else 0.0))
+        self.send(link.SnapshotInspected(snapshot.digest, finite, distance, abs(value_of(own))))
 
     def save(self, round: int, folder: Path) -> None:
         try:

@@ -177,7 +177,7 @@ def test_peers_that_come_and_go_are_said_once(caplog: pytest.LogCaptureFixture) 
     lines = PeerLines(str.lower)
 
     def view(state: str) -> NodeView:
-        peer = PeerView("P", "p", state, (), True, 1, 0.1, None, None, 0, "")
+        peer = PeerView("P", "p", state, (), True, 1, 0.1, None, None, None, None, None, 0, "")
         return NodeView("training", 1, 0, 1, (), 0, (peer,))
 
     for state in ("gone", "alive", "alive", "late", "gone"):

@@ -96,7 +96,10 @@ ROUND = RoundReport(
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 6, "problem", 0.75)
+PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.5, 0.125, 6, "problem", 0.75)
+UNMET = dataclasses.replace(
+    PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, harm=None, clip_factor=None, loss=None
+)
 STATUS = StatusReport(
     *(NODE, "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, (NODE, "B" * 52), 1.5, 1000, "a:1", "e" * 64),
     *(TRAINER, ROUND, 10, 20, "/state", "/adapter", PrivacyReport(8.0, 1e-5, 2.5, 100, 40, 0.9)),
@@ -106,7 +109,7 @@ STATUS = StatusReport(
 def test_reports_come_back_as_they_were() -> None:
     for row in (ROUND, BARE):
         assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
-    for peer in (PEER, dataclasses.replace(PEER, heard_seconds=None, weight=None, distance=None, loss=None)):
+    for peer in (PEER, UNMET):
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,

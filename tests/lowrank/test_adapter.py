@@ -17,11 +17,15 @@ from decaf_node.lowrank.adapter import (
     adopt,
     adopt_factors,
     distance,
+    factor_distance,
+    factor_norm,
     is_finite,
     medoid,
     mix_adapters,
     mix_factors,
     norm,
+    plain_distance,
+    plain_norm,
 )
 from decaf_node.lowrank.product import BadProduct, Product
 from tests.lowrank.oracle import Factors, best, dense, relative
@@ -226,6 +230,20 @@ def test_distance_and_norm_are_over_all_layers() -> None:
     assert distance(x, y) == pytest.approx(apart, rel=1e-9)
     assert norm(x) == pytest.approx(math.sqrt(sum(dense(x.products[n]).square().sum().item() for n in SHAPES)))
     assert norm(Adapter({}, {"head": torch.ones(3)})) == 0.0
+
+
+def test_factors_and_plain_tensors_have_distances_of_their_own() -> None:
+    b, a = torch.ones(3, 2), torch.ones(2, 4)
+    one = Adapter({"x": Product(b, a)}, {"head": torch.ones(4), "bias": torch.zeros(2)})
+    other = Adapter({"x": Product(2 * b, a / 2)}, {"head": torch.zeros(4), "bias": torch.full((2,), 2.0)})
+    assert distance(one, other) == pytest.approx(0.0, abs=1e-6)
+    assert factor_distance(one, other) == pytest.approx(math.sqrt(6 * 1.0 + 8 * 0.25))
+    assert factor_norm(one) == pytest.approx(math.sqrt(14))
+    assert plain_distance(one, other) == pytest.approx(math.sqrt(4 + 2 * 4))
+    assert plain_norm(one) == pytest.approx(2.0)
+    assert plain_norm(other) == pytest.approx(math.sqrt(8))
+    bare = Adapter({"x": Product(b, a)}, {})
+    assert (plain_distance(bare, bare), plain_norm(bare)) == (0.0, 0.0)
 
 
 def test_the_medoid_is_in_the_middle() -> None:

@@ -292,7 +292,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "left": ("=> half-open", "CloseEdge c"),
     },
     "complete": {  # counts 0.25
-        "offer on its stream": ("=> Held, counts 0.25", "SendReceipt c"),
+        "offer on its stream": ("SendReceipt c", "RefuseEdge c mesh.used-snapshot"),
         "next offer on its stream": ("=> Held, counts 0.25", "SendReceipt c"),
         "other schema": ("SendReceipt c", "RefuseEdge c mesh.other-schema"),
         "no snapshot": ("SendReceipt c", "RefuseEdge c mesh.bad-offer"),

@@ -179,9 +179,12 @@ class Stage:
         """A neighbour's snapshot in the spool, and its dense product."""
         generator = torch.Generator().manual_seed(seed)
         product = Product(torch.randn(4, rank, generator=generator), torch.randn(rank, 5, generator=generator), 0.5)
+        return self.written(product, head, round), product.dense().float()
+
+    def written(self, product: Product, head: float = 1.0, round: int = 1) -> File:
+        """A snapshot of this in the spool."""
         adapter = Adapter({"layer": product}, {"head": torch.full((3,), head)})
-        file = publish(self.spool, adapter, dtype=torch.float32, schema="schema", base="base", round=round)
-        return file, product.dense().float()
+        return publish(self.spool, adapter, dtype=torch.float32, schema="schema", base="base", round=round)
 
 
 def steps(count: int, **more: Any) -> dict[str, Any]:
@@ -405,7 +408,40 @@ def test_a_neighbours_snapshot_is_inspected(tmp_path: Path) -> None:
     seen = stage.link.last(SnapshotInspected)
     assert (seen.digest, seen.finite, seen.problem) == (two.digest, True, "")
     assert seen.distance == pytest.approx((dense_one - dense_two).norm().item(), rel=1e-5)
-    assert seen.norm == pytest.approx(dense_two.norm().item(), rel=1e-5)
+    assert seen.norm == pytest.approx(dense_one.norm().item(), rel=1e-5)
+    assert seen.plain_distance == 0.0
+    assert seen.plain_norm == pytest.approx(math.sqrt(3))
+
+
+def test_a_head_that_lies_is_seen_though_the_products_agree(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1)).begin()
+    one, liar = stage.theirs(1)[0], stage.theirs(1, head=-1.0)[0]
+    stage.link.polled.append(InspectSnapshot(liar, one))
+    stage.step()
+    seen = stage.link.last(SnapshotInspected)
+    assert seen.distance == pytest.approx(0.0, abs=1e-5)
+    assert seen.plain_distance == pytest.approx(2 * math.sqrt(3))
+
+
+def test_where_factors_are_mixed_their_distance_counts(tmp_path: Path) -> None:
+    """One product has factors of any size, and a mix of factors is wrecked by such."""
+    stage = Stage(tmp_path, StartTraining(1), round={"algorithm": "dlora"}).begin()
+    own = stage.written(Product(torch.ones(4, 2), torch.ones(2, 5), 2.0))
+    liar = stage.written(Product(1000 * torch.ones(4, 2), torch.ones(2, 5) / 1000, 2.0))
+    stage.link.polled.append(InspectSnapshot(liar, own))
+    stage.step()
+    seen = stage.link.last(SnapshotInspected)
+    assert seen.distance == pytest.approx(math.sqrt(8 * 999**2 + 10 * 0.999**2))
+    assert seen.norm == pytest.approx(math.sqrt(18))
+
+
+def test_a_frozen_a_that_is_another_is_found_out_before_the_mix(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), round={"algorithm": "dlora-fa"}).begin()
+    own, other = stage.theirs(1)[0], stage.theirs(2)[0]
+    stage.link.polled.append(InspectSnapshot(other, own))
+    stage.step()
+    seen = stage.link.last(SnapshotInspected)
+    assert (seen.finite, seen.problem != "") == (False, True)
 
 
 @pytest.mark.parametrize("harm", ["nan in a factor", "inf in a head", "cut", "other layers", "not there"])

@@ -55,6 +55,12 @@ def objections(settings: Settings) -> Iterator[BadSettings]:
         )
     if settings.training.trainer == "external":
         yield external_trainer()
+    if settings.security.robust == "score":
+        yield BadSettings(
+            "privacy.score",
+            'security.robust = "score" weighs neighbours by losses on data of this node, and they hear the weights, '
+            'which the budget of privacy.epsilon does not cover; use "clip".',
+        )
     if planned_steps(settings) is None:
         yield BadSettings(
             "privacy.no-plan",

@@ -76,6 +76,10 @@ def test_a_script_of_ones_own_is_refused() -> None:
     assert reasons(private(training={"trainer": "external"})) == ["privacy.external-trainer"]
 
 
+def test_losses_on_held_out_data_do_not_leave_in_the_weights() -> None:
+    assert reasons(private(security={"robust": "score"})) == ["privacy.score"]
+
+
 def test_a_budget_needs_a_plan() -> None:
     bare = {key: value for key, value in BUDGET.items() if key != "steps"}
     assert reasons(private(privacy=bare)) == ["privacy.no-plan"]

@@ -1,0 +1,93 @@
+"""How far a neighbour may pull: clipped gossip in product space.
+
+An edge of two snapshots that are ``distance`` apart counts ``min(1, tau / distance)`` of its weight, so that a
+neighbour moves us by at most ``weight * tau`` a round, however far off its snapshot is. Each end works out its own
+factor, and the edge uses the smaller weight of the two at both ends, which keeps the mean over the mesh.
+
+tau follows from what was seen, in units of what is seen; nothing is to be tuned:
+
+- ``CROWD`` times the median of the *other* neighbours' last distances: one liar cannot stretch it for itself, and the
+  honest, whose distances differ by factors of a few, stay below it;
+- where no other was seen lately, ``ALONE`` times the median of past distances; before the first of them ``ALONE`` times
+  the norm of our own;
+- never less than ``OWN`` of that norm. Where most neighbours are the same to the last bit (the same data and seeds) one
+  that learns something else would count for nothing, and be left behind for ever.
+
+With one neighbour alone nobody can tell who of the two is wrong, and they must become a mesh, even if both have trained
+alone for a year: then the factor is never below ``LONE``.
+
+Factors and plainly averaged tensors (classification heads) have other scales, so each has a distance and a tau of its
+own, and the smallest factor counts: who lies in the heads alone is seen.
+
+Source: L. He, S. P. Karimireddy, M. Jaggi, "Byzantine-robust decentralized learning via ClippedGossip", 2022
+(arXiv 2202.01545), there with a tau that is given.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+from decaf_node.mesh.lately import Lately
+
+CROWD = 5.0  # times the others' median distance
+ALONE = 20.0  # times the median of past distances, or our own norm, where there are no others
+OWN = 0.05  # of our own norm: what every neighbour may pull by
+LONE = 0.1  # the least factor of an only neighbour
+LEAST = 1e-12  # a factor is never 0; an edge that would count for so little is refused
+PAST = 16  # distances remembered for a time without others
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far their tensors of one kind are from ours (Frobenius), and how large ours are."""
+
+    distance: float
+    norm: float
+
+
+class Clipping:
+    """What the neighbours' distances were lately, and what they are worth by it."""
+
+    def __init__(self) -> None:
+        self._seen: Lately[tuple[float, ...]] = Lately()
+        self._past: deque[tuple[float, ...]] = deque(maxlen=PAST)
+
+    def factor(self, peer: str, kinds: Sequence[Apart], lone: bool, period: int) -> float:
+        """Return how much of its weight an edge with the peer counts for, and remember the distances.
+
+        kinds:  of its snapshot to ours, always as many and in the same order
+        lone:   it is the only one that may be our neighbour
+        period: how often we have published
+        """
+        others = self._seen.others(peer, period)
+        factors = [
+            clip(
+                apart.distance,
+                threshold([seen[kind] for seen in others], [past[kind] for past in self._past], apart.norm),
+                floor=LONE if lone else LEAST,
+            )
+            for kind, apart in enumerate(kinds)
+        ]
+        distances = tuple(apart.distance for apart in kinds)
+        self._seen.note(peer, distances, period)
+        self._past.append(distances)
+        return min(factors)
+
+
+def threshold(others: Sequence[float], past: Sequence[float], norm: float) -> float:
+    """Return tau; 0 where there is nothing to measure by.
+
+    others: last distances of the other neighbours; past: of all of them, some time ago; norm: of our own tensors
+    """
+    alone = ALONE * (median_low(past) if past else norm)
+    return max(CROWD * median_low(others) if others else alone, OWN * norm)
+
+
+def clip(distance: float, tau: float, floor: float = LEAST) -> float:
+    """Return ``min(1, tau / distance)``, from ``floor`` to 1; 1 where tau is 0: nothing is known then."""
+    if tau <= 0.0 or distance <= tau:
+        return 1.0
+    return max(floor, tau / distance)
