@@ -26,7 +26,7 @@ NOISE = 100.0  # times the norm of the sound snapshot
 DRIFT = 1.0  # times the norm of the truth
 OLD = 3  # the round whose copy is sent for ever
 APART = 0.2  # how far each node's data are from the truth, beside its norm
-LAST = 10  # rounds over which the error is taken
+LAST = 5  # rounds over which the error is taken
 
 Lie = Callable[["HostileWorld", Host, Content], Content]
 
