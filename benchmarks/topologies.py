@@ -59,7 +59,7 @@ def build(topology: str, members: tuple[str, ...]) -> Graph:
     name, _, rings = topology.partition("/")
     if not rings:
         return graph(name, members)
-    return Graph(members, (fixed_graphs.hashed_rings(members, int(rings)).__getitem__,))
+    return Graph(members, (fixed_graphs.HashedRings(members, int(rings)),))
 
 
 def mixing_matrix(of: Graph, turn: int) -> Matrix:

@@ -64,7 +64,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class RoundTrained:
-    """The local steps of ``round`` are done and its snapshot lies in the spool. loss: mean over these steps."""
+    """The local steps of ``round`` are done and its snapshot lies in the spool. loss: mean over these steps.
+
+    steps is 0 once the privacy budget is spent; loss is 0 then.
+    """
 
     round: int
     snapshot: File
@@ -72,6 +75,21 @@ class RoundTrained:
     steps: int
     loss: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class PrivacySpent:
+    """How the privacy budget stands, at the start and after each round. spent: of epsilon, for this delta.
+
+    steps: ever taken; left: how many more there are. noise: standard deviation, in clipped gradients.
+    """
+
+    epsilon: float
+    delta: float
+    spent: float
+    steps: int
+    left: int
+    noise: float
 
 
 @dataclass(frozen=True)
@@ -158,12 +176,16 @@ class TrainerFailed:
 
 @dataclass(frozen=True)
 class Welcome:
-    """settings: ``Settings.model_dump(mode="json")``. spool: where snapshots go, named ``<sha256>.safetensors``."""
+    """settings: ``Settings.model_dump(mode="json")``. spool: where snapshots go, named ``<sha256>.safetensors``.
+
+    account: file in which the trainer counts what is spent of the privacy budget.
+    """
 
     node: str
     name: str
     settings: dict[str, Any]
     spool: str
+    account: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,6 +259,7 @@ FromTrainer = (
     | TrainerReady
     | Progress
     | RoundTrained
+    | PrivacySpent
     | SnapshotInspected
     | RoundMixed
     | Evaluated
@@ -266,6 +289,7 @@ def decode(line: bytes) -> Message:
         message: Message = adapter.validate_python(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise BadData(
-            "link.not-a-message", f"The trainer link carried something else than a message: {error}."
+            "link.not-a-message",
+            f"The trainer link carried something else than a message: {' '.join(str(error).split())}.",
         ) from error
     return message

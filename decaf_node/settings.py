@@ -69,6 +69,7 @@ class SecuritySection(Section):
     ca: Path | None = Field(None, description="PEM file of an outside authority, instead of the mesh's own")
     certificate: Path | None = Field(None, description="PEM file of this node's certificate from it, with its chain")
     key: Path | None = Field(None, description="PEM file of the key of that certificate")
+    crl: Path | None = Field(None, description="PEM or DER file of revocation lists of that authority")
     certificate_lifetime: Seconds = Field(
         365 * 86400.0, ge=60, description="of the certificates signed here; renewed when a third of it is left"
     )
@@ -77,6 +78,39 @@ class SecuritySection(Section):
     def _all_of_it_or_none(self) -> SecuritySection:
         if len({path is None for path in (self.ca, self.certificate, self.key)}) > 1:
             raise ValueError("ca, certificate and key go together")
+        if self.crl is not None and self.ca is None:
+            raise ValueError("crl is of an outside authority; set ca, certificate and key too")
+        return self
+
+
+class MonitorSection(Section):
+    listen: str = Field("", description="host:port for operators on other devices, by mutual TLS; empty: nobody")
+    operators: tuple[str, ...] = Field(
+        (), description="node IDs of members that may also act there (pause, invite, revoke, ...); others only look"
+    )
+
+
+class PrivacySection(Section):
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="differential privacy of each training example: the whole budget; unset: off"
+    )
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="how likely the promise may fail; below 1 / number of examples"
+    )
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="what one example may change at most in a step: its gradient is clipped to this norm"
+    )
+    steps: Count | None = Field(
+        None, description="local steps that the budget is to last; unset: round.limit times round.steps"
+    )
+    share_metrics: bool = Field(False, description="tell the members the training loss of the last round")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PrivacySection:
+        if len({value is None for value in (self.epsilon, self.delta, self.max_grad_norm)}) > 1:
+            raise ValueError("epsilon, delta and max_grad_norm go together")
+        if self.epsilon is not None and self.share_metrics:
+            raise ValueError("share_metrics tells losses, which the budget of epsilon does not cover; set one of them")
         return self
 
 
@@ -161,6 +195,11 @@ class LimitsSection(Section):
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")
     streams: Count = Field(256, description="most edges with other nodes at a time")
+    calls: Count = Field(50, description="most calls that a member may make in a second")
+    least_rate_bytes: Count = Field(
+        1024,
+        description="a snapshot that comes or goes by less a second, over two minutes and in whole pieces, is given up",
+    )
     connections: Count = Field(512, description="most connections of other nodes at a time")
     invitations: Count = Field(32, description="most invitations that are open at a time")
     waiting: Count = Field(64, description="most devices that wait for approval at a time")
@@ -185,6 +224,8 @@ class Settings(Section):
     mesh: MeshSection = MeshSection()
     listen: ListenSection = ListenSection()
     security: SecuritySection = SecuritySection()
+    monitor: MonitorSection = MonitorSection()
+    privacy: PrivacySection = PrivacySection()
     discovery: DiscoverySection = DiscoverySection()
     model: ModelSection
     lora: dict[str, Any] = Field(default_factory=dict, description="anything of PEFT's LoraConfig")
@@ -236,7 +277,7 @@ def find_places(
     home = Path(environ.get("HOME", "/"))
     xdg_config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     xdg_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
-    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"
+    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"  # noqa: S108 - ``durable.refuse_shared`` looks
     system_config = Path("/etc/decaf-node/config.toml")
     user_config = xdg_config / "decaf-node/config.toml"
     places = Places(
@@ -319,7 +360,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             "evaluation": tuple(folder / path for path in settings.data.evaluation),
         }
     )
-    files = {name: getattr(settings.security, name) for name in ("ca", "certificate", "key")}
+    files = {name: getattr(settings.security, name) for name in ("ca", "certificate", "key", "crl")}
     files = {name: folder / path for name, path in files.items() if path is not None}
     security = settings.security.model_copy(update=files)
     return settings.model_copy(update={"model": model, "data": data, "security": security})

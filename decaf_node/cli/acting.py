@@ -4,39 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
+from decaf_node.cli.asking import AtOption, client_of
+from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from decaf_node.daemon.client import Client
+    pass
 
 
 def pause(
-    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Stop training and mixing, until `resume`.
 
     Example: decaf-node pause
     """
-    _tell(_client(config, state, runtime).pause(), as_json)
+    _tell(client_of(config, state, runtime, at).pause(), as_json)
 
 
 def resume(
-    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Go on after `pause`.
 
     Example: decaf-node resume
     """
-    _tell(_client(config, state, runtime).resume(), as_json)
-
-
-def _client(config: Path | None, state: Path | None, runtime: Path | None) -> Client:
-    from decaf_node.daemon.client import Client
-
-    return Client(places_of(config, state, runtime).control_socket)
+    _tell(client_of(config, state, runtime, at).resume(), as_json)
 
 
 def _tell(phase: str, as_json: bool) -> None:

@@ -64,7 +64,12 @@ def find_problems(path: Path) -> list[Finding]:
         settings = load_settings(path, os.environ)
     except BadSettings as error:
         return [Finding(error.reason, error.message)]
-    return [*_model_problems(settings), *_data_problems(settings), *_security_problems(settings)]
+    return [
+        *_model_problems(settings),
+        *_data_problems(settings),
+        *_security_problems(settings),
+        *_privacy_problems(settings),
+    ]
 
 
 def _model_problems(settings: Settings) -> Iterator[Finding]:
@@ -98,6 +103,21 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
+    from decaf_node.daemon.operators import operators_of
+
+    try:
+        operators_of(settings, settings.security.insecure)
+    except BadSettings as error:
+        yield Finding(error.reason, error.message)
     for path in (settings.security.ca, settings.security.certificate, settings.security.key):
         if path is not None and not path.is_file():
             yield Finding("certificate.missing", f"security: there is no file {path}.")
+    if settings.security.crl is not None and not settings.security.crl.is_file():
+        yield Finding("crl.missing", f"security.crl: there is no file {settings.security.crl}.")
+
+
+def _privacy_problems(settings: Settings) -> Iterator[Finding]:
+    from decaf_node.training.private.demands import objections
+
+    for objection in objections(settings):
+        yield Finding(objection.reason, objection.message)

@@ -15,7 +15,7 @@ def init(
     mesh: Annotated[str, typer.Option("--mesh", metavar="NAME", help="Name of the new mesh.")],
     model: ModelOption = None,
     data: DataOption = None,
-    listen: ListenOption = "0.0.0.0",
+    listen: ListenOption = "0.0.0.0",  # noqa: S104 - a node is there to be reached; it speaks mutual TLS
     name: NameOption = "",
     config: ConfigOption = None,
     state: StateOption = None,

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
+from decaf_node.cli.asking import AtOption, client_of
+from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_json, print_rich, print_text
 from decaf_node.cli.words import NOTHING, clock, number, percent, seconds, short_id, size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from decaf_node.daemon.client import Client
     from decaf_node.daemon.reports import PeerReport, RoundReport
 
 
 def status(
-    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what this node is doing, and what is wrong.
 
     Example: decaf-node status
     """
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         report = client.status()
         known = [] if as_json else client.peers()
     if as_json:
@@ -39,13 +42,17 @@ def status(
 
 
 def peers(
-    config: ConfigOption = None, state: StateOption = None, runtime: RuntimeOption = None, as_json: JsonOption = False
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the other nodes that this one knows of.
 
     Example: decaf-node peers --json
     """
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         known = client.peers()
     if as_json:
         print_json({"peers": [asdict(peer) for peer in known]})
@@ -59,6 +66,7 @@ def rounds(
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
+    at: AtOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many of the newest.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +74,7 @@ def rounds(
 
     Example: decaf-node rounds --limit 5
     """
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         history = client.rounds(limit=limit)[::-1]
     if as_json:
         print_json({"rounds": [asdict(row) for row in history]})
@@ -74,12 +82,6 @@ def rounds(
         print_rich(_round_table(history))
     else:
         print_text("No round is finished yet.")
-
-
-def _client(config: Path | None, state: Path | None, runtime: Path | None) -> Client:
-    from decaf_node.daemon.client import Client  # brings grpc
-
-    return Client(places_of(config, state, runtime).control_socket)
 
 
 def _table(first: str, *columns: str) -> Table:
@@ -95,7 +97,9 @@ def _table(first: str, *columns: str) -> Table:
 
 def peer_table(known: Sequence[PeerReport]) -> Table:
     """Return what ``decaf-node peers`` prints. clip: what its distance left of a neighbour's weight."""
-    table = _table("name", "node", "state", "round", "heard", "weight", "distance", "clip", "address")
+    shared = any(peer.loss is not None for peer in known)
+    loss = ["loss"] if shared else []
+    table = _table("name", "node", "state", "round", *loss, "heard", "weight", "distance", "clip", "address")
     table.padding = (0, 1, 0, 0)  # one space: it fits 80 columns
     for peer in known:
         table.add_row(
@@ -103,6 +107,7 @@ def peer_table(known: Sequence[PeerReport]) -> Table:
             short_id(peer.node),
             peer.state,
             str(peer.round),
+            *([number(peer.loss)] if shared else []),
             NOTHING if peer.heard_seconds is None else seconds(peer.heard_seconds),
             number(peer.weight, 2),
             number(peer.distance),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
+from decaf_node.cli.asking import AtOption, client_of
+from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_json, print_text
 from decaf_node.errors import UsageError
 
@@ -26,6 +26,7 @@ def invite(
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print an invitation: one line to paste on another device.
@@ -33,7 +34,7 @@ def invite(
     Example: decaf-node invite --ttl 12h --uses 3
     """
     seconds = seconds_of(ttl)
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         token = client.invite(seconds, uses)
     if as_json:
         print_json({"token": token, "ttl_seconds": seconds, "uses": uses})
@@ -53,6 +54,7 @@ def approve(
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let devices in that have no invitation.
@@ -62,7 +64,7 @@ def approve(
 
     Example: decaf-node approve --as-inviter
     """
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         if node is None:
             _list(client, seconds_of(ttl), as_json)
             return
@@ -81,6 +83,7 @@ def revoke(
     config: ConfigOption = None,
     state: StateOption = None,
     runtime: RuntimeOption = None,
+    at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a member out of the mesh, for ever.
@@ -89,7 +92,7 @@ def revoke(
 
     Example: decaf-node revoke KX7Q-2MZP
     """
-    with _client(config, state, runtime) as client:
+    with client_of(config, state, runtime, at) as client:
         read = _member(client, node)
         told = client.revoke(read)
     if as_json:
@@ -137,9 +140,3 @@ def _node(typed: str) -> str:
     from decaf_node.daemon.node_id import read_node
 
     return read_node(typed)
-
-
-def _client(config: Path | None, state: Path | None, runtime: Path | None) -> Client:
-    from decaf_node.daemon.client import Client
-
-    return Client(places_of(config, state, runtime).control_socket)

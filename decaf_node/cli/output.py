@@ -20,7 +20,12 @@ UNBOUNDED_COLUMNS = 500  # where nobody looks, nothing is cut or wrapped
 
 def print_json(document: Any) -> None:
     """Print ``document`` as one JSON document; numbers that JSON does not have become null."""
-    print_text(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+    print_text(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """Return ``document`` as JSON; see ``print_json``."""
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def print_text(text: str) -> None:

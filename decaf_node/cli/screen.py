@@ -47,6 +47,10 @@ def _learning(report: StatusReport) -> Iterator[Row]:
     trainer = report.trainer
     loss = f"loss {number(trainer.loss)}, step {trainer.step} of this round, {trainer.steps_per_second:.1f} steps/s"
     yield "training", loss if trainer.loss is not None else "no step yet"
+    if report.privacy is not None:
+        budget = report.privacy
+        left = f"{budget.steps_left:,} steps left" if budget.steps_left else "all spent: it trains no more"
+        yield "privacy", f"epsilon {number(budget.spent)} of {budget.epsilon:g} (delta {budget.delta:g}), {left}"
     last = report.last_round
     if last is None:
         yield "held out", "not evaluated yet"

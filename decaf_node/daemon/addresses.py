@@ -6,13 +6,14 @@ import ipaddress
 import re
 import socket
 
+PORT = re.compile(r"[0-9]{1,5}")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 def split(address: str) -> tuple[str, int] | None:
     """Return host and port of ``host:port`` or ``[v6]:port``; None if it is neither."""
     host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+    if PORT.fullmatch(port) is None or not 0 < int(port) <= 65535:
         return None
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if _ip(bare) is None and HOST_NAME.fullmatch(bare) is None:

@@ -18,7 +18,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from decaf_node.daemon.node_id import FULL, node_of
@@ -26,11 +25,20 @@ from decaf_node.errors import BadData, NotAllowed
 
 AUTHORITY, INVITER, MEMBER = "decaf-node mesh", "decaf-node inviter", "decaf-node"
 AUTHORITY_SECONDS = 20 * 365 * 86400.0
+RESTS_ON = ".inviter.decaf-node"
 EARLIER = timedelta(days=1)  # certificates are valid from then: clocks of home devices differ
 CHAIN_LIMIT = 3  # a member, an inviter, and the authority, which is not needed
 PEM_LIMIT_BYTES = 64 * 1024
 REQUEST_LIMIT_BYTES = 4 * 1024
-BAD_INPUT = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+BAD_INPUT = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UserWarning,
+)
 
 Key = ec.EllipticCurvePrivateKey
 Chain = tuple[x509.Certificate, ...]
@@ -54,15 +62,21 @@ def found_authority(mesh: str, now: float) -> Issuer:
     return Issuer(builder.sign(key, hashes.SHA256()), key)
 
 
-def issue_member(issuer: Issuer, public: ec.EllipticCurvePublicKey, now: float, seconds: float) -> Chain:
-    """Return a member's certificate and what links it to the authority. It does not outlive its issuer's."""
+def issue_member(
+    issuer: Issuer, public: ec.EllipticCurvePublicKey, now: float, seconds: float, rests_on: Sequence[str] = ()
+) -> Chain:
+    """Return a member's certificate and what links it to the authority. It does not outlive its issuer's.
+
+    rests_on: the inviters, beside the issuer, by whom the member came in; they stand in it as further names
+    """
     node = node_of(public)
     builder = _below(issuer, _name(MEMBER, node), public, now, seconds)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(digital_signature=True), critical=True)
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     builder = builder.add_extension(both, critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(node))]), critical=False)
+    names = [server_name(node), *(f"{inviter.lower()}{RESTS_ON}" for inviter in rests_on)]
+    builder = builder.add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, names))), critical=False)
     return builder.sign(issuer.key, hashes.SHA256()), *issuer.below
 
 
@@ -94,15 +108,26 @@ def read_chain(pem: bytes, source: str) -> Chain:
     """Return the certificates in ``pem``. Raises BadData ``certificate.damaged``; ``source`` says where it is from."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)  # what will be an error soon, is one now
+            warnings.simplefilter("error")  # what will be an error soon, and names that nobody has
             chain = x509.load_pem_x509_certificates(pem) if len(pem) <= PEM_LIMIT_BYTES else []
-        for certificate in chain:
-            _ = certificate.public_key(), certificate.extensions  # read now, so that nothing is found later
-    except (*BAD_INPUT, CryptographyDeprecationWarning):
+            for certificate in chain:
+                _read_all(certificate)
+    except BAD_INPUT:
         chain = []
     if not chain:
         raise BadData("certificate.damaged", f"{source} holds no certificate that can be read; get it anew.")
     return tuple(chain)
+
+
+def load_shown(data: bytes) -> x509.Certificate:
+    """Return a certificate that was shown in TLS, PEM or DER. Raises NotAllowed ``certificate.unreadable``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load = x509.load_pem_x509_certificate if data.startswith(b"-----") else x509.load_der_x509_certificate
+            return _read_all(load(data))
+    except BAD_INPUT:
+        raise NotAllowed("certificate.unreadable", "The certificate that is shown cannot be read.") from None
 
 
 def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
@@ -128,6 +153,23 @@ def inviter_of(certificate: x509.Certificate) -> str:
         return ""
     node = str(common[0].value)
     return node if FULL.fullmatch(node) else ""
+
+
+def inviters_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return all inviters that a member's certificate rests on: who has signed it, and by whom the member came in.
+
+    Empty if the authority has signed it: it knows whom it has revoked.
+    """
+    signer = inviter_of(certificate)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    texts = (
+        name.removesuffix(RESTS_ON).upper() for name in names.get_values_for_type(x509.DNSName) if RESTS_ON in name
+    )
+    others = (text for text in texts if FULL.fullmatch(text))
+    return tuple(dict.fromkeys((signer, *others))) if signer else ()
 
 
 def check_chain(chain: Chain, authority: x509.Certificate, now: float) -> None:
@@ -158,6 +200,16 @@ def check_time(certificate: x509.Certificate, now: float) -> None:
             f"The certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on, and this clock says "
             f"{when:%Y-%m-%d %H:%M} UTC; set the clock.",
         )
+
+
+def _read_all(certificate: x509.Certificate) -> x509.Certificate:
+    """Read all of it that is used, now: the library reads fields when they are asked for, and raises then."""
+    names = (certificate.subject, certificate.issuer)
+    times = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    public = certificate.public_key()
+    public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    _ = (*names, *times, certificate.serial_number, certificate.extensions, certificate.signature_algorithm_oid)
+    return certificate
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:

@@ -1,14 +1,16 @@
-"""Ask a running daemon over its control socket: synchronous and quick to import, for the command line."""
+"""Ask a running daemon: synchronous and quick to import, for the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import grpc
 
+from decaf_node.daemon.logs import printable
 from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
 from decaf_node.daemon.reports import ApplicantReport, PeerReport, RoundReport, StatusReport, WaitingReport
 from decaf_node.daemon.rpc_errors import error_of
@@ -16,21 +18,24 @@ from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 
 Answer = TypeVar("Answer")
+OpenChannel = Callable[[list[tuple[str, int]]], grpc.Channel]
 REPLY_LIMIT_BYTES = 64 * 1024 * 1024  # a thousand rounds with hundreds of edges each
 
 
 class Client:
-    """One connection to the daemon whose control socket is ``socket``. Every call takes at most ``timeout`` seconds.
+    """One connection to a daemon: to its control socket, or, through ``remote.client_at``, to one of another device.
 
-    Every call raises DaemonUnreachable if no daemon answers there, TryAgain if it answers but not in time, and whatever
-    the daemon refuses with.
+    Every call takes at most ``timeout`` seconds. It raises DaemonUnreachable if no daemon answers there, TryAgain if it
+    answers but not in time, and whatever the daemon refuses with.
     """
 
-    def __init__(self, socket: Path, timeout: float = 3.0) -> None:
-        self._socket = socket
+    def __init__(self, place: Path | str, timeout: float = 3.0, channel: OpenChannel | None = None) -> None:
+        """channel: opens the way to an address; the control socket needs none."""
+        self._place = place
         self._timeout = timeout
-        options = [("grpc.max_receive_message_length", REPLY_LIMIT_BYTES)]
-        self._channel = grpc.insecure_channel(f"unix:{socket.absolute()}", options)
+        if channel is None:
+            channel = partial(grpc.insecure_channel, f"unix:{Path(place).absolute()}")
+        self._channel = channel([("grpc.max_receive_message_length", REPLY_LIMIT_BYTES)])
         self._monitor = monitor_pb2_grpc.MonitorStub(self._channel)
         self._control = control_pb2_grpc.ControlStub(self._channel)
 
@@ -104,10 +109,14 @@ class Client:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TryAgain(
                     "daemon.slow",
-                    f"The daemon at {self._socket} has not answered within {self._timeout:g} s; try again.",
+                    f"The daemon at {self._place} has not answered within {self._timeout:g} s; try again.",
+                ) from None
+            if isinstance(self._place, str):
+                raise DaemonUnreachable(
+                    "daemon.not-reached", f"{self._place} does not answer ({printable(error.details() or '')})."
                 ) from None
             raise DaemonUnreachable(
                 "daemon.not-running",
-                f"No daemon answers at {self._socket}; start one with `decaf-node run`, "
+                f"No daemon answers at {self._place}; start one with `decaf-node run`, "
                 "or name its runtime folder with --runtime.",
             ) from None

@@ -1,21 +1,28 @@
-"""``Control``: what operators do, on the local socket only; and that socket, which serves ``Monitor`` too."""
+"""``Control``: what operators do; and where they do it and read ``Monitor``: the local socket, and by mutual TLS."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
 
 import grpc
 
+from decaf_node.daemon.addresses import join
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.gate import Gate
+from decaf_node.daemon.listening import in_use, try_port
 from decaf_node.daemon.monitor import MonitorService
+from decaf_node.daemon.operators import CALLS_AT_MOST, OPTIONS, Operators
 from decaf_node.daemon.rpc_errors import refuse
+from decaf_node.daemon.security import MutualTls
 from decaf_node.errors import DecafError, TryAgain
 from decaf_node.mesh.events import Event, PauseRequested, ResumeRequested
 from decaf_node.v1 import control_pb2 as pb
 from decaf_node.v1 import control_pb2_grpc, monitor_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
@@ -64,7 +71,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> pb.ApproveReply:
         """See control.proto."""
         try:
-            return pb.ApproveReply(joined=self._gate.approve(request.node, request.as_inviter))
+            return pb.ApproveReply(joined=await self._gate.approve(request.node, request.as_inviter))
         except DecafError as error:
             await refuse(context, error)
 
@@ -90,8 +97,7 @@ async def start_control(path: Path, monitor: MonitorService, control: ControlSer
     """
     _clear(path)
     server = grpc.aio.server()
-    monitor_pb2_grpc.add_MonitorServicer_to_server(monitor, server)
-    control_pb2_grpc.add_ControlServicer_to_server(control, server)
+    _serve(server, monitor, control)
     old = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{path}")
@@ -99,6 +105,28 @@ async def start_control(path: Path, monitor: MonitorService, control: ControlSer
         os.umask(old)
     await server.start()
     return server
+
+
+async def start_remote(
+    listen: str, tls: MutualTls, operators: Operators, monitor: MonitorService, control: ControlService
+) -> grpc.aio.Server:
+    """Serve both at ``host:port`` to members, as ``operators`` lets them. Raises as ``rpc.start_server`` does."""
+    host, _, port = listen.rpartition(":")
+    try_port(host.strip("[]"), int(port))
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST, interceptors=[operators])
+    _serve(server, monitor, control)
+    try:
+        taken = tls.listen(server, listen)
+    except RuntimeError as error:
+        raise in_use(host, int(port)) from error
+    await server.start()
+    log.info("Operators of other devices can connect at %s.", join(host.strip("[]"), taken))
+    return server
+
+
+def _serve(server: grpc.aio.Server, monitor: MonitorService, control: ControlService) -> None:
+    monitor_pb2_grpc.add_MonitorServicer_to_server(monitor, server)
+    control_pb2_grpc.add_ControlServicer_to_server(control, server)
 
 
 def _clear(path: Path) -> None:

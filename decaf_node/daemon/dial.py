@@ -159,7 +159,7 @@ class Dialler:
         request = mesh_pb2.HelloRequest(leaving=leaving, news=news_to_wire(news), **{"from": me})
         try:
             async with self._channels.calling(address) as way:
-                answer = _answer(await way.stub.Hello(request, timeout=HELLO_SECONDS), way, address)
+                answer = read_answer(await way.stub.Hello(request, timeout=HELLO_SECONDS), way.node, address)
                 if not leaving:
                     await self._met(address, way, answer)
         except grpc.aio.AioRpcError as error:
@@ -229,11 +229,14 @@ class Dialler:
         await self._channels.close()
 
 
-def _answer(reply: mesh_pb2.HelloReply, way: Way, address: str) -> Answer:
-    """Return what was answered. Raises BadData if it is out of bounds, or not of the one whose certificate it was."""
+def read_answer(reply: mesh_pb2.HelloReply, shown: str, address: str) -> Answer:
+    """Return what was answered at ``address``. shown: whose certificate answers there; empty where nobody can know.
+
+    Raises BadData if it is out of bounds, or says that it is of another.
+    """
     who = introduction_from_wire(getattr(reply, "from"))
-    if way.node not in ("", who.node):
-        raise BadData("peer.other-id", f"it says that it is {who.node[:8]}, and its certificate is {way.node[:8]}'s")
+    if shown not in ("", who.node):
+        raise BadData("peer.other-id", f"it says that it is {who.node[:8]}, and its certificate is {shown[:8]}'s")
     news = news_from_wire(reply.news, target(address))
     return Answer(who, news, readable(reply.clone[:ADDRESS_LIMIT]), reply.renew)
 

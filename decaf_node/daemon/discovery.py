@@ -49,6 +49,23 @@ class Known:
     addresses: tuple[str, ...]
 
 
+def service_of(name: str) -> AsyncServiceInfo | None:
+    """Return the service of this name, of which nothing is known yet; None if no service can have it.
+
+    Names come from whoever speaks on this network; an exception in zeroconf's callback would deafen it.
+    """
+    try:
+        return AsyncServiceInfo(SERVICE, name)
+    except ZeroconfError:
+        return None
+
+
+def read_service(zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
+    """Return what zeroconf knows of a service; None if not enough."""
+    info = service_of(name)
+    return info if info is not None and info.load_from_cache(zeroconf) else None
+
+
 class Discovery:
     """Announces one node and watches for the others of its mesh, from ``start`` to ``close``.
 
@@ -69,7 +86,7 @@ class Discovery:
         settings: DiscoverySection,
         found: Found,
         left: Left,
-        listen: str = "0.0.0.0",
+        listen: str = "0.0.0.0",  # noqa: S104 - is compared, never bound
         warn: Warned = log_warning,
     ) -> None:
         """listen: the address that the server listens on; no other is announced."""
@@ -244,7 +261,9 @@ class Discovery:
         if state_change is ServiceStateChange.Removed:
             self._forget(node)
             return
-        info = AsyncServiceInfo(service_type, name)
+        info = service_of(name)
+        if info is None:
+            return
         if info.load_from_cache(zeroconf):
             self._seen(node, info)
         elif node not in self._asking and len(self._asking) < KNOWN_LIMIT:

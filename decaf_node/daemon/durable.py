@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,23 @@ def make_folder(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     sync(folder.parent)
+
+
+def refuse_shared(folder: Path) -> None:
+    """Raise NotAllowed ``runtime.not-ours`` if another user could put sockets or snapshots of his into ``folder``.
+
+    In a place for everyone, as /tmp is, that is so if somebody else has made it, or the folder that it lies in, first.
+    """
+    own, above = folder.stat(), folder.parent.stat()
+    shared = folder.parent.parent.stat().st_mode & stat.S_ISVTX and folder.parent != folder.parent.parent
+    looked_at = [(folder, own), (folder.parent, above)] if shared else [(folder, own)]
+    for place, found in looked_at:
+        if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+            raise NotAllowed(
+                "runtime.not-ours",
+                f"{place} belongs to another user, or anyone may write there; choose another runtime folder with "
+                "--runtime.",
+            )
 
 
 def make_empty(folder: Path) -> None:

@@ -8,28 +8,44 @@ import grpc
 
 from decaf_node.daemon.dial import Dialler, why_silent
 from decaf_node.daemon.exchange import DUPLICATE, Stream, Surroundings
+from decaf_node.daemon.pace import WINDOW_SECONDS, BackOff
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.transport import Call, ClientTransport, Transport
 from decaf_node.errors import TryAgain
 from decaf_node.mesh.events import EdgeBroken, Offer, PeerSilent, Receipt, Snapshot
 
+LEFT_ALONE = "it has broken the protocol, or was too slow, and is left alone for a while"
 DIAL_SECONDS = 5.0  # for a connection and the other end's first sign
 
 
 class Edges:
-    """Holds the streams of the node ``me``; at most ``limit`` at a time."""
+    """Holds the streams of the node ``me``; at most ``limit`` at a time. window: see ``Stream``."""
 
-    def __init__(self, me: str, dialler: Dialler, around: Surroundings, tasks: Tasks, limit: int) -> None:
+    def __init__(
+        self,
+        me: str,
+        dialler: Dialler,
+        around: Surroundings,
+        tasks: Tasks,
+        limit: int,
+        window: float = WINDOW_SECONDS,
+    ) -> None:
         self._me = me
         self._dialler = dialler
         self._around = around
         self._tasks = tasks
         self._limit = limit
+        self._window = window
+        self._backoff = BackOff()
         self._streams: dict[str, Stream] = {}
+        self._coming: dict[str, Stream] = {}  # opened by peers that have not said their offer yet
 
     def open(self, peer: str, offer: Offer, again: tuple[Receipt, ...]) -> None:
         """Open a stream to the peer, instead of one that is up; say receipts ``again``, then send the offer."""
-        stream = self._replace(Stream(peer, False, self._around))
+        if self._backoff.refuses(peer):
+            self._tasks.spawn(self._around.post(EdgeBroken(peer, LEFT_ALONE)))
+            return
+        stream = self._replace(Stream(peer, False, self._around, window=self._window))
         self._tasks.spawn(self._dial(stream, offer, again))
 
     def answer(self, peer: str, offer: Offer) -> None:
@@ -59,12 +75,15 @@ class Edges:
 
     async def close_all(self) -> None:
         """End every stream, after what is being said."""
-        streams = [self._streams.pop(peer) for peer in sorted(self._streams)]
+        streams = [*self._streams.values(), *self._coming.values()]
+        self._streams, self._coming = {}, {}
         if streams:
             await asyncio.wait([self._tasks.spawn(stream.close()) for stream in streams])
 
     def refusal(self, peer: str) -> tuple[str, str] | None:
         """Return why a stream that the peer opens now cannot be taken; None if it can."""
+        if self._backoff.refuses(peer):
+            return "mesh.backing-off", "This node was sent what is no part of the protocol, or too slowly; try later."
         stream = self._streams.get(peer)
         if stream is None:
             if sum(not stream.over for stream in self._streams.values()) >= self._limit:
@@ -75,14 +94,39 @@ class Edges:
         return None
 
     async def take(self, peer: str, transport: Transport) -> None:
-        """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended."""
-        stream = self._replace(Stream(peer, True, self._around))
+        """Take a stream that the peer has opened and ``refusal`` lets pass; returns when it has ended.
+
+        When its offer comes it takes the place of the one that is up: what the machine says until then is for that one.
+        """
+        stream = Stream(peer, True, self._around, self._admit, self._window)
+        if before := self._coming.get(peer):
+            self._tasks.spawn(before.close())
+        self._coming[peer] = stream
         running = self._tasks.spawn(stream.run(transport))
         try:
             await asyncio.wait({running})
         except asyncio.CancelledError:  # so gRPC tells the handler that the call is over
             stream.cut()
             raise
+        finally:
+            if self._coming.get(peer) is stream:
+                del self._coming[peer]
+            self._judge(stream)
+
+    def blame(self, peer: str) -> None:
+        """The peer has broken the protocol: no streams with it for a while."""
+        self._backoff.blame(peer)
+
+    def _judge(self, stream: Stream) -> None:
+        if stream.at_fault:
+            self.blame(stream.peer)
+
+    def _admit(self, stream: Stream) -> tuple[str, str] | None:
+        """The stream's offer came: take it, or return why it cannot be taken any more."""
+        if (refusal := self.refusal(stream.peer)) is None:
+            self._coming.pop(stream.peer, None)
+            self._replace(stream)
+        return refusal
 
     async def _dial(self, stream: Stream, offer: Offer, again: tuple[Receipt, ...]) -> None:
         address = self._dialler.best(stream.peer)
@@ -107,6 +151,7 @@ class Edges:
         else:
             self._tasks.spawn(self._first_words(stream, offer, again))
             await stream.run(ClientTransport(call))
+            self._judge(stream)
         finally:
             call.cancel()
 

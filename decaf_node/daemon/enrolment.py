@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from decaf_node.daemon.certificates import fingerprint, pem_of, read_request
 from decaf_node.daemon.interfaces import announced, usable_addresses
 from decaf_node.daemon.invitations import Invitations
 from decaf_node.daemon.join_token import JoinToken, write_token
-from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
+from decaf_node.daemon.listening import SERVER_OPTIONS, SHORT_CALLS, in_use, try_port
 from decaf_node.daemon.logs import fields
 from decaf_node.daemon.node_id import node_of, printed, short
 from decaf_node.daemon.problems import Notices, Problems
@@ -25,6 +26,7 @@ from decaf_node.daemon.trust import OwnMesh
 from decaf_node.daemon.waiting_list import Applicant, WaitingList
 from decaf_node.daemon.wire import NAME_LIMIT, readable
 from decaf_node.errors import DecafError, NotAllowed
+from decaf_node.link import TrainerReady
 from decaf_node.settings import Settings
 from decaf_node.v1 import enrolment_pb2 as pb
 from decaf_node.v1 import enrolment_pb2_grpc
@@ -34,10 +36,12 @@ CONNECTIONS_AT_MOST = 64
 CALLS_AT_MOST = 32
 MESSAGE_LIMIT_BYTES = 64 * 1024
 MEMBERS_AT_MOST = 16
+PARTS_LIMIT_BYTES = 1024 * 1024
 OPTIONS: list[tuple[str, Any]] = [
     *((name, value) for name, value in SERVER_OPTIONS if "message_length" not in name),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_AT_MOST),
+    *SHORT_CALLS,
 ]
 
 log = logging.getLogger(__name__)
@@ -47,7 +51,7 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
     """Lets devices in.
 
     members:  returns addresses of members, this node's first
-    schema:   returns this node's schema fingerprint
+    ready:    returns what this node's trainer has said of itself; None until then
     opened:   called with the port when the listener opens, and with 0 when it closes
     problems: is told where the listener cannot open
     """
@@ -57,19 +61,20 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
         own: OwnMesh,
         settings: Settings,
         members: Callable[[], list[str]],
-        schema: Callable[[], str],
+        ready: Callable[[], TrainerReady | None],
         opened: Callable[[int], None],
         problems: Problems,
     ) -> None:
         self._own = own
         self._settings = settings
         self._members = members
-        self._schema = schema
+        self._ready = ready
         self._opened = opened
         self._problems = problems
         self._invitations = Invitations(own.folder, settings.limits.invitations)
         self._waiting = WaitingList(settings.limits.waiting)
         self._notices = Notices()
+        self._one_at_a_time = asyncio.Lock()  # of those that write to the disk, in a thread
         self._server: grpc.aio.Server | None = None
         self._port = 0
 
@@ -81,7 +86,8 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
         Raises NotAllowed ``security.no-inviter``, TryAgain ``invite.too-many`` or ``listen.port-in-use``.
         """
         self._own.signing.issuer()
-        secret = self._invitations.make(ttl, uses)
+        async with self._one_at_a_time:
+            secret = await asyncio.to_thread(self._invitations.make, ttl, uses)
         await self._open()
         authority = self._own.tls.papers.authorities[0]
         places = tuple(join(host, self._port) for host in reached_at(self._settings))
@@ -95,14 +101,15 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
             await self._open()
         return self._waiting.waiting()
 
-    def approve(self, node: str, as_inviter: bool) -> bool:
+    async def approve(self, node: str, as_inviter: bool) -> bool:
         """Let a device in that waits; say whether it did. A member may become an inviter.
 
         Raises NotAllowed ``security.no-inviter`` or ``approve.not-founder``, or ``approve.not-waiting``.
         """
         self._own.signing.issuer()
         if as_inviter:
-            self._own.signing.grant(node)
+            async with self._one_at_a_time:
+                await asyncio.to_thread(self._own.signing.grant, node)
         waits = self._waiting.approve(node)
         if not waits and not as_inviter:
             raise NotAllowed(
@@ -128,19 +135,34 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
         source = host_of(context.peer())
         try:
             public = read_request(request.signing_request)
-            certificate = self._certificate(request, public, source)
+            async with self._one_at_a_time:
+                certificate = await self._certificate(request, public, source)
         except DecafError as error:
             self._notices.say(error.reason, f"Did not let in a device at {source}: {error.message}", source)
             await refuse(context, error)
-        return pb.EnrolReply(certificate=certificate, members=self._members()[:MEMBERS_AT_MOST], schema=self._schema())
+        if not certificate and not (request.look_only and request.secret):
+            return pb.EnrolReply()  # a stranger that waits is told nothing
+        return pb.EnrolReply(certificate=certificate, members=self._members()[:MEMBERS_AT_MOST], **self._trained())
 
-    def _certificate(self, request: pb.EnrolRequest, public: ec.EllipticCurvePublicKey, source: str) -> bytes:
+    def _trained(self) -> dict[str, Any]:
+        """Return what is trained here, for a device to compare."""
+        ready = self._ready()
+        if ready is None:
+            return {}
+        parts = json.dumps(ready.parts).encode()
+        return {"schema": ready.schema, "parts": parts if len(parts) <= PARTS_LIMIT_BYTES else b""}
+
+    async def _certificate(self, request: pb.EnrolRequest, public: ec.EllipticCurvePublicKey, source: str) -> bytes:
         """Return the certificate of a device; nothing while it waits."""
         node, name = node_of(public), readable(request.name[:NAME_LIMIT])
-        if why := self._own.revocations.refusal(node, ""):
+        if why := self._own.revocations.refusal(node):
             raise NotAllowed("security.revoked", f"The key of this device cannot be used any more: {why}.")
+        if request.look_only:
+            if request.secret:
+                self._invitations.check(request.secret, node)
+            return b""
         if request.secret:
-            self._invitations.redeem(request.secret, node)
+            await asyncio.to_thread(self._invitations.redeem, request.secret, node)
         elif not self._waiting.ask(node, name, source):
             self._notices.say("join.waits", f"{name} at {source} asks to join. Its node ID: {printed(node)}", node)
             return b""
@@ -205,6 +227,6 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
 def reached_at(settings: Settings) -> list[str]:
     """Return the addresses of this device under which others reach what it listens on."""
     listen = settings.listen.address
-    if listen not in ("0.0.0.0", "::"):
+    if listen not in ("0.0.0.0", "::"):  # noqa: S104 - is compared, never bound
         return [listen.strip("[]")]
     return announced(usable_addresses(settings.discovery), listen) or ["127.0.0.1"]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from decaf_node.daemon.fetch import Fetch
 from decaf_node.daemon.logs import fields
+from decaf_node.daemon.pace import WINDOW_SECONDS, Progress
 from decaf_node.daemon.traffic import Bytes
 from decaf_node.daemon.transport import Transport
 from decaf_node.daemon.wire import Chunk, Frame, Introduction, Refusal, Want, bad_frame, decode, encode
@@ -56,8 +57,12 @@ class Surroundings(Protocol):
     async def read(self, digest: str, offset: int) -> bytes:
         """Return the next chunk of a snapshot in the spool. Raises TryAgain if it is not there any more."""
 
-    async def fetch(self, snapshot: Snapshot) -> Fetch | None:
-        """Begin to write a snapshot into the spool, where an earlier try ended; None if it is here already."""
+    @property
+    def least_rate(self) -> int:
+        """Bytes a second that a snapshot on its way must make."""
+
+    async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
+        """Begin to write a peer's snapshot into the spool, where its earlier try ended; None if it is here already."""
 
     def introduction(self) -> Introduction:
         """Return how this node introduces itself now."""
@@ -75,6 +80,9 @@ class Surroundings(Protocol):
         """Count bytes of snapshots."""
 
 
+Admit = Callable[["Stream"], tuple[str, str] | None]
+
+
 @dataclass
 class Said:
     """What the other end has said so far on this stream."""
@@ -85,12 +93,26 @@ class Said:
 
 
 class Stream:
-    """An edge stream to ``peer``. ``current`` until the machine has dropped it or another took its place."""
+    """An edge stream to ``peer``.
 
-    def __init__(self, peer: str, incoming: bool, around: Surroundings) -> None:
+    ``current`` until the machine has dropped it or another took its place; one that the peer opened is so from its
+    offer on, unless ``admit`` returns why not. ``at_fault`` if the peer broke the protocol, or was too slow.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        incoming: bool,
+        around: Surroundings,
+        admit: Admit | None = None,
+        window: float = WINDOW_SECONDS,
+    ) -> None:
+        """window: seconds over which the least rate counts."""
         self.peer = peer
         self.incoming = incoming
-        self.current = True
+        self.current = admit is None
+        self.at_fault = False
+        self._admit = admit
         self.bytes = Bytes()
         self._around = around
         self._transport: asyncio.Future[Transport] = asyncio.get_running_loop().create_future()
@@ -99,24 +121,55 @@ class Stream:
         self._said = Said()
         self._fetch: Fetch | None = None
         self._reading: asyncio.Task[str] | None = None
+        self._serving = False
         self._cut = False
+        self._window = window
+        self._closed = False
 
     async def run(self, transport: Transport) -> None:
         """Take what the other end says until the stream ends, one way or another."""
         self._transport.set_result(transport)
         self._reading = asyncio.create_task(self._take_all(transport))
-        if not self.current:
+        if self._closed:
             self._reading.cancel()
+        watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait({self._reading})
         finally:
             self._reading.cancel()
+            watching.cancel()
+            self._let_room_go()
         passed = fields(peer=self.peer, sent_bytes=self.bytes.sent, received_bytes=self.bytes.received)
         log.debug("the stream with %s has ended", self.peer, extra=passed)
         if self._cut:
             await self.broken("the connection broke")
         elif not self._reading.cancelled():
             await self.broken(self._reading.result())
+
+    async def _watch(self) -> None:
+        """Give the stream up where a snapshot, or the offer that comes first, is too slow."""
+        rate = self._around.least_rate
+        coming, going = Progress(rate, self._window), Progress(rate, self._window)
+        while True:
+            await asyncio.sleep(self._window)
+            too_slow = coming.look(None if self._fetch is None else self.bytes.received)
+            too_slow |= going.look(self.bytes.sent if self._serving else None)
+            if too_slow or (self.incoming and not self._said.offer):
+                await self._too_slow()
+                return
+
+    async def _too_slow(self) -> None:
+        problem = "it is too slow (limits.least_rate_bytes)"
+        self._around.refused(self.peer, "mesh.too-slow", f"The snapshot or its offer is given up: {problem}.", True)
+        if self._fetch is not None:
+            await self._around.post(SnapshotRefused(self.peer, self._fetch.snapshot.digest, problem), self._is_current)
+        await self.broken(problem)
+        self.current, self.at_fault = False, True
+        self.cut()
+
+    def _let_room_go(self) -> None:
+        if self._fetch is not None:
+            self._fetch.release()
 
     def cut(self) -> None:
         """The connection is gone; whatever is being read will not come."""
@@ -137,7 +190,7 @@ class Stream:
     async def fetch(self, snapshot: Snapshot) -> None:
         """Ask for the snapshot that the other end has offered; the machine hears when it is here."""
         try:
-            await self._begin(snapshot, await self._around.fetch(snapshot))
+            await self._begin(snapshot, await self._around.fetch(self.peer, snapshot))
         except DecafError as error:  # our disk, or another stream has just taken the same part; not the peer
             await self.broken(error.message)
             await self.close()
@@ -150,6 +203,8 @@ class Stream:
             await self._write(Want(snapshot.digest, fetch.offset))
             if fetch.offset == snapshot.size_bytes:
                 await self._finish(fetch)
+        else:
+            fetch.release()
 
     async def refuse(self, reason: str, message: str) -> None:
         """Say why not, and end the stream."""
@@ -159,7 +214,7 @@ class Stream:
 
     async def close(self) -> None:
         """End the stream after what is being said."""
-        self.current = False
+        self.current, self._closed = False, True
         if self._transport.done():
             await asyncio.wait({asyncio.ensure_future(self._end())}, timeout=LAST_WORDS_SECONDS)
         if self._reading is not None:
@@ -180,6 +235,11 @@ class Stream:
         """Nobody answers: what was to be sent goes nowhere."""
         self._transport.cancel()
 
+    @property
+    def _is_coming(self) -> bool:
+        """Its offer is awaited."""
+        return self._admit is not None and not self._said.offer and not self._closed
+
     def _is_current(self) -> bool:
         return self.current
 
@@ -192,6 +252,7 @@ class Stream:
                     return await self._refused(frame)
                 await self._take(frame)
         except BadData as error:
+            self.at_fault = True
             self._around.refused(self.peer, error.reason, error.message, by_us=True)
             await self._write(Refusal(error.reason, error.message))
             return error.message
@@ -208,7 +269,13 @@ class Stream:
 
     async def _take(self, frame: Frame) -> None:
         match frame:
-            case Offer() | Want() | Chunk() if not self.current:
+            case Offer() if self._admit is not None and self._is_coming:
+                if refusal := self._admit(self):
+                    await self._write(Refusal(*refusal))
+                    raise TryAgain(*refusal)
+                self.current = self._said.offer = True
+                await self._around.post(OfferReceived(self.peer, frame, self.incoming), self._is_current)
+            case Offer() | Want() | Chunk() if not self.current and not self._is_coming:
                 return  # said before the other end knew
             case Offer() if not self._said.offer:
                 self._said.offer = True
@@ -244,6 +311,7 @@ class Stream:
 
     async def _serve(self, snapshot: Snapshot, offset: int) -> None:
         """Send the snapshot. Never cancelled while the stream is up: that would cancel the call with its last words."""
+        self._serving = True
         try:
             while offset < snapshot.size_bytes and self.current:
                 data = await self._around.read(snapshot.digest, offset)
@@ -254,6 +322,8 @@ class Stream:
                 self._around.count(sent=len(data))
         except DecafError:
             await self._write(Refusal("spool.gone", "The snapshot cannot be read here any more."))
+        finally:
+            self._serving = False
 
     async def _write(self, frame: Frame) -> bool:
         """Send a frame in turn; tell whether it went."""

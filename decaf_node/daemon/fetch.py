@@ -39,6 +39,10 @@ class Fetch:
         """Append a chunk; raises as ``spool.Partial.write`` does."""
         await self._disk(lambda: self._partial.write(offset, data))
 
+    def release(self) -> None:
+        """The stream has ended: let go the room that was kept for what has not come."""
+        self._partial.release()
+
     async def finish(self) -> str:
         """Check all that came, and keep it. Returns what is wrong with it; empty if nothing is."""
         try:

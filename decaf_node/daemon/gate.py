@@ -38,9 +38,9 @@ class Gate:
         waiting = await self._door().wait_for_applicants(seconds)
         return waiting, fingerprint(self._mesh().tls.papers.authorities[0]).hex()
 
-    def approve(self, node: str, as_inviter: bool) -> bool:
+    async def approve(self, node: str, as_inviter: bool) -> bool:
         """See ``Enrolment.approve``. Raises BadData ``node.mistyped`` too."""
-        return self._door().approve(_node(node), as_inviter)
+        return await self._door().approve(_node(node), as_inviter)
 
     async def revoke(self, node: str) -> int:
         """Put a member out; return how many members know of it by now.
@@ -52,6 +52,7 @@ class Gate:
         if node == own.node:
             raise NotAllowed("revoke.itself", "The founder cannot be revoked: it holds the key of the mesh.")
         own.revocations.revoke(issuer, node, own.let_in.by(node), time.time())
+        await own.writer.written()
         return await self._tell()
 
     async def _tell(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.fetch import Fetch, check_header
 from decaf_node.daemon.logs import printable
+from decaf_node.daemon.losses import Losses
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.problems import Notices, Problems
 from decaf_node.daemon.spool import Spool
@@ -30,7 +31,10 @@ DISK_THREADS = 2  # one may be held by a long save; the edges go on with the oth
 
 @dataclass
 class Me:
-    """How this node introduces itself: what never changes, and what does."""
+    """How this node introduces itself: what never changes, and what does.
+
+    shares_loss: tell the training loss of the last round (privacy.share_metrics).
+    """
 
     node: str
     name: str
@@ -40,6 +44,8 @@ class Me:
     round: int = 0
     instance: str = field(default_factory=lambda: os.urandom(8).hex())
     revocations: int = 0
+    shares_loss: bool = False
+    loss: float | None = None
 
     def introduction(self) -> Introduction:
         """Return the introduction of now."""
@@ -52,6 +58,7 @@ class Me:
             address=self.address,
             instance=self.instance,
             revocations=self.revocations,
+            loss=self.loss if self.shares_loss else None,
         )
 
 
@@ -67,13 +74,18 @@ class Host:
         name: Callable[[str], str],
         chunk_bytes: int,
         tasks: Tasks,
+        least_rate: int,
+        peers: int = 1024,
     ) -> None:
+        """peers: most members whose loss is remembered."""
         self.me = me
+        self.least_rate = least_rate
         self.store = store
         self.spool = spool
         self.problems = Problems()
         self.notices = Notices()
         self.traffic = Traffic()
+        self.losses = Losses(peers)
         self._post = post
         self._name = name
         self._tasks = tasks
@@ -115,11 +127,11 @@ class Host:
         """See ``Surroundings``."""
         return await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
 
-    async def fetch(self, snapshot: Snapshot) -> Fetch | None:
+    async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
         """See ``Surroundings``."""
         if await self.disk(lambda: self._is_here(snapshot)):
             return None
-        partial = await self.disk(lambda: self.spool.partial(snapshot.digest, snapshot.size_bytes))
+        partial = await self.disk(lambda: self.spool.partial(snapshot.digest, snapshot.size_bytes, peer))
         self.problems.clear("spool")
         return Fetch(snapshot, partial, self.me.schema, self.disk)
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class Invitations:
         self._keep((*kept, Invitation(_digest(secret), now + min(ttl, TTL_LIMIT), uses)))
         return secret
 
-    def redeem(self, secret: bytes, node: str) -> None:
-        """``node`` has shown the secret: let it in, or raise NotAllowed.
+    def check(self, secret: bytes, node: str) -> Invitation:
+        """Return the invitation that ``node`` may use with the secret, or raise NotAllowed. Nothing is used up.
 
         Reasons: ``join.token-unknown``, ``join.token-expired``, ``join.token-used`` (the same node may again).
         """
@@ -59,15 +59,20 @@ class Invitations:
             raise NotAllowed("join.token-unknown", "This node knows nothing of this invitation; ask for a new one.")
         if self._clock() >= invitation.expires:
             raise NotAllowed("join.token-expired", "The invitation has expired; ask for a new one: decaf-node invite.")
-        if node in invitation.used:
-            return
-        if len(invitation.used) >= invitation.uses:
+        if node not in invitation.used and len(invitation.used) >= invitation.uses:
             raise NotAllowed(
                 "join.token-used",
                 "The invitation was used up by another device; if that was not you, tell who sent it to you, and ask "
                 "for a new one.",
             )
-        used = Invitation(digest, invitation.expires, invitation.uses, (*invitation.used, node))
+        return invitation
+
+    def redeem(self, secret: bytes, node: str) -> None:
+        """``node`` has shown the secret: let it in, or raise as ``check`` does."""
+        invitation = self.check(secret, node)
+        if node in invitation.used:
+            return
+        used = replace(invitation, used=(*invitation.used, node))
         self._keep(tuple(used if each is invitation else each for each in self._all))
 
     def open_until(self) -> float:

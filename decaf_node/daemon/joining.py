@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -24,14 +26,18 @@ from decaf_node.daemon.papers import keep_papers
 from decaf_node.daemon.rpc_errors import error_of
 from decaf_node.daemon.security import look, name_in
 from decaf_node.daemon.seeds import AT_MOST, keep_seeds
-from decaf_node.errors import DecafError, NotAllowed, TryAgain
+from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain
 from decaf_node.v1 import enrolment_pb2 as pb
 from decaf_node.v1 import enrolment_pb2_grpc
 
 CALL_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 1.0
 
+PARTS_LIMIT_BYTES = 1024 * 1024
+
 Tell = Callable[[str], None]
+Recognise = Callable[[bytes], None]  # raises where it is not the mesh that was meant
+Agree = Callable[[str, dict[str, Any]], None]  # is told the mesh and what it trains; raises where that does not fit
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,6 @@ class Admission:
     chain: Chain
     authority: x509.Certificate
     members: tuple[str, ...]
-    schema: str
     at: str
 
 
@@ -57,29 +62,32 @@ class Door:
 
 
 async def join_by_token(
-    token: JoinToken, places: Sequence[str], identity: Identity, name: str, tell: Tell
+    token: JoinToken, places: Sequence[str], identity: Identity, name: str, tell: Tell, agree: Agree
 ) -> Admission:
     """Join with an invitation, at the first of ``places`` (addresses of enrolment listeners) where it can be.
 
-    tell: is told line by line how far it is. Raises what is wrong, each with its layer: TryAgain ``join.unreachable``,
-    ``join.not-open``, ``join.no-tls``; NotAllowed ``join.other-mesh`` (somebody else answers: the secret was not said)
-    and what the mesh refuses with; TryAgain ``clock.not-set``.
+    agree: is asked before the invitation is used; tell: is told line by line how far it is. Raises what is wrong, each
+    with its layer: TryAgain ``join.unreachable``, ``join.not-open``, ``join.no-tls``; NotAllowed ``join.other-mesh``
+    (somebody else answers: the secret was not said) and what the mesh refuses with; TryAgain ``clock.not-set``.
     """
     require_clock(time.time())
     failed: DecafError = TryAgain("join.unreachable", "The invitation names no address, and none was found by mDNS.")
     for place in places:
-        outcome = await _try(place, token, identity, name, tell)
+        outcome = await _try(place, token, identity, name, tell, agree)
         if isinstance(outcome, Admission):
             return outcome
         failed = outcome
     raise failed
 
 
-async def _try(place: str, token: JoinToken, identity: Identity, name: str, tell: Tell) -> Admission | DecafError:
+async def _try(
+    place: str, token: JoinToken, identity: Identity, name: str, tell: Tell, agree: Agree
+) -> Admission | DecafError:
     """Join there, or return why it may work elsewhere. Raises what the mesh has refused with."""
     try:
         async with _door(place, token.authority) as door:
             tell(f"found the mesh {door.mesh} at {place}, and its certificate is that of the invitation")
+            await _look(door, identity, name, token.secret, agree)
             return _admission(door, identity, await _enrol(door, identity, name, token.secret))
     except TryAgain as error:
         return error
@@ -90,21 +98,23 @@ async def _try(place: str, token: JoinToken, identity: Identity, name: str, tell
 
 
 async def join_by_approval(
-    place: str, authority: bytes | None, identity: Identity, name: str, tell: Tell, patience: float
+    place: str, recognise: Recognise, identity: Identity, name: str, tell: Tell, patience: float, agree: Agree
 ) -> Admission:
     """Ask to join at ``place``, and wait until a person there approves. Raises as ``join_by_token`` does.
 
-    authority: the expected fingerprint; None to have a person compare the one that is told. Raises TryAgain
-    ``join.not-approved`` after ``patience`` seconds too.
+    recognise: is asked, with the fingerprint of the mesh's certificate, before anything is said; agree: before the
+    device is a member. Raises TryAgain ``join.not-approved`` after ``patience`` seconds too.
     """
     require_clock(time.time())
-    end = time.monotonic() + patience
-    async with _door(place, authority) as door:
+    async with _door(place, None) as door:
         tell(f"found the mesh {door.mesh} at {place}")
         tell(f"its certificate is {fingerprint(door.authority).hex()}: compare it with what `decaf-node approve` shows")
+        recognise(fingerprint(door.authority))
+        end = time.monotonic() + patience
         while time.monotonic() < end:
             reply = await _enrol(door, identity, name, b"")
             if reply.certificate:
+                agree(door.mesh, read_parts(reply.parts))
                 return _admission(door, identity, reply)
             await asyncio.sleep(ASK_AGAIN_SECONDS)
     raise TryAgain(
@@ -149,8 +159,26 @@ async def _door(place: str, authority: bytes | None) -> AsyncIterator[Door]:
         yield Door(stub, printable(mesh.mesh), found, place)
 
 
-async def _enrol(door: Door, identity: Identity, name: str, secret: bytes) -> pb.EnrolReply:
-    request = pb.EnrolRequest(secret=secret, signing_request=request_of(identity.key), name=name)
+async def _look(door: Door, identity: Identity, name: str, secret: bytes, agree: Agree) -> None:
+    """Have what the mesh trains compared, before anything is used up. An older node does not say it."""
+    reply = await _enrol(door, identity, name, secret, look_only=True)
+    agree(door.mesh, read_parts(reply.parts))
+
+
+def read_parts(data: bytes) -> dict[str, Any]:
+    """Return what a mesh trains; nothing where that is not told. Raises BadData ``join.bad-answer``."""
+    try:
+        document = json.loads(data.decode()) if 0 < len(data) <= PARTS_LIMIT_BYTES else {}
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BadData("join.bad-answer", "The mesh says of what it trains something that cannot be read; update both.")
+    return document
+
+
+async def _enrol(door: Door, identity: Identity, name: str, secret: bytes, look_only: bool = False) -> pb.EnrolReply:
+    signing_request = request_of(identity.key)
+    request = pb.EnrolRequest(secret=secret, signing_request=signing_request, name=name, look_only=look_only)
     try:
         return await door.stub.Enrol(request, timeout=CALL_SECONDS)
     except grpc.aio.AioRpcError as error:
@@ -158,12 +186,17 @@ async def _enrol(door: Door, identity: Identity, name: str, secret: bytes) -> pb
 
 
 def _admission(door: Door, identity: Identity, reply: pb.EnrolReply) -> Admission:
-    chain = read_chain(reply.certificate, f"The answer of {door.address}")
-    check_chain(chain, door.authority, time.time())
-    if node_of(chain[0].public_key()) != identity.node:
-        raise NotAllowed("join.other-key", f"The certificate that {door.address} has given is for another key.")
+    return read_admission(reply, door.mesh, door.authority, door.address, identity.node)
+
+
+def read_admission(reply: pb.EnrolReply, mesh: str, authority: x509.Certificate, at: str, node: str) -> Admission:
+    """Return what ``node`` was given. Raises BadData ``certificate.damaged``, NotAllowed ``join.other-key``."""
+    chain = read_chain(reply.certificate, f"The answer of {at}")
+    check_chain(chain, authority, time.time())
+    if node_of(chain[0].public_key()) != node:
+        raise NotAllowed("join.other-key", f"The certificate that {at} has given is for another key.")
     members = tuple(address for address in reply.members[:AT_MOST] if split(address) is not None)
-    return Admission(door.mesh, chain, door.authority, members, printable(reply.schema), door.address)
+    return Admission(mesh, chain, authority, members, at)
 
 
 def _other_mesh(place: str) -> NotAllowed:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zeroconf import Error as ZeroconfError
 from zeroconf import ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from decaf_node.daemon.addresses import join
-from decaf_node.daemon.discovery import ASK_ALL, SERVICE
-from decaf_node.daemon.interfaces import best_first, speaking, usable_addresses
+from decaf_node.daemon.addresses import join, split
+from decaf_node.daemon.discovery import ASK_ALL, SERVICE, read_service
+from decaf_node.daemon.interfaces import Address, best_first, speaking, usable_addresses
 from decaf_node.daemon.wire import NAME_LIMIT, readable
 from decaf_node.settings import DiscoverySection
 
@@ -46,14 +47,19 @@ async def look_around(settings: DiscoverySection, seconds: float = LOOK_SECONDS)
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed], question_type=ASK_ALL)
         await asyncio.sleep(seconds)
         await browser.async_cancel()
-        infos = [AsyncServiceInfo(SERVICE, name) for name in names]
-        known = [info for info in infos if info.load_from_cache(zeroconf.zeroconf)]
+        doors = {read_door(zeroconf.zeroconf, name, own) for name in names}
     finally:
         await zeroconf.async_close()
-    doors = set()
-    for info in known:
-        port = (info.properties.get(b"join") or b"").decode("ascii", "replace")
-        mesh = readable((info.properties.get(b"mesh") or b"").decode(errors="replace")[:NAME_LIMIT])
-        if mesh and port.isdigit() and 0 < int(port) <= 65535:
-            doors |= {OpenDoor(mesh, join(ip, int(port))) for ip in best_first(info.parsed_scoped_addresses(), own)[:1]}
-    return sorted(doors)
+    return sorted(door for door in doors if door is not None)
+
+
+def read_door(zeroconf: Zeroconf, name: str, own: Iterable[Address]) -> OpenDoor | None:
+    """Return what is known of the service; None if it is no member, or expects nobody. own: this host's addresses."""
+    info = read_service(zeroconf, name)
+    if info is None:
+        return None
+    port = (info.properties.get(b"join") or b"").decode("ascii", "replace")
+    mesh = readable((info.properties.get(b"mesh") or b"").decode(errors="replace")[:NAME_LIMIT])
+    addresses = best_first(info.parsed_scoped_addresses(), own)[:1]
+    places = [place for ip in addresses if split(place := f"{join(ip, 1).removesuffix('1')}{port}") is not None]
+    return OpenDoor(mesh, places[0]) if mesh and places else None

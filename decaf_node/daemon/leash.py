@@ -18,7 +18,7 @@ def main(parent: int, arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(0)  # it was gone before we asked
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - what our parent has asked for, no shell
 
 
 if __name__ == "__main__":

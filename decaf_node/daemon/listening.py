@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 16  # a neighbour needs two: a stream and a hello
 HANDSHAKE_MS = 5_000
+IDLE_MS = 60_000  # a connection without a call is ended then; who needs it again opens it again
 METADATA_BYTES = 8 * 1024  # of headers; ours are a few hundred
 SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # two daemons on one port are an error, not a lottery
@@ -24,6 +25,7 @@ SERVER_OPTIONS = [
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),  # a connection that says nothing is dropped then
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
     ("grpc.http2.bdp_probe", 0),  # a window that grows by itself would hold many MB of each stream in memory
     ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     ("grpc.keepalive_time_ms", 10_000),
@@ -31,6 +33,10 @@ SERVER_OPTIONS = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+
+# Where calls are short, a connection may not be old: whoever begins calls and never ends them is in the way no longer.
+AGE_MS, GRACE_MS = 60_000, 5_000
+SHORT_CALLS = [("grpc.max_connection_age_ms", AGE_MS), ("grpc.max_connection_age_grace_ms", GRACE_MS)]
 
 
 def check_plaintext(address: str, in_settings: bool) -> None:

@@ -18,11 +18,11 @@ from decaf_node import link
 from decaf_node.daemon import logs
 from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.channels import Way
-from decaf_node.daemon.control import ControlService, start_control
+from decaf_node.daemon.control import ControlService, start_control, start_remote
 from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.discovery import Discovery
 from decaf_node.daemon.driver import Driver
-from decaf_node.daemon.durable import disk_errors, make_folder
+from decaf_node.daemon.durable import disk_errors, make_folder, refuse_shared
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
 from decaf_node.daemon.gate import Gate
@@ -34,10 +34,12 @@ from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
+from decaf_node.daemon.operators import Operators, operators_of
+from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.rpc import MeshService, start_server
-from decaf_node.daemon.security import only_new_tls
+from decaf_node.daemon.security import MutualTls, only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.status import Status
@@ -59,6 +61,7 @@ LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes, for the trainer to end
 SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
 SEEDS_TOLD = 8
+ACCOUNT = "privacy.json"  # in the state folder; the trainer writes it
 
 
 def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, insecure: bool = False) -> int:
@@ -73,10 +76,12 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, inse
     only_new_tls()
     logs.configure(settings.log.level, settings.log.format)
     check_peers(settings.mesh.peers)
+    operators_of(settings, plaintext)
     if plaintext:
         check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
         make_folder(places.runtime)
+        refuse_shared(places.runtime)
     with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
         trust = load_trust(places.state / "identity", settings.security, plaintext)
         store.check_identity(trust.node)
@@ -120,10 +125,11 @@ class Daemon:
         policy = policy_of(settings)
         if saved is not None and before is not None and before.absent > policy.adopt_after:
             spool.keep(saved.snapshot)  # what we have learned since is told from it, however long the mesh is not met
-        node = Node(trust.node, policy, random.Random(os.urandom(16)), before)
+        node = Node(trust.node, policy, random.Random(os.urandom(16)), before)  # noqa: S311 - for pauses and draws, not for secrets
         self.tasks = Tasks()
         self.trust = trust
         self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
+        self.me.shares_loss = settings.privacy.share_metrics
         self.driver = Driver(node, limits.events)
         self.dialler = Dialler(
             self.me.introduction,
@@ -134,12 +140,28 @@ class Daemon:
             self._met,
             self._turned_away,
         )
-        self.host = Host(self.me, store, spool, self.driver.post, self.dialler.name, limits.chunk_bytes, self.tasks)
+        self.host = Host(
+            self.me,
+            store,
+            spool,
+            self.driver.post,
+            self.dialler.name,
+            limits.chunk_bytes,
+            self.tasks,
+            limits.least_rate_bytes,
+            limits.peers,
+        )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
-        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.losses)
         self.history = History()
-        welcome = link.Welcome(self.me.node, name, settings.model_dump(mode="json"), str(places.spool.absolute()))
+        welcome = link.Welcome(
+            self.me.node,
+            name,
+            settings.model_dump(mode="json"),
+            str(places.spool.absolute()),
+            str(places.state / ACCOUNT),
+        )
         self.link = LinkServer(places.trainer_socket, limits.link_bytes, welcome, self._heard, self._lost)
         self.trainer = Trainer(
             self.link,
@@ -173,13 +195,26 @@ class Daemon:
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
-        control = await start_control(
-            self._places.control_socket.absolute(), MonitorService(self.status), ControlService(self.driver, self.gate)
-        )
+        services = MonitorService(self.status), ControlService(self.driver, self.gate)
+        control = await start_control(self._places.control_socket.absolute(), *services)
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
+        if self._settings.monitor.listen:
+            assert isinstance(self.trust.tls, MutualTls), "``run`` looks"
+            operators = Operators(
+                self.trust.tls, operators_of(self._settings, False), Pace(self._settings.limits.calls)
+            )
+            remote = await start_remote(self._settings.monitor.listen, self.trust.tls, operators, *services)
+            stack.push_async_callback(self._end_server, remote)
         server, port = await start_server(
-            MeshService(self.me.introduction, self.edges, self.meeting, self.trust.tls, self.upkeep),
+            MeshService(
+                self.me.introduction,
+                self.edges,
+                self.meeting,
+                self.trust.tls,
+                self.upkeep,
+                Pace(self._settings.limits.calls),
+            ),
             self._settings.listen,
             self._settings.limits,
             self.trust.tls,
@@ -298,7 +333,7 @@ class Daemon:
 
     def _enrolment_of(self, own: OwnMesh) -> Enrolment:
         return Enrolment(
-            own, self._settings, self._addresses, lambda: self.me.schema, self._enrolment_opened, self.host.problems
+            own, self._settings, self._addresses, lambda: self.talk.ready, self._enrolment_opened, self.host.problems
         )
 
     def _addresses(self) -> list[str]:
@@ -326,6 +361,7 @@ class Daemon:
             log.info("The certificates are read anew.")
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
+        self.host.losses.heard(answer.who)
         await self.upkeep.met(address, way, answer)
 
     def _turned_away(self, address: str, why: str) -> None:

@@ -9,7 +9,7 @@ from decaf_node.daemon.addresses import is_of_use
 from decaf_node.daemon.wire import ADDRESS_LIMIT, FINGERPRINT, NAME_LIMIT, NODE_ID, readable
 from decaf_node.mesh.rumours import (
     ADDRESSES_AT_MOST,
-    INCARNATIONS_AT_MOST,
+    INCARNATIONS,
     KNOWN_AT_MOST,
     NEWS_AT_MOST,
     News,
@@ -38,7 +38,7 @@ def news_from_wire(message: pb.News, source: str) -> News:
     source: where the teller's connection comes from, or goes to, as in ``addresses.is_of_use``.
     """
     return News(
-        incarnation=min(message.incarnation, INCARNATIONS_AT_MOST),
+        incarnation=min(message.incarnation, INCARNATIONS - 1),
         digest=tuple(islice(message.digest, DIGEST_LIMIT)),
         rumours=_rumours(message.rumours, NEWS_AT_MOST + 1, source),
         known=_rumours(message.known, KNOWN_AT_MOST, source),
@@ -65,7 +65,7 @@ def _rumour_from_wire(message: pb.Rumour, source: str) -> Rumour | None:
     sound = (
         NODE_ID.fullmatch(message.node) is not None
         and int(message.standing) in STANDINGS
-        and message.incarnation < INCARNATIONS_AT_MOST
+        and message.incarnation < INCARNATIONS
         and FINGERPRINT.fullmatch(message.schema) is not None
     )
     if not sound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from decaf_node.daemon.logs import fields, printable
@@ -16,16 +17,36 @@ NOTICES = 1024
 
 
 class Problems:
-    """Keeps what is wrong, for ``status``, and says it in the log when it begins or changes."""
+    """Keeps what is wrong, for ``status``, and says it in the log when it begins or changes.
 
-    def __init__(self) -> None:
+    clock: monotonic seconds
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._sentences: dict[str, str] = {}
+        self._said: OrderedDict[str, float] = OrderedDict()
 
-    def set(self, place: str, sentence: str) -> None:
-        """Something is wrong at ``place`` (trainer, disk, ...): what, and what to do about it."""
-        if self._sentences.get(place) != sentence:
+    def set(self, place: str, sentence: str, every: float = 0.0) -> None:
+        """Something is wrong at ``place`` (trainer, disk, ...): what, and what to do about it.
+
+        every: seconds before the log speaks of the place again, though it were well meanwhile, or another sentence
+        """
+        if self._sentences.get(place) != sentence and self._is_due(place, every):
             log.warning("%s", sentence, extra=fields(place=place))
         self._sentences[place] = printable(sentence)
+
+    def _is_due(self, place: str, every: float) -> bool:
+        if every <= 0.0:
+            return True
+        now = self._clock()
+        if now - self._said.get(place, float("-inf")) < every:
+            return False
+        self._said[place] = now
+        self._said.move_to_end(place)
+        while len(self._said) > NOTICES:
+            self._said.popitem(last=False)
+        return True
 
     def has(self, place: str) -> bool:
         """Tell whether something is wrong there."""

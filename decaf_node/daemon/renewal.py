@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -9,8 +10,9 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 import grpc
+from cryptography import x509
 
-from decaf_node.daemon.certificates import check_chain, read_chain
+from decaf_node.daemon.certificates import check_chain, inviters_of, read_chain
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.node_id import node_of
 from decaf_node.daemon.papers import keep_inviter, keep_papers
@@ -19,12 +21,19 @@ from decaf_node.daemon.trust import OwnMesh
 from decaf_node.errors import BadData, DecafError
 
 DUE = 1 / 3  # of its life is left: renew
+SIGNED = 1 / 2  # and no earlier than this is it signed for a peer: its clock, or its lifetime, may be another
 PRESSING = 1 / 10  # and nobody has renewed it: say so
 ASK_SECONDS = 5.0
 ASK_AGAIN = 1 / 100  # of a certificate's life, before a peer that may not sign is asked again
 ASKED_AT_MOST = 1024
 
 log = logging.getLogger(__name__)
+
+
+def part_left(certificate: x509.Certificate, lifetime: float, now: float) -> float:
+    """Return which part of a certificate's life is left, of ``lifetime`` at most."""
+    end = certificate.not_valid_after_utc.timestamp()
+    return (end - now) / min(lifetime, end - certificate.not_valid_before_utc.timestamp())
 
 
 class Renewal:
@@ -44,16 +53,15 @@ class Renewal:
     @property
     def left(self) -> float:
         """Which part of the certificate's life is left."""
-        certificate = self._own.tls.papers.chain[0]
-        end = certificate.not_valid_after_utc.timestamp()
-        life = min(self._own.lifetime, end - certificate.not_valid_before_utc.timestamp())
-        return (end - self._clock()) / life
+        return part_left(self._own.tls.papers.chain[0], self._own.lifetime, self._clock())
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Sign anew if it is time and this node may; say so where time runs out."""
         if self.left < DUE and self._own.signing.can:
             try:
-                self._take(self._own.signing.certificate(self._own.identity.key.public_key()), b"")
+                shown = self._own.tls.papers.chain[0]
+                public = self._own.identity.key.public_key()
+                await self._take(self._own.signing.certificate(public, inviters_of(shown)), b"")
             except DecafError as error:
                 self._problems.set("certificate", f"This node's certificate cannot be renewed: {error.message}")
         elif self.left < PRESSING:
@@ -74,13 +82,13 @@ class Renewal:
         while len(self._asked) > ASKED_AT_MOST:
             self._asked.popitem(last=False)
         try:
-            self._take(*await way.renew(ASK_SECONDS))
+            await self._take(*await way.renew(ASK_SECONDS))
         except grpc.aio.AioRpcError as error:
             log.debug("%s does not renew: %s", way.node, error.details())
         except DecafError as error:
             log.warning("A new certificate was offered that is no good: %s", error.message)
 
-    def _take(self, pem: bytes, inviter: bytes) -> None:
+    async def _take(self, pem: bytes, inviter: bytes) -> None:
         """Keep and show a new certificate. Raises BadData or NotAllowed if it is not one for this node."""
         authority, now = self._own.tls.papers.authorities, self._clock()
         chain = read_chain(pem, "The answer")
@@ -88,9 +96,9 @@ class Renewal:
         signer = read_chain(inviter, "The answer") if inviter else ()
         if any(node_of(shown.public_key()) != self._own.identity.node for shown in (chain[0], *signer[:1])):
             raise BadData("certificate.other-key", "it is for another node's key.")
-        keep_papers(self._own.folder, chain, authority)
+        await asyncio.to_thread(keep_papers, self._own.folder, chain, authority)
         if signer:
-            keep_inviter(self._own.folder, signer)
+            await asyncio.to_thread(keep_inviter, self._own.folder, signer)
             log.info("This node may invite others now: decaf-node invite.")
         self._own.reload()
         self._problems.clear("certificate")

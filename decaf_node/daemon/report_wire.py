@@ -1,9 +1,18 @@
-"""Reports (plain values) to and from the messages of ``monitor.proto``; used by the monitor and by its client."""
+"""Reports (plain values) to and from the messages of ``monitor.proto``; used by the monitor and by its client.
+
+A report may come from another device: what cannot be printed is taken out of its texts, and a report that cannot be
+raises BadData ``monitor.bad-report``.
+"""
 
 from __future__ import annotations
 
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.wire import MESSAGE_LIMIT, NODE_ID, readable
+from decaf_node.errors import BadData
 from decaf_node.v1 import monitor_pb2 as pb
+
+SECONDS_LIMIT = 1e11  # the year 5138, or so long: more, no calendar can print
+TEXT_LIMIT = 4 * MESSAGE_LIMIT
 
 
 def round_to_wire(report: RoundReport) -> pb.Round:
@@ -33,13 +42,13 @@ def round_from_wire(message: pb.Round) -> RoundReport:
     """Return the row of the history in ``message``."""
     return RoundReport(
         round=message.round,
-        time=message.time,
+        time=_seconds(message.time),
         steps=message.steps,
         loss=message.loss,
-        train_seconds=message.train_seconds,
-        exchange_seconds=message.exchange_seconds,
-        mix_seconds=message.mix_seconds,
-        edges=tuple(EdgeReport(edge.node, edge.weight, edge.distance) for edge in message.edges),
+        train_seconds=_seconds(message.train_seconds),
+        exchange_seconds=_seconds(message.exchange_seconds),
+        mix_seconds=_seconds(message.mix_seconds),
+        edges=tuple(EdgeReport(_node(edge.node), edge.weight, edge.distance) for edge in message.edges),
         tail=message.tail,
         interference=message.interference,
         norm=message.norm,
@@ -69,26 +78,28 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
         clip_factor=report.clip_factor,
         mixes=report.mixes,
         problem=report.problem,
+        loss=report.loss,
     )
 
 
 def peer_from_wire(message: pb.Peer) -> PeerReport:
     """Return the member in ``message``."""
     return PeerReport(
-        node=message.node,
-        name=message.name,
-        state=message.state,
-        addresses=tuple(message.addresses),
+        node=_node(message.node),
+        name=_text(message.name),
+        state=_text(message.state),
+        addresses=tuple(map(_text, message.addresses)),
         neighbour=message.neighbour,
         round=message.round,
-        heard_seconds=message.heard_seconds if message.HasField("heard_seconds") else None,
+        heard_seconds=_seconds(message.heard_seconds) if message.HasField("heard_seconds") else None,
         weight=message.weight if message.HasField("weight") else None,
         distance=message.distance if message.HasField("distance") else None,
         plain_distance=message.plain_distance if message.HasField("plain_distance") else None,
         harm=message.harm if message.HasField("harm") else None,
         clip_factor=message.clip_factor if message.HasField("clip_factor") else None,
         mixes=message.mixes,
-        problem=message.problem,
+        problem=_text(message.problem),
+        loss=message.loss if message.HasField("loss") else None,
     )
 
 
@@ -117,34 +128,58 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         received_bytes=report.received_bytes,
         state_folder=report.state_folder,
         adapter_folder=report.adapter_folder,
+        privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
     )
 
 
 def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
     """Return the node at a glance in ``message``."""
     return StatusReport(
-        node=message.node,
-        name=message.name,
-        mesh=message.mesh,
-        version=message.version,
-        instance=message.instance,
-        phase=message.phase,
-        problem=message.problem,
+        node=_node(message.node),
+        name=_text(message.name),
+        mesh=_text(message.mesh),
+        version=_text(message.version),
+        instance=_text(message.instance),
+        phase=_text(message.phase),
+        problem=_text(message.problem),
         round=message.round,
         saved_round=message.saved_round,
         mixes=message.mixes,
         degree=message.degree,
-        waiting_for=tuple(message.waiting_for),
-        uptime_seconds=message.uptime_seconds,
+        waiting_for=tuple(map(_node, message.waiting_for)),
+        uptime_seconds=_seconds(message.uptime_seconds),
         resident_bytes=message.resident_bytes,
-        address=message.address,
-        schema=message.schema,
+        address=_text(message.address),
+        schema=_text(message.schema),
         trainer=_trainer_from_wire(message.trainer),
         last_round=round_from_wire(message.last_round) if message.HasField("last_round") else None,
         sent_bytes=message.sent_bytes,
         received_bytes=message.received_bytes,
-        state_folder=message.state_folder,
-        adapter_folder=message.adapter_folder,
+        state_folder=_text(message.state_folder),
+        adapter_folder=_text(message.adapter_folder),
+        privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
+    )
+
+
+def _privacy_to_wire(report: PrivacyReport) -> pb.Privacy:
+    return pb.Privacy(
+        epsilon=report.epsilon,
+        delta=report.delta,
+        spent=report.spent,
+        steps=report.steps,
+        steps_left=report.steps_left,
+        noise=report.noise,
+    )
+
+
+def _privacy_from_wire(message: pb.Privacy) -> PrivacyReport:
+    return PrivacyReport(
+        epsilon=message.epsilon,
+        delta=message.delta,
+        spent=message.spent,
+        steps=message.steps,
+        steps_left=message.steps_left,
+        noise=message.noise,
     )
 
 
@@ -165,12 +200,32 @@ def _trainer_to_wire(report: TrainerReport) -> pb.Trainer:
 def _trainer_from_wire(message: pb.Trainer) -> TrainerReport:
     return TrainerReport(
         pid=message.pid,
-        state=message.state,
+        state=_text(message.state),
         restarts=message.restarts,
-        device=message.device,
+        device=_text(message.device),
         rank=message.rank,
         parameters=message.parameters,
         loss=message.loss if message.HasField("loss") else None,
         step=message.step,
         steps_per_second=message.steps_per_second,
     )
+
+
+def _text(text: str) -> str:
+    return readable(text[:TEXT_LIMIT])
+
+
+def _node(node: str) -> str:
+    if NODE_ID.fullmatch(node) is None:
+        raise _bad("a node ID that is none")
+    return node
+
+
+def _seconds(value: float) -> float:
+    if not 0 <= value <= SECONDS_LIMIT:
+        raise _bad("a time that cannot be")
+    return value
+
+
+def _bad(what: str) -> BadData:
+    return BadData("monitor.bad-report", f"The node reports {what}; it may run another version of decaf-node.")

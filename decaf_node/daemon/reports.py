@@ -49,6 +49,18 @@ class TrainerReport:
 
 
 @dataclass(frozen=True)
+class PrivacyReport:
+    """See ``Privacy`` in monitor.proto."""
+
+    epsilon: float
+    delta: float
+    spent: float
+    steps: int
+    steps_left: int
+    noise: float
+
+
+@dataclass(frozen=True)
 class PeerReport:
     node: str
     name: str
@@ -64,6 +76,7 @@ class PeerReport:
     clip_factor: float | None
     mixes: int
     problem: str
+    loss: float | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class StatusReport:
     received_bytes: int
     state_folder: str
     adapter_folder: str
+    privacy: PrivacyReport | None
 
 
 @dataclass(frozen=True)

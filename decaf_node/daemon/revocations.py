@@ -6,7 +6,6 @@ as let in before, so that it can neither let in more nor date a new certificate 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from decaf_node.daemon.certificates import Issuer, fingerprint
-from decaf_node.daemon.durable import disk_errors, write_private
+from decaf_node.daemon.durable import disk_errors
 from decaf_node.daemon.trust_wire import Body, Revoked, Signed, read_body, read_signed, write_body, write_signed
-from decaf_node.errors import BadData, DecafError, NotAllowed
+from decaf_node.daemon.writer import write_now
+from decaf_node.errors import BadData, NotAllowed
 
 FILE = "revocations"
 CONTEXT = b"decaf-node revocations"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,15 @@ class Known:
 
 
 class Revocations:
-    """Keeps the list of one mesh in ``folder``. changed: called whenever there is a newer one."""
+    """Keeps the list of one mesh in ``folder``, by ``write``. changed: called whenever there is a newer one."""
 
-    def __init__(self, folder: Path, authority: x509.Certificate) -> None:
+    def __init__(
+        self, folder: Path, authority: x509.Certificate, write: Callable[[Path, bytes], None] = write_now
+    ) -> None:
         """Raises BadData ``revocations.damaged-file`` if what is kept there is not whole."""
         self._file = folder / FILE
         self._authority = authority
+        self._write = write
         self.changed: Callable[[], None] = lambda: None
         self._known = Known()
         with disk_errors(folder):
@@ -69,13 +70,14 @@ class Revocations:
         """What is passed on."""
         return self._known.signed
 
-    def refusal(self, node: str, inviter: str) -> str:
-        """Return why a member that ``inviter`` (empty: the authority) has signed is refused; empty if it is not."""
+    def refusal(self, node: str, *inviters: str) -> str:
+        """Return why a member whose certificate rests on these inviters is refused; empty if it is not."""
         if node in self._known.revoked:
             return "it was revoked"
-        entry = self._known.revoked.get(inviter)
-        if entry is not None and node not in entry.kept:
-            return "who has let it in was revoked, and it was not known as a member then"
+        for inviter in inviters:
+            entry = self._known.revoked.get(inviter)
+            if entry is not None and node not in entry.kept:
+                return "who has let it in was revoked, and it was not known as a member then"
         return ""
 
     def learn(self, signed: Signed) -> bool:
@@ -97,6 +99,10 @@ class Revocations:
         signature = issuer.key.sign(CONTEXT + body, ec.ECDSA(hashes.SHA256()))
         self._keep(self._verified(Signed(body, signature)))
 
+    def check(self, signed: Signed) -> None:
+        """Raise BadData ``revocations.damaged`` unless the list is of this mesh."""
+        self._verified(signed)
+
     def _verified(self, signed: Signed) -> Known:
         public = self._authority.public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey), "an outside authority has lists of its own"
@@ -112,9 +118,5 @@ class Revocations:
     def _keep(self, known: Known) -> None:
         self._known = known
         assert known.signed is not None
-        try:
-            with disk_errors(self._file.parent):
-                write_private(self._file, write_signed(known.signed))
-        except DecafError as error:
-            log.warning("The revocations hold, but could not be kept for the next start: %s", error.message)
+        self._write(self._file, write_signed(known.signed))
         self.changed()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -15,6 +15,7 @@ from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
 from decaf_node.daemon.meeting import Meeting
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
+from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.problems import Notices
 from decaf_node.daemon.security import Security
 from decaf_node.daemon.transport import ServerTransport
@@ -49,16 +50,24 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     me:      returns how this node introduces itself now
     meeting: is told of who has spoken
     upkeep:  answers what is asked about certificates and revocations
+    pace:    how many calls a member may make
     """
 
     def __init__(
-        self, me: Callable[[], Introduction], edges: Edges, meeting: Meeting, security: Security, upkeep: Upkeep
+        self,
+        me: Callable[[], Introduction],
+        edges: Edges,
+        meeting: Meeting,
+        security: Security,
+        upkeep: Upkeep,
+        pace: Pace,
     ) -> None:
         self._me = me
         self._edges = edges
         self._meeting = meeting
         self._security = security
         self._upkeep = upkeep
+        self._pace = pace
         self._notices = Notices()
 
     async def Hello(
@@ -68,8 +77,9 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.HelloReply:
         """Say who answers, and what it knows of the mesh; refuse those of another."""
         try:
+            caller = self._caller(context)
             introduction = introduction_from_wire(getattr(request, "from"))
-            self._check(introduction, self._security.caller(context))
+            self._check(introduction, caller)
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -94,7 +104,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.RevocationsReply:
         """Take the caller's list of revocations if it is newer than ours; say ours."""
         try:
-            self._security.caller(context)
+            self._caller(context)
             theirs = signed_from_wire(request.revocations) if request.HasField("revocations") else None
             ours = self._upkeep.exchange(theirs)
         except DecafError as error:
@@ -109,8 +119,8 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.RenewReply:
         """Sign for a new certificate of the caller's key, if this node may."""
         try:
-            self._security.caller(context)
-            certificate, inviter = self._upkeep.renewed(context)
+            self._caller(context)
+            certificate, inviter = await self._upkeep.renewed(context)
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -122,8 +132,9 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         """Be the other end of an edge; returns when it has ended."""
         transport = ServerTransport(context)
         await context.send_initial_metadata(())
+        caller = ""
         try:
-            caller = self._security.caller(context)
+            caller = self._caller(context)
             introduction = await self._introduction(transport)
             self._check(introduction, caller)
             clone = self._upkeep.heard(introduction, context.peer())
@@ -134,9 +145,17 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
                 await transport.write(encode(Refusal(*refusal)))
                 return
         except DecafError as error:
+            if caller and error.reason == "mesh.bad-frame":
+                self._edges.blame(caller)
             await self._turn_away(transport, error, context.peer())
             return
         await self._edges.take(introduction.node, transport)
+
+    def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+        """Return who calls, as ``Security.caller`` does. Raises TryAgain ``mesh.too-many-calls`` too."""
+        caller = self._security.caller(context)
+        self._pace.take(caller or context.peer())
+        return caller
 
     async def _introduction(self, transport: ServerTransport) -> Introduction:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -9,6 +10,7 @@ import grpc
 from decaf_node.daemon.logs import printable
 from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain, from_exit_code
 
+EXIT_CODES = re.compile(r"[0-9]{1,3}")
 REASON, EXIT_CODE = "decaf-reason", "decaf-exit-code"
 CODES = {
     NotAllowed.exit_code: grpc.StatusCode.PERMISSION_DENIED,
@@ -28,6 +30,6 @@ def error_of(failed: grpc.RpcError) -> DecafError | None:
     """Return the error that the other end has ended the call with; None if it is none of ours."""
     trailing = cast("tuple[tuple[str, str], ...]", failed.trailing_metadata() or ())
     said = {key: str(value) for key, value in trailing}
-    if REASON not in said or not said.get(EXIT_CODE, "").isdigit():
+    if REASON not in said or EXIT_CODES.fullmatch(said.get(EXIT_CODE, "")) is None:
         return None
     return from_exit_code(int(said[EXIT_CODE]), printable(said[REASON]), printable(failed.details() or ""))

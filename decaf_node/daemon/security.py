@@ -21,7 +21,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.addresses import split, target
-from decaf_node.daemon.certificates import check_time, inviter_of, pem_of
+from decaf_node.daemon.certificates import check_time, inviters_of, load_shown, pem_of
+from decaf_node.daemon.crl import RevocationLists
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.papers import Papers
@@ -83,8 +84,9 @@ class Plaintext:
 class MutualTls:
     """Both ends show a certificate of the mesh.
 
-    revocations: None under an outside authority, which has its own ways
-    seen:        called with each member's ID and its inviter's (empty: the authority itself)
+    revocations: None under an outside authority
+    lists:       an outside authority's revocation lists, where there are any
+    seen:        called with each member's ID and those of the inviters that its certificate rests on
     clock:       seconds since 1970
     """
 
@@ -92,10 +94,12 @@ class MutualTls:
         self,
         papers: Papers,
         revocations: Revocations | None,
-        seen: Callable[[str, str], None] = lambda node, inviter: None,
+        seen: Callable[[str, tuple[str, ...]], None] = lambda node, inviters: None,
         clock: Callable[[], float] = time.time,
+        lists: RevocationLists | None = None,
     ) -> None:
         self.version = 0
+        self._lists = lists
         self._papers = papers
         self._revocations = revocations
         self._seen = seen
@@ -107,9 +111,14 @@ class MutualTls:
         """What this node shows now."""
         return self._papers
 
-    def renew(self, papers: Papers) -> None:
-        """Show these from now on: to callers at once, to peers with the next channel."""
-        self._papers, self._server = papers, _server_configuration(papers)
+    @property
+    def lists(self) -> RevocationLists | None:
+        """The outside authority's revocation lists of now."""
+        return self._lists
+
+    def renew(self, papers: Papers, lists: RevocationLists | None = None) -> None:
+        """Show these from now on: to callers at once, to peers with the next channel; and heed these lists."""
+        self._papers, self._server, self._lists = papers, _server_configuration(papers), lists
         self.refresh()
 
     def refresh(self) -> None:
@@ -163,10 +172,12 @@ class MutualTls:
         """
         check_time(certificate, self._clock())
         node = node_of(certificate.public_key())
-        inviter = inviter_of(certificate)
-        if self._revocations is not None and (why := self._revocations.refusal(node, inviter)):
+        inviters = inviters_of(certificate)
+        if self._revocations is not None and (why := self._revocations.refusal(node, *inviters)):
             raise NotAllowed("security.revoked", f"The node {short(node)} is no member any more: {why}.")
-        self._seen(node, inviter)
+        if self._lists is not None and (why := self._lists.refusal(certificate)):
+            raise NotAllowed("security.revoked", f"The node {short(node)} is not let in: {why}.")
+        self._seen(node, inviters)
         return node
 
 
@@ -197,8 +208,8 @@ async def look(address: str, authority: str | None = None) -> x509.Certificate:
         raise TryAgain("peer.silent", f"{address} does not answer ({error.strerror or error})") from None
     try:
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return x509.load_der_x509_certificate(shown or b"")
-    except ValueError:
+        return load_shown(shown or b"")
+    except NotAllowed:
         raise TryAgain("peer.other-certificate", f"{address} shows a certificate that cannot be read") from None
     finally:
         writer.transport.abort()
@@ -239,4 +250,4 @@ def _server_configuration(papers: Papers) -> Any:
 
 @lru_cache(maxsize=256)
 def _read(pem: bytes) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(pem)
+    return load_shown(pem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +15,7 @@ from decaf_node.daemon.node_id import node_of
 from decaf_node.errors import NotAllowed
 
 FILE = "inviters.json"
+INVITERS_AT_MOST = 8  # that a certificate rests on, beside who has signed it
 
 
 class Signing:
@@ -49,9 +50,19 @@ class Signing:
             )
         return issuer
 
-    def certificate(self, public: ec.EllipticCurvePublicKey) -> bytes:
-        """Return a member's certificate with its chain, PEM. Raises NotAllowed ``security.no-inviter``."""
-        return pem_of(issue_member(self.issuer(), public, self._clock(), self._lifetime))
+    def certificate(self, public: ec.EllipticCurvePublicKey, rests_on: Sequence[str] = ()) -> bytes:
+        """Return a member's certificate with its chain, PEM; see ``issue_member``.
+
+        What the authority signs rests on nobody else. Raises NotAllowed ``security.no-inviter``, or
+        ``certificate.rests-on-too-many``.
+        """
+        issuer = self.issuer()
+        others = [inviter for inviter in rests_on if issuer.below and inviter != node_of(issuer.key.public_key())]
+        if len(others) > INVITERS_AT_MOST:
+            raise NotAllowed(
+                "certificate.rests-on-too-many", "The certificate rests on too many inviters; let the founder renew it."
+            )
+        return pem_of(issue_member(issuer, public, self._clock(), self._lifetime, others))
 
     def grant(self, node: str) -> None:
         """Let the node have an inviter's certificate. Raises NotAllowed ``approve.not-founder``."""

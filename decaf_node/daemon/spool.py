@@ -41,7 +41,7 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._parts: dict[str, Partial] = {}
+        self._parts: dict[str, Partial] = {}  # by peer: those of which the streams are up
         with disk_errors(folder):
             make_folder(folder)
             self._known = {path.name for path in folder.iterdir()}
@@ -89,22 +89,24 @@ class Spool:
             finally:
                 os.close(descriptor)
 
-    def partial(self, digest: str, size: int) -> Partial:
+    def partial(self, digest: str, size: int, peer: str) -> Partial:
         """Begin to write a snapshot of ``size`` bytes, or go on where an earlier try ended (its bytes are read again).
 
-        An earlier ``Partial`` of the same digest ends: its next write raises TryAgain ``spool.taken-over``.
+        A peer has one part, of its own: what others send under the same digest can neither end nor spoil it. The room
+        is kept until ``Partial.release``. An earlier ``Partial`` of the peer ends: its next write raises TryAgain
+        ``spool.taken-over``. What nobody is writing any more makes room, the oldest first.
         Raises TryAgain ``spool.full`` if the spool would hold more than it may.
         """
-        path = self.folder / f"{_checked(digest)}{PART}"
+        path = self.folder / f"{_checked(digest)}.{peer}{PART}"
         with disk_errors(self.folder), self._lock:
-            earlier = self._parts.pop(digest, None)
-            if earlier is not None:
+            if (earlier := self._parts.pop(peer, None)) is not None:
                 earlier.taken_over = True
-            self._refuse_if_full(path, size)
+            self._remove_others(peer, path.name)
+            self._make_room(path.name, size)
             if path.exists() and path.stat().st_size > size:
                 path.unlink()
-            partial = Partial(path, self.path(digest), digest, size, self._settled)
-            self._parts[digest] = partial
+            partial = Partial(path, self.path(digest), digest, size, peer, self._settled)
+            self._parts[peer] = partial
         with disk_errors(self.folder):
             partial.resume()
         return partial
@@ -115,13 +117,13 @@ class Spool:
         Parts are kept while they are in ``keep`` or were written to in the last ten minutes. A file that this spool
         was never told of may be the trainer's, just written and not yet announced: it is kept for an hour.
         """
-        kept = {f"{digest}{suffix}" for digest in keep for suffix in (WHOLE, PART)}
         with disk_errors(self.folder), self._lock:
+            written = {partial.path.name for partial in self._parts.values()}
             for name, found in self._files():
-                if name not in kept and self._is_stale(name, self._clock() - found.st_ctime):
+                needed = name.partition(".")[0] in keep or name in written
+                if not needed and self._is_stale(name, self._clock() - found.st_ctime):
                     (self.folder / name).unlink(missing_ok=True)
                     self._known.discard(name)
-                    self._parts.pop(name.removesuffix(PART), None)
             self._known.update(f"{digest}{WHOLE}" for digest in keep)
 
     def used_bytes(self) -> int:
@@ -142,14 +144,30 @@ class Spool:
             return age > STALE_PART_SECONDS
         return (name in self._known and name.endswith(WHOLE)) or age > STALE_STRANGER_SECONDS
 
-    def _refuse_if_full(self, path: Path, size: int) -> None:
-        used = self._used_bytes(path.name)
-        if used + size > self._limit_bytes:
+    def _remove_others(self, peer: str, but: str) -> None:
+        """Remove what the peer has begun to send before, under another digest."""
+        for name, _ in self._files():
+            if name.endswith(f".{peer}{PART}") and name != but:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _make_room(self, name: str, size: int) -> None:
+        """Remove parts that nobody is writing until ``size`` bytes fit. Raises TryAgain ``spool.full``."""
+        written = {partial.path.name for partial in self._parts.values()}
+        spare = [(found.st_mtime, part) for part, found in self._files() if part.endswith(PART)]
+        for _, part in sorted(spare):
+            if self._fits(name, size):
+                return
+            if part not in written and part != name:
+                (self.folder / part).unlink(missing_ok=True)
+        if not self._fits(name, size):
             raise TryAgain(
                 "spool.full",
-                f"A snapshot of {size} bytes does not fit into the spool {self.folder}, where {used} of "
-                f"{self._limit_bytes} bytes are taken; raise limits.spool_bytes.",
+                f"A snapshot of {size} bytes does not fit into the spool {self.folder}, where {self._used_bytes(name)} "
+                f"of {self._limit_bytes} bytes are taken; raise limits.spool_bytes.",
             )
+
+    def _fits(self, name: str, size: int) -> bool:
+        return self._used_bytes(name) + size <= self._limit_bytes
 
     def _used_bytes(self, but: str) -> int:
         sizes = {name: found.st_size for name, found in self._files()}
@@ -158,21 +176,28 @@ class Spool:
         sizes.pop(but, None)
         return sum(sizes.values())
 
-    def _settled(self, partial: Partial) -> None:
+    def _settled(self, partial: Partial, whole: bool) -> None:
         with self._lock:
-            self._known.add(partial.whole.name)
-            if self._parts.get(partial.digest) is partial:
-                del self._parts[partial.digest]
+            if whole:
+                self._known.add(partial.whole.name)
+            if self._parts.get(partial.peer) is partial:
+                del self._parts[partial.peer]
 
 
 class Partial:
-    """A snapshot that is being written, from its start to its end without gaps. Nothing needs to be closed."""
+    """A snapshot that is being written by one peer, from its start to its end without gaps.
 
-    def __init__(self, path: Path, whole: Path, digest: str, size: int, settled: Callable[[Partial], None]) -> None:
+    settled: called when nothing more will be written, with whether all of it is here.
+    """
+
+    def __init__(
+        self, path: Path, whole: Path, digest: str, size: int, peer: str, settled: Callable[[Partial, bool], None]
+    ) -> None:
         self.path = path
         self.whole = whole
         self.digest = digest
         self.size = size
+        self.peer = peer
         self.offset = 0
         self.taken_over = False
         self._hash = hashlib.sha256()
@@ -219,13 +244,17 @@ class Partial:
         with disk_errors(self.path.parent):
             if self._hash.hexdigest() != self.digest:
                 self.path.unlink(missing_ok=True)
-                self._settled(self)
+                self._settled(self, False)
                 raise BadData(
                     "snapshot.digest-differs", f"The bytes that came are not those of the snapshot {self.digest[:12]}."
                 )
             os.replace(self.path, self.whole)
-        self._settled(self)
+        self._settled(self, True)
         return File(str(self.whole), self.digest, self.size)
+
+    def release(self) -> None:
+        """Nothing more will be written now: let the room go that is not used. What is here stays for another try."""
+        self._settled(self, False)
 
     def _refuse_if_taken_over(self) -> None:
         if self.taken_over:

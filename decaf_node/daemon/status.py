@@ -11,7 +11,7 @@ from pathlib import Path
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
-from decaf_node.daemon.reports import PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.trainer import Trainer
 from decaf_node.mesh.view import NodeView, PeerView
@@ -70,11 +70,12 @@ class Status:
             received_bytes=total.received,
             state_folder=str(self._host.store.folder),
             adapter_folder=str(self._host.store.adapter_folder),
+            privacy=self._privacy_report(),
         )
 
     def peers(self) -> list[PeerReport]:
         """Return every member that the node knows of."""
-        return [_peer_report(peer) for peer in self._driver.view().peers]
+        return [_peer_report(peer, self._host.losses.of(peer.peer)) for peer in self._driver.view().peers]
 
     async def rounds(self, before: int, limit: int) -> list[RoundReport]:
         """Return the history, newest first."""
@@ -95,10 +96,16 @@ class Status:
         ]
         return " ".join(sentence for sentence in sentences if sentence)
 
+    def _privacy_report(self) -> PrivacyReport | None:
+        said = self._talk.privacy
+        if said is None:
+            return None
+        return PrivacyReport(said.epsilon, said.delta, said.spent, said.steps, said.left, said.noise)
+
     def _trainer_report(self) -> TrainerReport:
         ready, progress = self._talk.ready, self._talk.progress
         last = self._history.last
-        loss = progress.loss if progress is not None else None if last is None else last.loss
+        loss = progress.loss if progress is not None else None if last is None or not last.steps else last.loss
         return TrainerReport(
             pid=self._trainer.pid,
             state=self._trainer_state(),
@@ -133,7 +140,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peer_report(view: PeerView) -> PeerReport:
+def _peer_report(view: PeerView, loss: float | None) -> PeerReport:
     return PeerReport(
         node=view.peer,
         name=view.name,
@@ -149,4 +156,5 @@ def _peer_report(view: PeerView) -> PeerReport:
         clip_factor=view.clip_factor,
         mixes=view.mixes,
         problem=view.problem,
+        loss=loss,
     )

@@ -46,6 +46,7 @@ class Talk:
     ) -> None:
         self.ready: link.TrainerReady | None = None
         self.progress: link.Progress | None = None
+        self.privacy: link.PrivacySpent | None = None
         self._host = host
         self._server = server
         self._trainer = trainer
@@ -140,6 +141,8 @@ class Talk:
                 self.progress = message
             case link.RoundTrained():
                 await self._trained(message)
+            case link.PrivacySpent():
+                self._privacy_is(message)
             case link.SnapshotInspected():
                 await self._inspected(message)
             case link.RoundMixed():
@@ -192,8 +195,22 @@ class Talk:
         self._lines.flush()
         self._history.trained(message)
         self._host.me.round = message.round
+        if message.steps:
+            self._host.me.loss = message.loss
         file = message.snapshot
         await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
+
+    def _privacy_is(self, message: link.PrivacySpent) -> None:
+        self.privacy = message
+        if message.left:
+            self._host.problems.clear("privacy")
+            return
+        self.progress = None  # it was the last
+        self._host.problems.set(
+            "privacy",
+            f"The privacy budget is spent: epsilon {message.spent:.3g} of {message.epsilon:g} in {message.steps} "
+            "steps. This node trains no more and goes on mixing; whoever raises privacy.epsilon weakens the promise.",
+        )
 
     async def _inspected(self, message: link.SnapshotInspected) -> None:
         peer = self._next_waiting(message.digest)

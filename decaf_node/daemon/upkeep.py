@@ -6,26 +6,29 @@ It is called with every hello, from either end.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from decaf_node.daemon.certificates import inviters_of
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.clones import Clone, Clones
 from decaf_node.daemon.dial import HELLO_SECONDS, Answer
 from decaf_node.daemon.host import Me
-from decaf_node.daemon.node_id import short
+from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.problems import Problems
-from decaf_node.daemon.renewal import Renewal
+from decaf_node.daemon.renewal import SIGNED, Renewal, part_left
 from decaf_node.daemon.signing import key_in
-from decaf_node.daemon.trust import OwnMesh, Trust
+from decaf_node.daemon.trust import Outside, OwnMesh, Trust
 from decaf_node.daemon.trust_wire import Signed, signed_from_wire, signed_to_wire
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import NotAllowed
 from decaf_node.v1 import mesh_pb2
 
 LOOK_EVERY_SECONDS = 60.0
+SAID_EVERY_SECONDS = 300.0  # at most, of clones: they come and go with every hello
 
 
 class Upkeep:
@@ -38,6 +41,7 @@ class Upkeep:
     def __init__(self, me: Me, trust: Trust, problems: Problems, put_out: Callable[[str], None]) -> None:
         self._me = me
         self._own = trust if isinstance(trust, OwnMesh) else None
+        self._outside = trust if isinstance(trust, Outside) else None
         self._problems = problems
         self._renewal = Renewal(self._own, problems) if self._own is not None else None
         self._clones = Clones()
@@ -48,11 +52,20 @@ class Upkeep:
             self._own.revocations.changed = self._revoked
 
     async def run(self) -> None:
-        """Look after this node's own certificate, until cancelled."""
+        """Look after this node's own certificate, or an outside authority's lists, until cancelled."""
+        while self._outside is not None:
+            self._look_at_lists(self._outside)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
         while self._renewal is not None:
-            self._renewal.look()
+            await self._renewal.look()
             await asyncio.sleep(min(LOOK_EVERY_SECONDS, self._renewal.lifetime / 20))
         await asyncio.Event().wait()
+
+    def _look_at_lists(self, outside: Outside) -> None:
+        if stale := outside.staleness(time.time()):
+            self._problems.set("crl", stale)
+        else:
+            self._problems.clear("crl")
 
     def heard(self, who: Introduction, source: str) -> Clone | None:
         """A peer has introduced itself; return where another device with its identity is, if there is one."""
@@ -66,6 +79,7 @@ class Upkeep:
             place,
             f"Two devices have the identity of {who.name or 'a node'} ({short(who.node)}), as after copying a disk, at "
             f"{here} and {there}; only one of them is mixed.",
+            SAID_EVERY_SECONDS,
         )
         return clone
 
@@ -81,15 +95,21 @@ class Upkeep:
             self._own.revocations.learn(theirs)
         return self._own.revocations.signed
 
-    def renewed(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[bytes, bytes]:
+    async def renewed(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[bytes, bytes]:
         """Return a new certificate for the caller, and an inviter's if one waits for it, both PEM.
 
-        Raises NotAllowed ``security.no-inviter``.
+        It rests on the same inviters as the one that is shown. Raises NotAllowed ``security.no-inviter``,
+        ``certificate.not-due``, and what ``Signing.certificate`` raises.
         """
         if self._own is None:
             raise NotAllowed("security.no-inviter", "This node signs no certificates.")
-        public = key_in(self._own.tls.shown(context))
-        return self._own.signing.certificate(public), self._own.signing.inviter(public)
+        shown = self._own.tls.shown(context)
+        public = key_in(shown)
+        granted = self._own.signing.is_granted(node_of(public))
+        if not granted and part_left(shown, self._own.lifetime, time.time()) > SIGNED:
+            raise NotAllowed("certificate.not-due", "The certificate need not be renewed yet.")
+        certificate = self._own.signing.certificate(public, inviters_of(shown))
+        return certificate, await asyncio.to_thread(self._own.signing.inviter, public)
 
     async def met(self, address: str, way: Way, answer: Answer) -> None:
         """A peer has answered our hello at ``address``; see ``dial.Met``.
@@ -139,7 +159,7 @@ class Upkeep:
         """A peer tells that another device has our identity, or tells it no more."""
         if answer.clone:
             self._tellers.add(answer.who.node)
-            self._problems.set("identity", cloned_words(answer.clone))
+            self._problems.set("identity", cloned_words(answer.clone), SAID_EVERY_SECONDS)
         else:
             self._tellers.discard(answer.who.node)
             if not self._tellers:
@@ -148,7 +168,7 @@ class Upkeep:
     def _met_ourselves(self, who: Introduction, address: str) -> None:
         if who.instance != self._me.instance:
             self._tellers.add(who.node)
-            self._problems.set("identity", cloned_words(address))
+            self._problems.set("identity", cloned_words(address), SAID_EVERY_SECONDS)
 
 
 def cloned_words(source: str) -> str:

@@ -38,6 +38,7 @@ class Introduction:
     version: int = VERSION
     instance: str = ""
     revocations: int = 0
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def introduction_to_wire(introduction: Introduction) -> pb.Introduction:
         schema=introduction.schema,
         round=introduction.round,
         address=introduction.address,
+        loss=introduction.loss,
     )
 
 
@@ -131,6 +133,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     _demand(message.address.isprintable(), "an address that cannot be printed")
     _demand(max(message.round, message.revocations) <= COUNT_LIMIT, "a round or number out of bounds")
     _demand(INSTANCE.fullmatch(message.instance) is not None, "an instance that is none")
+    _demand(math.isfinite(message.loss), "a loss that is no number")
     return Introduction(
         node=message.node,
         name=readable(message.name[:NAME_LIMIT]),
@@ -141,6 +144,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
         version=message.version,
         instance=message.instance,
         revocations=message.revocations,
+        loss=message.loss if message.HasField("loss") else None,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decaf_node.mesh.events import Offer
 
 PATIENCE = 10.0
+ALONE_ROUNDS = 10  # trained alone: such a node has a state worth keeping, and is a mesh under way for who comes new
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,19 @@ def must_adopt(ours: Offer, theirs: Offer, absent: bool) -> bool:
     """Say whether we, who offer ``ours``, are a newcomer to a mesh under way that offers ``theirs``.
 
     Exactly one end has never mixed and is behind in rounds, or has been absent for too long (then its offers say
-    that it has never mixed). Two ends that never mixed found a mesh together.
+    that it has never mixed). Two ends that never mixed found a mesh together. Who has trained alone for long says that
+    it has mixed: see ``shown_mixes``.
     """
     return ours.mixes == 0 and theirs.mixes > 0 and (absent or ours.round < theirs.round)
+
+
+def shown_mixes(mixes: int, completed: int, absent: bool) -> int:
+    """Return what the offers of a node say after ``completed`` rounds, of which it has mixed in ``mixes``.
+
+    Who was absent for too long says what a newcomer says. Who has trained alone for long does not: a newcomer would
+    halve what it has learned, and it must not lose that itself to a mesh that it meets late.
+    """
+    return 0 if absent else max(mixes, int(completed >= ALONE_ROUNDS))
 
 
 def find(asks: Asks, peer: str) -> Ask | None:

@@ -36,7 +36,6 @@ from decaf_node.mesh.sessions import (
     begun,
 )
 from decaf_node.mesh.streams import Streams
-from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.turns import Turns
 from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.weights import share
@@ -79,13 +78,15 @@ class Edges(Streams):
         graph = self._members.graph(self.schema, now, self.held())
         turn = self._turns.begin(self.held()) if graph.varies else 0
         around = set() if alone else {*graph.candidates(self._me)}
-        partners = around & self._partners(graph, turn)
+        of_turn = {*graph.neighbours(self._me, turn)}
+        partners = around & (of_turn or self._missed())
         late = {peer for peer, session in self.sessions.items() if isinstance(session, Fetching | Inspecting)}
-        kept = {peer for peer in around - partners if turn and self.is_open(peer)}
+        kept = {peer for peer in around - of_turn if turn and self.is_open(peer)}
         degree = len(late) + min(graph.capacity(self._me), len(around - late))
         slots = frozenset(late | around)
         published = Published(snapshot, self.schema, now, graph, turn, slots, degree, late | partners, kept)
         published.reminded = {*self.unheard.peers()} - published.slots
+        published.reminded |= self.ledger.unanswered() - published.partners
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
         self.published = published
         self._openings.publish(published)
@@ -99,10 +100,9 @@ class Edges(Streams):
         """When ``due``, which was called before, has something next."""
         return self._openings.next
 
-    def _partners(self, graph: Graph, turn: int) -> set[str]:
-        """Return the neighbours of this turn; in a turn without one, those that were missed in the last."""
-        missed = set() if self.published is None else self.published.partners - self.published.settled
-        return {*graph.neighbours(self._me, turn)} or missed
+    def _missed(self) -> set[str]:
+        """Return the partners of the last turn that did not come: in a turn without a partner they are waited for."""
+        return set() if self.published is None else self.published.partners - self.published.settled
 
     def renew(self, now: float, again: bool) -> list[Effect]:
         """Give up the streams that nobody has answered, and those on which nothing comes to an end.
@@ -146,8 +146,10 @@ class Edges(Streams):
                 return self._let_adopt(peer, ours, now)
             case Opened() if self.published is not None and peer not in self.published.slots:
                 return self.refuse(peer, objections.not_a_neighbour(self._policy.topology), now)
-            case Opened(ours) if self.published is not None and peer in self.published.promised:
-                return self._go_on(peer, ours, offer) or self._give_way(peer)
+            case Opened(ours) if last := self._go_on(peer, ours, offer):
+                return last
+            case Opened() if self.published is not None and peer in self.published.promised:
+                return self._give_way(peer)
             case Opened() if self._is_used(peer, offer):
                 return self.refuse(peer, objections.USED_SNAPSHOT, now)
             case Opened(ours):
@@ -205,10 +207,11 @@ class Edges(Streams):
     def _go_on(self, peer: str, ours: Offer, theirs: Offer) -> list[Effect]:
         """The stream on which we have promised broke, and another is up: go on there, if it is of the same pair.
 
+        It may have stayed open since an earlier period (a slow partner's): the promise is of that period then.
         The peer may have heard our receipt before it could take it, so it is said last as well.
         """
         assert ours.snapshot is not None
-        promise = self.half_open(peer)
+        promise = self.ledger.sent_to(peer)
         if promise is None or theirs.snapshot is None or not promise.pairs(ours.snapshot, theirs.snapshot):
             return []
         self.sessions[peer] = Promised(Pair(ours.snapshot, theirs.snapshot, theirs.degree, promise.since))

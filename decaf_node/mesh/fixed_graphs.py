@@ -5,6 +5,7 @@ No edge has a weight of its own: Metropolis' holds.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -42,20 +43,36 @@ def torus(size: int, here: int) -> Unweighted:
     return dict.fromkeys([*(row * columns + other for other in beside), *(other * columns + column for other in above)])
 
 
-def hashed_rings(members: Sequence[str], rings: int = RINGS) -> list[Unweighted]:
-    """Return the neighbours of each member on several rings, on each of which a hash of its ID puts it.
+class HashedRings:
+    """The neighbours of each member on several rings, on each of which a hash of its ID puts it.
 
     A member that joins comes between two others on each ring: at most 2 * rings nodes notice. A union of random rings
     is, for many members, nearly as good an expander as a graph of its degree can be. Source: Law and Siu, "Distributed
     construction of random expander networks", 2003.
     """
-    links: list[Unweighted] = [{} for _ in members]
-    for ring in range(rings):
-        circle = sorted(range(len(members)), key=lambda place: _position(ring, members[place]))
-        for place, following in zip(circle, [*circle[1:], *circle[:1]], strict=True):
-            if place != following:
-                links[place][following] = links[following][place] = None
-    return links
+
+    def __init__(self, members: Sequence[str], rings: int = RINGS) -> None:
+        self._members = members
+        self._rings = rings
+        self._circles: list[list[int]] = []  # of places, each in the order of a ring; none before they are needed
+
+    def __call__(self, here: int) -> Unweighted:
+        """Return the places of the neighbours of ``here``."""
+        if not self._circles:
+            self._circles = [self._circle(ring) for ring in range(self._rings)]
+        links: Unweighted = {}
+        for ring, circle in enumerate(self._circles):
+            at = self._find(ring, circle, here)
+            links[circle[at - 1]] = links[circle[(at + 1) % len(circle)]] = None
+        links.pop(here, None)
+        return links
+
+    def _circle(self, ring: int) -> list[int]:
+        return sorted(range(len(self._members)), key=lambda place: _position(ring, self._members[place]))
+
+    def _find(self, ring: int, circle: Sequence[int], here: int) -> int:
+        own = _position(ring, self._members[here])
+        return bisect_left(circle, own, key=lambda place: _position(ring, self._members[place]))
 
 
 @lru_cache(maxsize=POSITIONS)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice
 
 from decaf_node.mesh.rumours import (
-    INCARNATIONS_AT_MOST,
+    INCARNATIONS,
     KNOWN_AT_MOST,
     NEWS_AT_MOST,
     News,
     Rumour,
     Standing,
+    is_later,
 )
 
 TELLINGS = 3  # times log2 of the number of members: how often a rumour is told before it is no news any more
+HASHES = 2**16  # kept
 BUCKETS = 64  # of members, by hash: in a mesh of 1024 one that a node does not know costs telling it of 16
 
 
@@ -46,7 +49,7 @@ class Gossip:
     def learn(self, rumour: Rumour, fresh: bool = True) -> None:
         """Tell this of the member from now on; ``fresh``: to everyone."""
         if (old := self._rumours.get(rumour.peer)) is None:
-            self._buckets[_hash(rumour.peer) % BUCKETS][rumour.peer] = None
+            self._buckets[_bucket(rumour.peer)][rumour.peer] = None
         else:
             self._count(old)
         self._rumours[rumour.peer] = rumour
@@ -59,15 +62,15 @@ class Gossip:
         """It is no member any more."""
         if (rumour := self._rumours.pop(peer, None)) is not None:
             self._count(rumour)
-            del self._buckets[_hash(peer) % BUCKETS][peer]
+            del self._buckets[_bucket(peer)][peer]
             self._fresh.pop(peer, None)
 
     def contradict(self, rumour: Rumour) -> bool:
         """Rise above a rumour of ourselves that is wrong, or of an earlier life; say whether that was needed."""
-        stale = rumour.incarnation < self.incarnation
+        stale = is_later(self.incarnation, rumour.incarnation)
         if stale or (rumour.incarnation == self.incarnation and rumour.standing is Standing.HERE):
             return False
-        self._be(min(rumour.incarnation + 1, INCARNATIONS_AT_MOST), self._schema)
+        self._be((rumour.incarnation + 1) % INCARNATIONS, self._schema)
         return True
 
     def heard(self, theirs: News) -> None:
@@ -87,14 +90,22 @@ class Gossip:
     def tell(self, first: Rumour | None) -> News:
         """Return what to say to a peer that is probed, and count it as told. first: what it must hear in any case."""
         self._cursor += 1
-        enough = self._enough()
-        for peer in [peer for peer, told in self._fresh.items() if told + self._agreed >= enough]:
-            del self._fresh[peer]
-        peers = list(islice(self._fresh, NEWS_AT_MOST))
+        peers = self._least_told()
         for peer in peers:
             self._fresh[peer] += 1
             self._fresh.move_to_end(peer)
         return self._news(first, peers)
+
+    def _least_told(self) -> list[str]:
+        """Return what to tell next; what was told often enough, and comes before it, is no news any more."""
+        enough, next_ones, told_enough = self._enough() - self._agreed, list[str](), list[str]()
+        for peer, told in self._fresh.items():
+            (next_ones if told < enough else told_enough).append(peer)
+            if len(next_ones) == NEWS_AT_MOST:
+                break
+        for peer in told_enough:
+            del self._fresh[peer]
+        return next_ones
 
     def answer(self, first: Rumour | None, theirs: News) -> News:
         """Return what to say to a peer that has said ``theirs``. Changes nothing."""
@@ -128,7 +139,17 @@ class Gossip:
 
     def _mark(self, peer: str, incarnation: int, schema: str) -> None:
         """Put the member into the digest, or take it out again. Of the schema counts that it is known."""
-        self._digest[_hash(peer) % BUCKETS] ^= _hash(f"{incarnation} {bool(schema)} {peer}")
+        self._digest[_bucket(peer)] ^= _mark(peer, incarnation, bool(schema))
+
+
+@lru_cache(maxsize=HASHES)
+def _bucket(peer: str) -> int:
+    return _hash(peer) % BUCKETS
+
+
+@lru_cache(maxsize=HASHES)
+def _mark(peer: str, incarnation: int, known: bool) -> int:
+    return _hash(f"{incarnation} {known} {peer}")
 
 
 def _hash(text: str) -> int:

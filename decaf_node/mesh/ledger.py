@@ -100,6 +100,15 @@ class Ledger:
         """Return what was promised to the peer and is not settled."""
         return self._promises.get(peer)
 
+    def sent_to(self, peer: str) -> Promise | None:
+        """Return what was promised to the peer, and said, and is not settled."""
+        promise = self._promises.get(peer)
+        return promise if promise is not None and promise.sent else None
+
+    def unanswered(self) -> frozenset[str]:
+        """Return the peers that have been sent a promise and have not settled it."""
+        return frozenset(peer for peer, promise in self._promises.items() if promise.sent)
+
     def void(self, peer: str) -> None:
         """Nobody counts this edge."""
         self._promises.pop(peer, None)

@@ -39,6 +39,19 @@ def one_peer(size: int) -> list[Matching]:
     return [_pairs((here, (total - here) % size) for here in range(size)) for total in sums]
 
 
+def one_peer_period(size: int) -> int:
+    """Return how many turns ``one_peer`` has, without building them."""
+    powers = max(1, (size - 1).bit_length())
+    return powers if size & (size - 1) == 0 else 2 * powers
+
+
+def base_two_period(size: int) -> int:
+    """Return how many turns ``base_two`` has, without building them."""
+    odd = size // (size & -size)
+    inside = 2 * (odd.bit_length() - 1) + 1 if odd > 1 else 0
+    return max(1, inside + (size // odd - 1).bit_length())
+
+
 def base_two(size: int) -> list[Matching]:
     """Return the Base-2 graph: after one period every member holds the mean of all, for any number of them.
 

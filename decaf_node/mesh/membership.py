@@ -17,8 +17,17 @@ from decaf_node.mesh.member import FOR_EVER, NEVER, Member
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.presence import GONE_SILENCES, Presence
 from decaf_node.mesh.probes import SOONEST, Probes
-from decaf_node.mesh.rumours import ADDRESSES_AT_MOST, KNOWN_AT_MOST, NEWS_AT_MOST, NO_NEWS, News, Rumour, Standing
-from decaf_node.mesh.topology import Graph, graph_of
+from decaf_node.mesh.rumours import (
+    ADDRESSES_AT_MOST,
+    KNOWN_AT_MOST,
+    NEWS_AT_MOST,
+    NO_NEWS,
+    News,
+    Rumour,
+    Standing,
+    is_later,
+)
+from decaf_node.mesh.topology import Graph, graph, graph_of
 
 DOUBTS = 3.0  # probe intervals, and one more for each fourfold of members: time for a lost one to contradict
 
@@ -81,8 +90,9 @@ class Membership:
         more = [peer for peer in sorted(more) if now >= members[peer].declined_until]
         asked = (schema, more, self._presence.version)
         if asked != self._graph_for:
-            eligible = [peer for peer in (*willing, *more) if not schema or members[peer].schema in ("", schema)]
-            self._graph, self._graph_for = graph_of(self._policy.topology, (*eligible, self._me)), asked
+            eligible = [peer for peer in more if not schema or members[peer].schema in ("", schema)]
+            everyone = sorted((*self._presence.willing_to_train(schema), *eligible, self._me))  # nearly sorted: fast
+            self._graph, self._graph_for = graph(self._policy.topology, tuple(everyone)), asked
             self._near = self._graph.candidates(self._me)
         return self._graph
 
@@ -113,7 +123,7 @@ class Membership:
         member.incarnation = event.news.incarnation
         self._note(member, event.name, event.schema, addresses)
         told = self._gossip.get(event.peer)
-        if told is None or event.news.incarnation > told.incarnation:
+        if told is None or is_later(event.news.incarnation, told.incarnation):
             self._gossip.learn(self._rumour(member, event.news.incarnation))
         self._take(event.news, member, now)
 
@@ -216,7 +226,7 @@ class Membership:
         rumour, member = self._gossip.get(peer), self._members.get(peer)
         if rumour is None or member is None:
             return None
-        wrong = rumour.standing is not Standing.HERE or rumour.incarnation > member.incarnation
+        wrong = rumour.standing is not Standing.HERE or is_later(rumour.incarnation, member.incarnation)
         return rumour if wrong else None
 
     # --- rumours ----------------------------------------------------------------------------------------------
@@ -225,9 +235,11 @@ class Membership:
         """Take what a member tells. If it is wrong about us, let it know."""
         self._gossip.heard(news)
         for rumour in news.rumours[: NEWS_AT_MOST + 1]:
-            self._hear_of(rumour, teller, now, fresh=True)
+            if rumour is not self._gossip.get(rumour.peer):
+                self._hear_of(rumour, teller, now, fresh=True)
         for rumour in news.known[:KNOWN_AT_MOST]:
-            self._hear_of(rumour, teller, now, fresh=False)
+            if rumour is not self._gossip.get(rumour.peer):
+                self._hear_of(rumour, teller, now, fresh=False)
 
     def _hear_of(self, rumour: Rumour, teller: Member, now: float, fresh: bool) -> None:
         """Take one rumour. If it is not ``fresh``, and we just did not know the member, others do."""
@@ -289,8 +301,9 @@ class Membership:
         """Keep what the member is called, what it trains and where it is; what nobody could know is news."""
         if (name, schema, addresses) == (member.name, member.schema, member.addresses):
             return
-        self._presence.version += schema != member.schema
-        member.name, member.schema, member.addresses = name, schema, addresses
+        if schema != member.schema:
+            self._presence.train(member, schema)
+        member.name, member.addresses = name, addresses
         known = self._gossip.get(member.peer)
         if known is not None:
             rumour = replace(self._rumour(member, known.incarnation), standing=known.standing)
@@ -303,13 +316,15 @@ class Membership:
     # --- room -------------------------------------------------------------------------------------------------
 
     def _add(self, peer: str, now: float, hearsay: bool = False) -> Member | None:
+        """Return the member, new if need be. ``hearsay``: ``_believe`` follows, and says when to probe it."""
         if peer == self._me:
             return None
         if peer not in self._members and self._has_room(now, hearsay):
             member = self._members[peer] = Member(peer)
             self._probes.added(member, now)
-            self._presence.touch(member, now)
-            self._probes.at(member, now)
+            if not hearsay:
+                self._presence.touch(member, now)
+                self._probes.at(member, now)
         return self._members.get(peer)
 
     def _has_room(self, now: float, hearsay: bool) -> bool:

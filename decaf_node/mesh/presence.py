@@ -7,6 +7,7 @@ A goodbye counts at once, a rumour that a member is lost after a while, in which
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from math import nextafter
 
 from decaf_node.mesh.member import FOR_EVER, Member
@@ -29,6 +30,8 @@ class Presence:
     def __init__(self, members: dict[str, Member], probe_every: float) -> None:
         self.here: set[str] = set()
         self.willing: set[str] = set()
+        self._sorted: list[str] = []  # the willing ones
+        self._schemas: dict[str, int] = {}  # how many of them train which
         self.version = 0
         self._late_after = ALIVE_PROBES * probe_every
         self._gone_after = GONE_PROBES * probe_every
@@ -59,16 +62,47 @@ class Presence:
             self.here ^= {member.peer}
             self.version += 1
         if (here and now >= member.declined_until) != (member.peer in self.willing):
-            self.willing ^= {member.peer}
-            self.version += 1
+            self._turn(member)
         self._changes.set(member.peer, self._next_change(member, now) if here else FOR_EVER)
 
     def forget(self, member: Member) -> None:
         """It is no member any more."""
         self.version += 1
         self.here.discard(member.peer)
-        self.willing.discard(member.peer)
+        if member.peer in self.willing:
+            self._turn(member)
         self._changes.set(member.peer, FOR_EVER)
+
+    def train(self, member: Member, schema: str) -> None:
+        """The member trains another schema than we knew."""
+        if member.peer in self.willing:
+            self._count(member.schema, -1)
+            self._count(schema, 1)
+        member.schema = schema
+        self.version += 1
+
+    def willing_to_train(self, schema: str) -> list[str]:
+        """Return the willing members of this schema, sorted. One not known yet passes: of theirs, or ours."""
+        if not schema or self._schemas.get("", 0) + self._schemas.get(schema, 0) == len(self._sorted):
+            return self._sorted
+        return [peer for peer in self._sorted if self._members[peer].schema in ("", schema)]
+
+    def _turn(self, member: Member) -> None:
+        """A member that was not willing is so now, or the other way round."""
+        if member.peer in self.willing:
+            self.willing.remove(member.peer)
+            del self._sorted[bisect_left(self._sorted, member.peer)]
+            self._count(member.schema, -1)
+        else:
+            self.willing.add(member.peer)
+            insort(self._sorted, member.peer)
+            self._count(member.schema, 1)
+        self.version += 1
+
+    def _count(self, schema: str, change: int) -> None:
+        self._schemas[schema] = self._schemas.get(schema, 0) + change
+        if not self._schemas[schema]:
+            del self._schemas[schema]
 
     def pass_time(self, now: float) -> None:
         """Let happen what happens by itself up to now."""

@@ -32,7 +32,8 @@ class Published:
     partners: those of them with whom one is hoped for: the neighbours of this turn, late edges, and who came instead
     kept:     those with whom a stream of an earlier turn stays open, until they come to that turn
     turn:     of a graph that changes from turn to turn, else 0
-    reminded: peers that are no neighbours any more, and may not have heard our receipts: a stream says them again
+    reminded: peers that may not have heard our receipts, and are no neighbours any more or no partners of this turn: a
+              stream says the receipts again
     until:    when each of the slots is waited for no more, as learned so far
     promised: those of them that have had their promise
     settled:  those whose edge is complete

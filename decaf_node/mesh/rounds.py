@@ -442,5 +442,4 @@ class Rounds:
         return min(number, max(self._policy.limit, self.phase.round)) if self._policy.limit else number
 
     def _show_mixes(self) -> None:
-        """Who was absent for too long says what a newcomer says."""
-        self._edges.mixes = 0 if self.absent else self.mixes
+        self._edges.mixes = adoption.shown_mixes(self.mixes, self.completed, self.absent)

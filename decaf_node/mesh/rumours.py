@@ -1,7 +1,7 @@
 """What members tell each other of members.
 
 After SWIM (Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process Group Membership Protocol",
-2002): of two rumours about a member that of the higher incarnation counts; only the member itself raises its own, to
+2002): of two rumours about a member that of the later incarnation counts; only the member itself raises its own, to
 contradict that it is gone.
 """
 
@@ -13,7 +13,15 @@ from enum import IntEnum
 KNOWN_AT_MOST = 256  # members of which a newcomer is told in one message: about 40 kB
 NEWS_AT_MOST = 16  # fresh ones in one message: about 3 kB
 ADDRESSES_AT_MOST = 3  # of a member in one rumour, best first; more are hardly ever of use to another host
-INCARNATIONS_AT_MOST = 2**48  # a member that raises its own once a millisecond has enough for thousands of years
+INCARNATIONS = 2**48  # so many numbers, in a circle: above each there is one, so every lie can be contradicted
+
+
+def is_later(one: int, other: int) -> bool:
+    """Say whether incarnation ``one`` comes after ``other``: it is up to half of the circle ahead.
+
+    Source: RFC 1982, serial number arithmetic. Of two that are just half of it apart neither is later.
+    """
+    return 0 < (one - other) % INCARNATIONS < INCARNATIONS // 2
 
 
 class Standing(IntEnum):
@@ -41,7 +49,7 @@ class Rumour:
     def beats(self, other: Rumour) -> bool:
         """Say whether this one counts and the other, of the same member, no longer does."""
         if self.incarnation != other.incarnation:
-            return self.incarnation > other.incarnation
+            return is_later(self.incarnation, other.incarnation)
         return self.standing > other.standing
 
 

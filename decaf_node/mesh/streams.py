@@ -45,8 +45,8 @@ class Streams:
 
     def half_open(self, peer: str) -> Promise | None:
         """Return what was promised to the peer in this period, and said, and not answered yet."""
-        promise = self.ledger.promised(peer)
-        return promise if promise is not None and promise.sent and promise.period == self.ledger.period else None
+        promise = self.ledger.sent_to(peer)
+        return promise if promise is not None and promise.period == self.ledger.period else None
 
     def say_again(self, peer: str) -> list[Effect]:
         """Say again, on a stream that the peer has opened, what it may not have heard."""

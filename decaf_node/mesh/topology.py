@@ -99,13 +99,25 @@ def graph(topology: str, members: tuple[str, ...]) -> Graph:
         case "exponential":
             return Graph(members, (partial(fixed.around, size, fixed.powers_of_two(size)),))
         case "random-regular":
-            return Graph(members, (fixed.hashed_rings(members).__getitem__,))
+            return Graph(members, (fixed.HashedRings(members),))
         case "one-peer-exponential":
             return Graph(members, _by_turn(matchings.one_peer(size)), varies=True)
         case "base-k":
             return Graph(members, _by_turn(matchings.base_two(size)), varies=True)
         case _:
             raise ValueError(f"no topology is called {topology!r}")
+
+
+def longest_period(topology: str, most: int) -> int:
+    """Return after how many turns a graph of up to ``most`` members begins again at the latest; 0: it never varies."""
+    period = _PERIODS.get(topology)
+    return 0 if period is None else max(map(period, range(1, most + 1)))
+
+
+_PERIODS: dict[str, Callable[[int], int]] = {
+    "one-peer-exponential": matchings.one_peer_period,
+    "base-k": matchings.base_two_period,
+}
 
 
 def _by_turn(turns: Iterable[matchings.Matching]) -> tuple[Links, ...]:

@@ -156,7 +156,7 @@ def _play_in_worker(plan: Plan, seed: int) -> Outcome:
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    """Have the workers end at once. The pool is joined, or Python would do it at its exit and be interrupted there."""
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
         process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)

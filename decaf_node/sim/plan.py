@@ -9,13 +9,13 @@ from random import Random
 
 from decaf_node.errors import UsageError
 from decaf_node.mesh.policy import Policy, probe_interval
-from decaf_node.mesh.topology import TOPOLOGIES
+from decaf_node.mesh.topology import TOPOLOGIES, longest_period
 from decaf_node.sim.faults import PROFILES, Faults
 from decaf_node.sim.pace import LONGEST
 
 PAYLOADS = ("none", "least-squares")
 CEILING = 2.0  # rounds that a node waits at most for a neighbour
-QUIET_ROUNDS = 4  # rounds of the slowest node, in which every pair of neighbours mixes again
+QUIET_ROUNDS = 4  # rounds of the slowest node, in which every pair of neighbours mixes again where they stay the same
 NODES_AT_MOST = 10_000
 ROUNDS_AT_MOST = 100_000
 SPREAD_AT_MOST = 1000.0
@@ -68,8 +68,12 @@ class Plan:
 
     @property
     def length(self) -> float:
-        """Return the virtual seconds of a run. After the faults there is time for everyone to mix with everyone."""
-        return self.quiet_from + (QUIET_ROUNDS * self.slowest if self.faults.strikes else 0.0)
+        """Return the virtual seconds of a run. After the faults there is time for everyone to mix with everyone.
+
+        Where partners change from turn to turn that takes a period more: in many of its turns a node has others.
+        """
+        rounds = QUIET_ROUNDS + longest_period(self.topology, self.nodes)
+        return self.quiet_from + (rounds * self.slowest if self.faults.strikes else 0.0)
 
     def policy(self) -> Policy:
         """Return what every node is told, where nothing is drawn."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from decaf_node.sim.pace import mean_length
@@ -72,9 +74,10 @@ def play(
     passed: hears once a round how many virtual seconds and steps were played
     """
     started = time.perf_counter()
-    world = make(plan, seed)
-    world.passed = passed
-    finding = _run(world)
+    with _no_garbage_collector():
+        world = make(plan, seed)
+        world.passed = passed
+        finding = _run(world)
     ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(
         seed=seed,
@@ -101,6 +104,18 @@ def play(
         struck=tuple(sorted(world.struck.items())),
         curve=tuple(world.curve),
     )
+
+
+@contextmanager
+def _no_garbage_collector() -> Iterator[None]:
+    """A world grows and makes hardly any garbage: looking for it again and again costs a third of a large one."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _settled(world: World) -> float:

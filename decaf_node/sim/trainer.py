@@ -42,6 +42,7 @@ class Trainer:
         self._paused = False
         self._held: int | None = None  # the round that a pause keeps from being published
         self._ready_at = 0.0
+        self._busy_until = 0.0
         self._world = world
         self._host = host
 
@@ -51,6 +52,7 @@ class Trainer:
         """Start the process; it has loaded its model after a while."""
         self.life += 1
         self.up = False
+        self._busy_until = 0.0
         self._world.checks.rolled_back(self._host)
         self.value, self.applied = None, {}
         self._paused, self._held = False, None
@@ -93,9 +95,9 @@ class Trainer:
                 self._later(self._host.random.uniform(0.01, 0.2), self._inspected, order)
             case ev.MixRound():
                 self._world.checks.mixes(self._host, order)
-                self._later(self._host.random.uniform(0.02, 0.2), self._mixed, order)
+                self._after_the_last(self._host.random.uniform(0.02, 0.2), self._mixed, order)
             case ev.AdoptState():
-                self._later(self._host.random.uniform(0.1, 0.5), self._adopted, order)
+                self._after_the_last(self._host.random.uniform(0.1, 0.5), self._adopted, order)
             case ev.SaveRound():
                 self._host.later(self._host.random.uniform(0.01, 0.2), self._write, order, self.life)
             case ev.PauseTraining():
@@ -179,6 +181,11 @@ class Trainer:
         wall = self._world.now + host.wall
         saved = SavedRound(effect.round, effect.mixes, snapshot, wall, self.value, dict(self.applied))
         return self._world.commit(host, saved, effect)
+
+    def _after_the_last(self, takes: float, action: Callable[..., object], order: Order) -> None:
+        """Do what changes the state one after the other, in the order in which it was wanted."""
+        self._busy_until = max(self._busy_until, self._world.now) + takes
+        self._later(self._busy_until - self._world.now, action, order)
 
     def _later(self, delay: float, action: Callable[..., object], *arguments: Any) -> None:
         """Do it unless this process has died by then."""

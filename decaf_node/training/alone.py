@@ -23,6 +23,7 @@ from decaf_node.link import (
     FromTrainer,
     Message,
     MixRound,
+    PrivacySpent,
     RoundMixed,
     RoundTrained,
     StartTraining,
@@ -37,6 +38,8 @@ from decaf_node.training.offline import go_offline
 
 class LinkToNobody:
     """A ``Link`` that answers as a daemon without neighbours would, and stops after the last round.
+
+    It also stops when the privacy budget is spent, for nothing changes any more.
 
     report: called with round, loss and accuracy once a round.
     """
@@ -55,6 +58,8 @@ class LinkToNobody:
                 Path(snapshot.path).unlink()
                 self._loss = loss
                 self._answers.append(MixRound(round))
+            case PrivacySpent(left=0):
+                self._answers.append(Stop())
             case RoundMixed(round) if round % self._rounds.evaluate_every:
                 self._end_round(round, None)
             case Evaluated(round, accuracy=accuracy):
@@ -67,6 +72,9 @@ class LinkToNobody:
         if not self._answers:
             raise DaemonGone
         return self._answers.popleft()
+
+    def wait_for(self, seconds: float) -> Message | None:
+        return self.wait()
 
     def close(self) -> None:
         return
@@ -110,7 +118,7 @@ def train_alone(config: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="decaf-node-alone-") as scratch:
         spool = Path(scratch, "spool")
         spool.mkdir()
-        welcome = Welcome("", "alone", document, str(spool))
+        welcome = Welcome("", "alone", document, str(spool), str(Path(scratch, "privacy.json")))
         assemble(settings, LinkToNobody(settings, report), welcome, Path(scratch)).trainer.train()
 
 

@@ -16,7 +16,7 @@ from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
 from decaf_node.training.cache import cache_lower_layers
 from decaf_node.training.callback import DecafCallback
-from decaf_node.training.data import Data, load_data
+from decaf_node.training.data import Data, Stream, load_data
 from decaf_node.training.evaluate import Evaluation, Scorer, classify, evaluate, predict_tokens, rank_answers
 from decaf_node.training.examples import answer_tokens, collate
 from decaf_node.training.held_out import Loss, slice_of
@@ -26,6 +26,8 @@ from decaf_node.training.live import find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
 from decaf_node.training.model import check_folder, choose_device, load_base, load_tokenizer
 from decaf_node.training.offline import quiet
+from decaf_node.training.private.demands import check as check_private
+from decaf_node.training.private.demands import wants_privacy
 from decaf_node.training.prompts import skip_prompt_logits
 
 
@@ -54,6 +56,7 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
     choose_device(settings.model.device)
     if settings.training.threads:
         torch.set_num_threads(settings.training.threads)
+    check_private(settings)
     check_lora(settings.lora)
     arguments = training_arguments(settings, scratch)
     check_folder(settings.model)
@@ -68,26 +71,50 @@ def assemble(settings: Settings, link: Link, welcome: Welcome, scratch: Path) ->
         skip_prompt_logits(model)
     if settings.model.cache_lower_layers:
         cache_lower_layers(model, settings.data.cache_entries)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=data.stream,
-        data_collator=partial(
-            collate, pad=tokenizer.pad_token_id, causal=_is_causal(settings), keyed=settings.model.cache_lower_layers
-        ),
-        callbacks=[
-            DecafCallback(
-                link=link,
-                welcome=welcome,
-                stream=data.stream,
-                evaluate=_evaluator(settings, model, data, tokenizer, arguments.per_device_eval_batch_size),
-                held_out=_held_out(settings, model, data, tokenizer, arguments.per_device_eval_batch_size),
-            ),
-            ForgetHistory(),
-        ],
+    collator = partial(
+        collate, pad=tokenizer.pad_token_id, causal=_is_causal(settings), keyed=settings.model.cache_lower_layers
     )
+    evaluator = _evaluator(settings, model, data, tokenizer, arguments.per_device_eval_batch_size)
+    callback = partial(DecafCallback, link=link, welcome=welcome, evaluate=evaluator)
+    if wants_privacy(settings.privacy):
+        trainer = _private_trainer(settings, Path(welcome.account), model, arguments, data.stream, collator, callback)
+    else:
+        scored_by = _held_out(settings, model, data, tokenizer, arguments.per_device_eval_batch_size)
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=data.stream,
+            data_collator=collator,
+            callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
+        )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
+
+
+def _private_trainer(
+    settings: Settings,
+    account_path: Path,
+    model: Any,
+    arguments: TrainingArguments,
+    stream: Stream,
+    collator: Callable[..., Any],
+    callback: Callable[..., DecafCallback],
+) -> Trainer:
+    """Return a Trainer with private steps. Batches are drawn afresh, so there is no place in the data to go on from."""
+    from decaf_node.training.private.trainer import PrivateTrainer, open_account  # Opacus is an extra
+
+    account = open_account(settings, account_path, len(stream.examples), arguments.per_device_train_batch_size)
+    assert settings.privacy.max_grad_norm is not None, "the settings see to it"
+    return PrivateTrainer(
+        model=model,
+        args=arguments,
+        stream=stream,
+        collate=collator,
+        account=account,
+        max_grad_norm=settings.privacy.max_grad_norm,
+        causal=_is_causal(settings),
+        callbacks=[callback(account=account), ForgetHistory()],
+    )
 
 
 def _evaluator(settings: Settings, model: Any, data: Data, tokenizer: Any, batch: int) -> Evaluator:

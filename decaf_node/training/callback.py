@@ -11,26 +11,33 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from decaf_node.errors import BadSettings, DecafError
 from decaf_node.link import TrainerReady, Welcome
 from decaf_node.settings import Settings, find_places
+from decaf_node.training.base import base_fingerprint
 from decaf_node.training.data import Stream
 from decaf_node.training.evaluate import Evaluation
-from decaf_node.training.exchange import Exchange, Identity
+from decaf_node.training.exchange import Exchange, Identity, nothing
 from decaf_node.training.held_out import Loss
+from decaf_node.training.host import Account as HostAccount
 from decaf_node.training.host import Evaluator, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
-from decaf_node.training.live import find_adapter, freeze_a
-from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
-from decaf_node.training.session import Session
+from decaf_node.training.live import check_trains, find_adapter, freeze_a
+from decaf_node.training.private.demands import external_trainer, wants_privacy
+from decaf_node.training.schema import schema_of, schema_parts
+from decaf_node.training.session import Budget, Session
 
 SOCKET_VARIABLE = "DECAF_NODE_TRAINER_SOCKET"
 FINGERPRINTS = "fingerprints.json"
 logger = logging.getLogger(__name__)
+
+
+class Account(HostAccount, Budget, Protocol):
+    """The privacy budget, as host and session need it."""
 
 
 class DecafCallback(TrainerCallback):
@@ -40,7 +47,7 @@ class DecafCallback(TrainerCallback):
     Without ``evaluate`` the results of the Trainer's own evaluations are passed on. Without ``stream`` a restart
     begins with fresh data order. ``held_out`` returns the loss of some examples that are never trained on, for
     ``security.robust = "score"``; without it neighbours are clipped and not scored. (The built-in trainer gives all of
-    them, and the welcome it has had.)
+    them, and the welcome it has had; ``account`` where its steps are private.)
 
     Raises DecafError out of ``Trainer.train``; training ends by itself when the daemon says so or goes away.
     """
@@ -54,6 +61,7 @@ class DecafCallback(TrainerCallback):
         evaluate: Evaluator | None = None,
         held_out: Loss | None = None,
         stream: Stream | None = None,
+        account: Account | None = None,
     ) -> None:
         self._socket = socket
         self._link = link
@@ -61,6 +69,7 @@ class DecafCallback(TrainerCallback):
         self._evaluate = evaluate
         self._held_out = held_out
         self._stream = stream
+        self._account = account
         self._session: Session | None = None
         self._host: TrainerHost | None = None
         self._logged = 0
@@ -141,7 +150,10 @@ class DecafCallback(TrainerCallback):
     ) -> None:
         _check(args, model)
         settings = Settings.model_validate(welcome.settings)
+        if wants_privacy(settings.privacy) and self._account is None:
+            raise external_trainer()
         live = find_adapter(model)
+        check_trains(optimizer, live)
         if settings.round.algorithm == "dlora-fa":
             freeze_a(live)
         spool = Path(welcome.spool)
@@ -150,10 +162,11 @@ class DecafCallback(TrainerCallback):
         identity = Identity(schema_of(parts), base)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         self._host = TrainerHost(
-            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream
+            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream, self._account
         )
-        exchange = Exchange(live, spool, settings, identity, self._scored_by(settings))
-        self._session = Session(link, settings.round, exchange, self._host)
+        before_leaving = nothing if self._account is None else self._account.keep
+        exchange = Exchange(live, spool, settings, identity, before_leaving, self._scored_by(settings))
+        self._session = Session(link, settings.round, exchange, self._host, budget=self._account)
         device = str(next(model.parameters()).device)
         self._session.begin(TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts))
 

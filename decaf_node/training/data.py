@@ -154,9 +154,10 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
                 yield self.examples[number]
             epoch, index = epoch + 1, 0
             self._epochs.append((given, epoch))
-            self._refresh()
+            self.refresh()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Look at the files again; what they hold now counts from here on."""
         if self._files.refresh():
             fresh = _training_part(self._files.examples(), self._held_out)
             if fresh:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,10 @@ from decaf_node.training.live import LiveAdapter
 from decaf_node.training.spool import fetch, publish
 
 
+def nothing() -> None:
+    """Do nothing before a snapshot leaves."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What goes into each snapshot's header."""
@@ -53,13 +57,21 @@ class Exchange:
     """A live adapter and its snapshots in the spool. loss: of held-out examples, where neighbours are to be scored."""
 
     def __init__(
-        self, live: LiveAdapter, spool: Path, settings: Settings, identity: Identity, loss: Loss | None = None
+        self,
+        live: LiveAdapter,
+        spool: Path,
+        settings: Settings,
+        identity: Identity,
+        before_leaving: Callable[[], None] = nothing,
+        loss: Loss | None = None,
     ) -> None:
+        """before_leaving: called before a snapshot is written that may leave the node; if it raises, none is."""
         self._live = live
         self._spool = spool
         self._algorithm = settings.round.algorithm
         self._mixing = settings.mixing
         self._identity = identity
+        self._before_leaving = before_leaving
         self._held_out = None if loss is None else HeldOut(live, loss)
         self._published: Published | None = None
 
@@ -74,6 +86,7 @@ class Exchange:
                 "training.factors-not-finite",
                 f"The adapter is not finite after round {round}; lower the learning rate or look at the data.",
             )
+        self._before_leaving()
         dtype = getattr(torch, self._mixing.wire)
         identity = self._identity
         file = publish(self._spool, adapter, dtype=dtype, schema=identity.schema, base=identity.base, round=round)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +29,16 @@ EXPORT_FOLDER = "export"
 logger = logging.getLogger(__name__)
 
 
+class Account(Protocol):
+    """What the host asks of an account of the privacy budget; see ``private.account``."""
+
+    def check_covers(self, trained: int) -> None:
+        """Raise BadSettings if a saved adapter has had more steps than were counted."""
+
+    def keep(self) -> None:
+        """Make the count durable."""
+
+
 class TrainerHost:
     """See ``session.Host``. step: optimizer steps of this process; a batch is ``batch`` examples."""
 
@@ -43,6 +53,7 @@ class TrainerHost:
         batch: int,
         evaluate: Evaluator | None,
         stream: Stream | None,
+        account: Account | None = None,
     ) -> None:
         self._model = model
         self._live = live
@@ -53,6 +64,7 @@ class TrainerHost:
         self._batch = batch
         self._evaluate = evaluate
         self._stream = stream
+        self._account = account
         self._start = Progressed(0, Position())
         self._generators: Mapping[str, Any] | None = None
         self.step = 0
@@ -70,6 +82,8 @@ class TrainerHost:
         self._start, self._generators = load_trainer_state(
             Path(trainer.path), self._live.named(), self._optimizer, self._scheduler
         )
+        if self._account is not None:
+            self._account.check_covers(self._start.step)
         if self._stream is not None:
             self._stream.seek(self._start.position)
 
@@ -83,6 +97,8 @@ class TrainerHost:
         adapter, trainer, export = folder / ADAPTER_FILE, folder / TRAINER_FILE, folder / EXPORT_FOLDER
         position = self._stream.position(self.step * self._batch) if self._stream is not None else Position()
         progressed = Progressed(self._start.step + self.step, position)
+        if self._account is not None:
+            self._account.keep()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             identity = self._identity

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,9 @@ class Link(Protocol):
     def wait(self) -> Message:
         """Return the next message, however long it takes. Raises DaemonGone."""
 
+    def wait_for(self, seconds: float) -> Message | None:
+        """Return the next message, or None if there is none within so many seconds. Raises DaemonGone."""
+
     def close(self) -> None:
         """Hang up."""
 
@@ -55,12 +59,15 @@ class DaemonLink:
             raise DaemonGone from None
 
     def poll(self) -> Message | None:
-        while True:
-            if (message := self._take()) is not None:
-                return message
-            if not select.select([self._stream], [], [], 0)[0]:
+        return self.wait_for(0.0)
+
+    def wait_for(self, seconds: float) -> Message | None:
+        end = time.monotonic() + seconds
+        while (message := self._take()) is None:
+            if not select.select([self._stream], [], [], max(0.0, end - time.monotonic()))[0]:
                 return None
             self._read()
+        return message
 
     def wait(self) -> Message:
         while (message := self._take()) is None:

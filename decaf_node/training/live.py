@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decaf_node.errors import BadData
+from decaf_node.errors import BadData, BadSettings
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.product import Product
 from decaf_node.training.lora import lora_layers
@@ -107,6 +107,24 @@ def active_adapter(model: Any) -> str:
     """Return the name of the adapter that trains."""
     active = model.active_adapter
     return str(active if isinstance(active, str) else active[0])
+
+
+def check_trains(optimizer: Any, live: LiveAdapter) -> None:
+    """Raise BadSettings unless ``optimizer`` moves the very parameters of ``live``, and not a copy of them.
+
+    A wrapper around the model, for privacy or for several devices, may train copies: losses fall, and what is
+    published, mixed and saved never changes.
+    """
+    moved_here = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = sorted(
+        name for name, parameter in live.named().items() if parameter.requires_grad and id(parameter) not in moved_here
+    )
+    if missing:
+        raise BadSettings(
+            "training.other-weights",
+            f"The optimizer does not train the model's own adapter ({missing[0]} and {len(missing) - 1} more are not "
+            "in it): make it after the model is wrapped and on its device, from the parameters of the wrapped model.",
+        )
 
 
 def freeze_a(live: LiveAdapter) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from decaf_node.errors import BadData, BadSettings, NotAllowed
 from decaf_node.settings import ModelSection
+from decaf_node.training.base import weight_files
 from decaf_node.training.pooling import MeanPooledClassifier
 
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
 
@@ -58,14 +57,6 @@ def load_tokenizer(model: ModelSection) -> Any:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
-
-
-def weight_files(model: ModelSection) -> list[Path]:
-    """Return the files that hold the weights, sorted: safetensors, else the GGUF file, else pickles."""
-    if model.gguf_file:
-        return [model.path / model.gguf_file]
-    found = sorted(model.path.glob("*.safetensors"))
-    return found or sorted(path for pattern in PICKLED for path in model.path.glob(pattern))
 
 
 def check_folder(model: ModelSection) -> None:

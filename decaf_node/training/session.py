@@ -23,6 +23,7 @@ from decaf_node.link import (
     Message,
     MixRound,
     Pause,
+    PrivacySpent,
     Progress,
     Resume,
     RoundMixed,
@@ -56,6 +57,17 @@ class Host(Protocol):
         """Score the held-out part, if there is one; call ``between`` now and then."""
 
 
+class Budget(Protocol):
+    """What the session asks of an account of the privacy budget; see ``private.account``."""
+
+    @property
+    def is_spent(self) -> bool:
+        """No step is left."""
+
+    def report(self) -> PrivacySpent:
+        """Say how the budget stands."""
+
+
 @dataclass
 class Tally:
     """The local steps of one round. seconds do not count what is spent waiting."""
@@ -67,11 +79,17 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        return self.loss_sum / self.loss_steps
+        return self.loss_sum / self.loss_steps if self.loss_steps else 0.0
 
 
 class Session:
-    """One trainer's conversation with its daemon, from ``TrainerReady`` to ``Stop``."""
+    """One trainer's conversation with its daemon, from ``TrainerReady`` to ``Stop``.
+
+    budget: of differential privacy, where there is one. Once it is spent the session takes over: rounds go on without
+    local steps, each as long as the last with some, so that the node still gives and takes what mixing makes of its
+    adapter. That costs nothing of the budget: it looks at no example. (After a restart with a spent budget a round is
+    ``round.seconds`` long.)
+    """
 
     def __init__(
         self,
@@ -80,12 +98,15 @@ class Session:
         exchange: Exchange,
         host: Host,
         clock: Callable[[], float] = time.monotonic,
+        budget: Budget | None = None,
     ) -> None:
         self._link = link
         self._rounds = rounds
         self._exchange = exchange
         self._host = host
         self._clock = clock
+        self._budget = budget
+        self._pace = rounds.seconds
         self._round = 0
         self._awaited: int | None = None
         self._tally = Tally()
@@ -102,7 +123,9 @@ class Session:
         """Say that the model is loaded, and wait for the order to start."""
         self._link.send(ready)
         self._serve_while(lambda: self._round == 0)
+        self._tell_budget()
         self._serve_while(self._waiting)
+        self._rest()
 
     def step_done(self) -> bool:
         """Count an optimizer step and serve what has come; say whether the loss so far is wanted."""
@@ -151,22 +174,49 @@ class Session:
         """Is the round under way complete, and its forerunner mixed?"""
         if self._awaited is not None or self._tally.steps == 0 or self._over():
             return False
+        if self._resting():
+            return True
         rounds = self._rounds
         return self._tally.steps >= rounds.steps if rounds.steps else self._tally.seconds >= rounds.seconds
 
     def _finish_round(self) -> None:
+        self._publish()
+        self._tell_budget()
+        self._serve_while(self._waiting)
+        self._rest()
+
+    def _publish(self) -> None:
         file, rank = self._exchange.publish(self._round)
         tally, self._tally = self._tally, Tally()
+        if self._rounds.steps and tally.steps:
+            self._pace = tally.seconds * self._rounds.steps / tally.steps
         self._awaited = self._round
         self._link.send(RoundTrained(self._round, file, rank, tally.steps, tally.loss, round(tally.seconds, 6)))
         self._round += 1
-        self._serve_while(self._waiting)
+
+    def _resting(self) -> bool:
+        """The privacy budget is spent: there will be no step any more."""
+        return self._budget is not None and self._budget.is_spent
+
+    def _rest(self) -> None:
+        """If the privacy budget is spent, go on with rounds without steps until the daemon has enough."""
+        while self._resting() and not self._stopped and self._tally.steps == 0:
+            self._serve_until(self._clock() + self._pace)
+            self._serve_while(self._waiting)
+            if not self._stopped:
+                self._publish()
+                self._serve_while(self._waiting)
+
+    def _tell_budget(self) -> None:
+        if self._budget is not None and not self._stopped:
+            self._link.send(self._budget.report())
 
     def _over(self) -> bool:
         return 0 < self._rounds.limit < self._round
 
     def _waiting(self) -> bool:
-        return self._paused or self._over() or (self._awaited is not None and not self._rounds.overlap)
+        at_once = self._rounds.overlap and not self._resting()
+        return self._paused or self._over() or (self._awaited is not None and not at_once)
 
     def _tell_progress(self) -> None:
         now = self._clock()
@@ -197,6 +247,15 @@ class Session:
         except DaemonGone:
             self._stopped = True
         self._mark = self._clock()
+
+    def _serve_until(self, end: float) -> None:
+        try:
+            while not self._stopped and (left := end - self._clock()) > 0:
+                message = self._next() or self._link.wait_for(left)
+                if message is not None:
+                    self._handle(message)
+        except DaemonGone:
+            self._stopped = True
 
     def _handle(self, message: Message) -> None:
         match message:

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from decaf_node.errors import DecafError
-from decaf_node.training.link import DaemonGone, DaemonLink, connect, shake_hands, tell_failure
+from decaf_node.errors import BadSettings, DecafError
+from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.offline import go_offline
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _work(link: DaemonLink) -> int:
+def _work(link: Link) -> int:
     welcome = shake_hands(link)
     # heavy imports come after the hand-shake, so that the daemon knows early that we live
     from decaf_node.settings import Settings
@@ -44,7 +44,11 @@ def _work(link: DaemonLink) -> int:
         except DecafError as error:
             tell_failure(link, error, fatal=True)
             raise
-        assembled.trainer.train()
+        try:
+            assembled.trainer.train()
+        except BadSettings as error:  # some only a step finds out
+            tell_failure(link, error, fatal=True)
+            raise
     return 0
 
 

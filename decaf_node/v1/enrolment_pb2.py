@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65\x63\x61\x66_node/v1/enrolment.proto\x12\rdecaf_node.v1\"\x10\n\x0eGetMeshRequest\"@\n\x0cGetMeshReply\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62\x65tween\x18\x03 \x01(\x0c\"E\n\x0c\x45nrolRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"B\n\nEnrolReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06schema\x18\x03 \x01(\t2\x93\x01\n\tEnrolment\x12\x45\n\x07GetMesh\x12\x1d.decaf_node.v1.GetMeshRequest\x1a\x1b.decaf_node.v1.GetMeshReply\x12?\n\x05\x45nrol\x12\x1b.decaf_node.v1.EnrolRequest\x1a\x19.decaf_node.v1.EnrolReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65\x63\x61\x66_node/v1/enrolment.proto\x12\rdecaf_node.v1\"\x10\n\x0eGetMeshRequest\"@\n\x0cGetMeshReply\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62\x65tween\x18\x03 \x01(\x0c\"X\n\x0c\x45nrolRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tlook_only\x18\x04 \x01(\x08\"Q\n\nEnrolReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x0e\n\x06schema\x18\x03 \x01(\t\x12\r\n\x05parts\x18\x04 \x01(\x0c\x32\x93\x01\n\tEnrolment\x12\x45\n\x07GetMesh\x12\x1d.decaf_node.v1.GetMeshRequest\x1a\x1b.decaf_node.v1.GetMeshReply\x12?\n\x05\x45nrol\x12\x1b.decaf_node.v1.EnrolRequest\x1a\x19.decaf_node.v1.EnrolReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMESHREPLY']._serialized_start=66
   _globals['_GETMESHREPLY']._serialized_end=130
   _globals['_ENROLREQUEST']._serialized_start=132
-  _globals['_ENROLREQUEST']._serialized_end=201
-  _globals['_ENROLREPLY']._serialized_start=203
-  _globals['_ENROLREPLY']._serialized_end=269
-  _globals['_ENROLMENT']._serialized_start=272
-  _globals['_ENROLMENT']._serialized_end=419
+  _globals['_ENROLREQUEST']._serialized_end=220
+  _globals['_ENROLREPLY']._serialized_start=222
+  _globals['_ENROLREPLY']._serialized_end=303
+  _globals['_ENROLMENT']._serialized_start=306
+  _globals['_ENROLMENT']._serialized_end=453
 # @@protoc_insertion_point(module_scope)

@@ -68,22 +68,26 @@ class EnrolRequest(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     SIGNING_REQUEST_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    LOOK_ONLY_FIELD_NUMBER: _builtins.int
     secret: _builtins.bytes
     """Secret of an invitation; empty to wait for approval."""
     signing_request: _builtins.bytes
     """PKCS #10 signing request, DER."""
     name: _builtins.str
     """What people call the device."""
+    look_only: _builtins.bool
+    """With a secret: only says in the reply what the mesh trains; no certificate is signed, and no invitation used."""
     def __init__(
         self,
         *,
         secret: _builtins.bytes = ...,
         signing_request: _builtins.bytes = ...,
         name: _builtins.str = ...,
+        look_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "secret", b"secret", "signing_request", b"signing_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["look_only", b"look_only", "name", b"name", "secret", b"secret", "signing_request", b"signing_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,10 +100,13 @@ class EnrolReply(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     certificate: _builtins.bytes
     """PEM: the certificate, and an inviter's where one has signed it; empty while the request waits."""
     schema: _builtins.str
     """Schema fingerprint of the answering node; empty until its model is loaded."""
+    parts: _builtins.bytes
+    """JSON object: what must agree to mix, in words; empty until the answering node's model is loaded."""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses of members, host:port; at most 16."""
@@ -110,10 +117,11 @@ class EnrolReply(_message.Message):
         certificate: _builtins.bytes = ...,
         members: _abc.Iterable[_builtins.str] | None = ...,
         schema: _builtins.str = ...,
+        parts: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "members", b"members", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "members", b"members", "parts", b"parts", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

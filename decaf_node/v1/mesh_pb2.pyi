@@ -33,7 +33,7 @@ class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.Val
     """It said goodbye."""
 
 class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
-    """Where a member stands. Of two rumours of one incarnation the higher number counts."""
+    """Where a member stands. Of two rumours of one incarnation the higher standing counts."""
 
 STANDING_UNSPECIFIED: Standing.ValueType  # 0
 STANDING_HERE: Standing.ValueType  # 1
@@ -58,6 +58,7 @@ class Introduction(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     REVOCATIONS_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Protocol version of the speaker; 1."""
     node: _builtins.str
@@ -76,6 +77,8 @@ class Introduction(_message.Message):
     """Changes with every start of the speaker: two that alternate are two devices with one identity."""
     revocations: _builtins.int
     """Number of the revocations that the speaker knows; 0: none."""
+    loss: _builtins.float
+    """Mean training loss of the speaker's last round; absent unless it shares it."""
     def __init__(
         self,
         *,
@@ -88,12 +91,15 @@ class Introduction(_message.Message):
         address: _builtins.str = ...,
         instance: _builtins.str = ...,
         revocations: _builtins.int = ...,
+        loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "instance", b"instance", "mesh", b"mesh", "name", b"name", "node", b"node", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
 
 Global___Introduction: _TypeAlias = Introduction  # noqa: Y015
 
@@ -380,7 +386,7 @@ class Rumour(_message.Message):
     """Node ID."""
     standing: Global___Standing.ValueType
     incarnation: _builtins.int
-    """The member's incarnation; a rumour of a higher one counts."""
+    """The member's incarnation, modulo 2^48; a rumour of a later one counts (RFC 1982)."""
     name: _builtins.str
     """What people call the node; empty if unknown."""
     schema: _builtins.str

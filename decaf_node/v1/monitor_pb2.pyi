@@ -59,6 +59,7 @@ class GetStatusReply(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     STATE_FOLDER_FIELD_NUMBER: _builtins.int
     ADAPTER_FOLDER_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
@@ -103,6 +104,10 @@ class GetStatusReply(_message.Message):
     def last_round(self) -> Global___Round:
         """The last round that was mixed; absent before the first."""
 
+    @_builtins.property
+    def privacy(self) -> Global___Privacy:
+        """The budget of differential privacy; absent without one."""
+
     def __init__(
         self,
         *,
@@ -128,14 +133,56 @@ class GetStatusReply(_message.Message):
         received_bytes: _builtins.int = ...,
         state_folder: _builtins.str = ...,
         adapter_folder: _builtins.str = ...,
+        privacy: Global___Privacy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "trainer", b"trainer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "privacy", b"privacy", "trainer", b"trainer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusReply: _TypeAlias = GetStatusReply  # noqa: Y015
+
+@_typing.final
+class Privacy(_message.Message):
+    """The budget of differential privacy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEPS_LEFT_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """The whole budget, of epsilon for this delta."""
+    delta: _builtins.float
+    spent: _builtins.float
+    """What is spent of epsilon."""
+    steps: _builtins.int
+    """Local steps ever taken."""
+    steps_left: _builtins.int
+    """Local steps that are left; 0: this node trains no more."""
+    noise: _builtins.float
+    """Standard deviation of the noise, in clipped gradients."""
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        delta: _builtins.float = ...,
+        spent: _builtins.float = ...,
+        steps: _builtins.int = ...,
+        steps_left: _builtins.int = ...,
+        noise: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "epsilon", b"epsilon", "noise", b"noise", "spent", b"spent", "steps", b"steps", "steps_left", b"steps_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Privacy: _TypeAlias = Privacy  # noqa: Y015
 
 @_typing.final
 class Trainer(_message.Message):
@@ -242,6 +289,7 @@ class Peer(_message.Message):
     PLAIN_DISTANCE_FIELD_NUMBER: _builtins.int
     CLIP_FACTOR_FIELD_NUMBER: _builtins.int
     HARM_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     name: _builtins.str
     state: _builtins.str
@@ -265,6 +313,8 @@ class Peer(_message.Message):
     """What these distances, and the harm, left of its weight: 1 is all of it."""
     harm: _builtins.float
     """What a half-way mix with it adds to our held-out loss, in parts of that, where security.robust is score; else 0."""
+    loss: _builtins.float
+    """Training loss of its last round; absent unless it shares it."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -284,10 +334,11 @@ class Peer(_message.Message):
         plain_distance: _builtins.float | None = ...,
         clip_factor: _builtins.float | None = ...,
         harm: _builtins.float | None = ...,
+        loss: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "loss", b"loss", "plain_distance", b"plain_distance", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "_distance", b"_distance", "_harm", b"_harm", "_heard_seconds", b"_heard_seconds", "_loss", b"_loss", "_plain_distance", b"_plain_distance", "_weight", b"_weight", "addresses", b"addresses", "clip_factor", b"clip_factor", "distance", b"distance", "harm", b"harm", "heard_seconds", b"heard_seconds", "loss", b"loss", "mixes", b"mixes", "name", b"name", "neighbour", b"neighbour", "node", b"node", "plain_distance", b"plain_distance", "problem", b"problem", "round", b"round", "state", b"state", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clip_factor: _TypeAlias = _typing.Literal["clip_factor"]  # noqa: Y015
     _WhichOneofArgType__clip_factor: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor"]  # noqa: Y015
@@ -297,6 +348,8 @@ class Peer(_message.Message):
     _WhichOneofArgType__harm: _TypeAlias = _typing.Literal["_harm", b"_harm"]  # noqa: Y015
     _WhichOneofReturnType__heard_seconds: _TypeAlias = _typing.Literal["heard_seconds"]  # noqa: Y015
     _WhichOneofArgType__heard_seconds: _TypeAlias = _typing.Literal["_heard_seconds", b"_heard_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__plain_distance: _TypeAlias = _typing.Literal["plain_distance"]  # noqa: Y015
     _WhichOneofArgType__plain_distance: _TypeAlias = _typing.Literal["_plain_distance", b"_plain_distance"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
@@ -309,6 +362,8 @@ class Peer(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__harm) -> _WhichOneofReturnType__harm | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heard_seconds) -> _WhichOneofReturnType__heard_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plain_distance) -> _WhichOneofReturnType__plain_distance | None: ...
     @_typing.overload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 
 NODE = "DCF7K2QX" + "A" * 44
 OTHER = "WQ2M77FF" + "B" * 44
@@ -30,7 +30,7 @@ def round_report(number: int, accuracy: float | None = 0.9) -> RoundReport:
     )
 
 
-def peer_report(name: str = "desk-b", state: str = "alive", problem: str = "") -> PeerReport:
+def peer_report(name: str = "desk-b", state: str = "alive", problem: str = "", loss: float | None = None) -> PeerReport:
     return PeerReport(
         node=OTHER,
         name=name,
@@ -46,11 +46,17 @@ def peer_report(name: str = "desk-b", state: str = "alive", problem: str = "") -
         clip_factor=1.0,
         mixes=4,
         problem=problem,
+        loss=loss,
     )
 
 
 def status_report(
-    round: int = 4, phase: str = "training", problem: str = "", instance: str = "1", sent_bytes: int = 1_200_000
+    round: int = 4,
+    phase: str = "training",
+    problem: str = "",
+    instance: str = "1",
+    sent_bytes: int = 1_200_000,
+    privacy: PrivacyReport | None = None,
 ) -> StatusReport:
     return StatusReport(
         node=NODE,
@@ -85,4 +91,5 @@ def status_report(
         received_bytes=sent_bytes,
         state_folder="/var/lib/decaf-node",
         adapter_folder="/var/lib/decaf-node/export/adapter",
+        privacy=privacy,
     )

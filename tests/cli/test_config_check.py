@@ -81,3 +81,25 @@ def test_an_empty_data_file_is_found(config: Path) -> None:
 
 def test_no_settings_at_all(tmp_path: Path) -> None:
     assert reasons(tmp_path / "none.toml") == ["settings.missing"]
+
+
+def test_a_privacy_budget_that_cannot_be_kept_is_found(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = config.read_text()
+    budget = "[privacy]\nepsilon = 8.0\ndelta = 1e-5\nmax_grad_norm = 1.0\n"
+    config.write_text(f"{fine}{budget}")
+    assert reasons(config) == ["privacy.no-plan"]
+    arguments = "[training]\ntrainer = 'external'\narguments = { gradient_accumulation_steps = 4 }\n"
+    config.write_text(f"{fine}{budget}steps = 100\n{arguments}")
+    assert reasons(config) == ["privacy.external-trainer", "privacy.argument"]
+    config.write_text(f"{fine}{budget}steps = 100\n")
+    assert reasons(config) == []
+    monkeypatch.setattr("decaf_node.training.private.demands.find_spec", lambda name: None)
+    assert reasons(config) == ["privacy.no-opacus"]
+
+
+def test_losses_are_not_shared_under_a_budget(config: Path) -> None:
+    budget = "[privacy]\nepsilon = 8.0\ndelta = 1e-5\nmax_grad_norm = 1.0\nshare_metrics = true\n"
+    config.write_text(config.read_text() + budget)
+    (finding,) = find_problems(config)
+    assert finding.reason == "settings.bad-value"
+    assert "share_metrics" in finding.message

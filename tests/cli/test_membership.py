@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from decaf_node.daemon.node_id import printed, short
+from decaf_node.daemon.reports import StatusReport
 from tests.cli.command import PROGRAM, decaf_node
 from tests.daemon.processes import Daemon, mesh, until
 from tests.daemon.trusted import Authority
@@ -53,6 +55,10 @@ def joined(make: Any, name: str, at: Daemon, **settings: Any) -> Daemon:
 def states(node: Daemon) -> dict[str, str]:
     with node.client() as client:
         return {peer.name: peer.state for peer in client.peers()}
+
+
+def is_past(round: int, status: StatusReport) -> bool:
+    return status.degree == 1 and status.round > round
 
 
 def test_two_commands_make_a_mesh() -> None:
@@ -102,6 +108,21 @@ def test_a_token_is_for_one_device_and_a_failed_join_leaves_nothing() -> None:
         assert ask(thief, "join", again).returncode == 0
 
 
+def test_a_device_that_trains_something_else_is_told_before_its_invitation_is_used() -> None:
+    with mesh() as make:
+        a = founded(make, script={"task": "causal-lm"})
+        until(lambda: a.status().schema != "")
+        token = ask_json(a, "invite")["token"]
+        b = make("b", authority=None, model={"path": "/none", "task": "sequence-classification", "labels": ["x", "y"]})
+        said = refused(b, "join.other-schema", 78, "join", token)
+        assert "model.task = 'causal-lm'" in said
+        assert not b.state.exists()
+        b.configure({})
+        done = ask(b, "join", token)
+        assert done.returncode == 0, done.stderr
+        assert "compared when the trainer has loaded the model" in done.stdout
+
+
 def test_settings_are_written_where_there_are_none(tmp_path: Path) -> None:
     with mesh() as make:
         a = founded(make)
@@ -140,8 +161,13 @@ def test_a_device_without_an_invitation_waits_for_approval() -> None:
         refused(b, "join.none-found", 75, "join")
         shown = ask_json(a, "approve")
         assert shown["waiting"] == []
+        refused(b, "join.no-authority", 64, "join")
+        refused(b, "join.bad-authority", 64, "join", "--authority", shown["authority"][:-1])
+        refused(b, "join.other-mesh", 77, "join", "--authority", "0" * 64)
+        assert ask_json(a, "approve")["waiting"] == [], "nothing was asked before the mesh was recognised"
+        authority = ("--authority", shown["authority"])
         joining = subprocess.Popen(
-            [*PROGRAM, "join", "--mesh", "lab", "--state", str(b.state), "--config", str(b.config)],
+            [*PROGRAM, "join", "--mesh", "lab", *authority, "--state", str(b.state), "--config", str(b.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -170,10 +196,12 @@ def test_a_revoked_member_is_out_at_once_and_for_ever() -> None:
         assert ask_json(a, "revoke", short(status.node))["told"] >= 1
         rounds = {node: node.status().round for node in (a, c)}
         for node in (a, c):
-            node.until(lambda status: status.degree == 1 and status.round > rounds[a] + rounds[c])
+            node.until(partial(is_past, rounds[node] + 3))
             assert states(node)["b"] == "gone"
-            late = [row.round for row in node.rounds() if status.node in {edge.node for edge in row.edges}]
-            assert max(late) <= rounds[node] + 1
+            with node.client() as client:
+                history = client.rounds(limit=1000)
+            late = [row.round for row in history if status.node in {edge.node for edge in row.edges}]
+            assert max(late, default=0) <= rounds[node] + 1
         b.until(lambda status: "This node is no member any more" in status.problem)
         c.end()
         c.start().until(lambda status: status.degree == 1)  # nothing is forgotten, and the key never comes back

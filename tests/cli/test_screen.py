@@ -7,9 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from decaf_node.cli.looking import peer_table
 from decaf_node.cli.screen import status_screen
 from decaf_node.cli.words import duration, number, percent, short_id, size
-from decaf_node.daemon.reports import PeerReport, StatusReport
+from decaf_node.daemon.reports import PeerReport, PrivacyReport, StatusReport
 from tests.cli.reports import NODE, peer_report, status_report
 
 
@@ -40,6 +41,27 @@ def test_a_young_node_has_nothing_to_show_yet() -> None:
     assert "saved       nothing yet" in lines
     assert "held out    not evaluated yet" in lines
     assert not any(line.startswith("adapter") for line in lines)
+
+
+def test_a_privacy_budget_has_a_line_where_there_is_one() -> None:
+    assert not any(line.startswith("privacy") for line in shown(status_report()))
+    budget = PrivacyReport(epsilon=8.0, delta=1e-5, spent=3.2, steps=1600, steps_left=2400, noise=0.9)
+    wanted = "privacy     epsilon 3.200 of 8 (delta 1e-05), 2,400 steps left"
+    assert wanted in shown(status_report(privacy=budget))
+    over = PrivacyReport(epsilon=8.0, delta=1e-5, spent=7.996, steps=4000, steps_left=0, noise=0.9)
+    wanted = "privacy     epsilon 7.996 of 8 (delta 1e-05), all spent: it trains no more"
+    assert wanted in shown(status_report(privacy=over))
+
+
+def test_losses_are_a_column_only_where_somebody_shares_one() -> None:
+    def listed(*known: PeerReport) -> list[list[str]]:
+        out = io.StringIO()
+        Console(file=out, width=120).print(peer_table(list(known)))
+        return [line.split() for line in out.getvalue().splitlines()]
+
+    assert "loss" not in listed(peer_report("a"), peer_report("b"))[0]
+    head, one, other = listed(peer_report("a"), peer_report("b", loss=0.4321))
+    assert [row[head.index("loss")] for row in (one, other)] == ["-", "0.432"]
 
 
 def test_who_is_gone_is_named() -> None:

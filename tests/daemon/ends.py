@@ -17,6 +17,7 @@ from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.exchange import Fresh
 from decaf_node.daemon.host import Host, Me
 from decaf_node.daemon.meeting import Meeting
+from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.rpc import MeshService, start_server
 from decaf_node.daemon.security import Plaintext, Security
 from decaf_node.daemon.spool import Spool
@@ -35,13 +36,21 @@ Kind = TypeVar("Kind")
 SCHEMA = "a" * 64
 LOW, HIGH = "A" * 52, "Z" * 52
 PATIENCE = 10.0
+LEAST_RATE = 10_000
 
 
 class End:
     """One node's end of its edges."""
 
     def __init__(
-        self, node: str, folder: Path, chunk_bytes: int, streams: int, spool_bytes: int, security: Security
+        self,
+        node: str,
+        folder: Path,
+        chunk_bytes: int,
+        streams: int,
+        spool_bytes: int,
+        security: Security,
+        window: float,
     ) -> None:
         self.me = Me(node, f"node-{node[0]}", "lab", schema=SCHEMA, round=1)
         self.events: list[Event] = []
@@ -50,9 +59,11 @@ class End:
         self.dialler = Dialler(self.me.introduction, lambda: self.tells, backoff=0.2, peers=8, security=security)
         self.store = open_store(folder / "state", "lab")
         self.spool = Spool(folder / "spool", spool_bytes)
-        self.host = Host(self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks)
-        self.edges = Edges(node, self.dialler, self.host, self.tasks, streams)
-        self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks)
+        self.host = Host(
+            self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks, LEAST_RATE
+        )
+        self.edges = Edges(node, self.dialler, self.host, self.tasks, streams, window)
+        self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks, self.host.losses)
         self._news = asyncio.Event()
 
     async def post(self, event: Event, fresh: Fresh | None = None) -> None:
@@ -101,12 +112,14 @@ async def end(
     listen: str = "127.0.0.1",
     spool_bytes: int = 64 * 1024 * 1024,
     security: Security | None = None,
+    window: float = 120.0,
+    calls: int = 1000,
 ) -> AsyncIterator[End]:
     """Give an end that listens, in plaintext unless ``security`` says otherwise."""
     security = security or Plaintext()
-    this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes, security)
+    this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes, security, window)
     upkeep = Upkeep(this.me, Open(node, Plaintext()), this.host.problems, lambda _: None)
-    service = MeshService(this.me.introduction, this.edges, this.meeting, security, upkeep)
+    service = MeshService(this.me.introduction, this.edges, this.meeting, security, upkeep, Pace(calls))
     limits = LimitsSection(streams=streams)
     server, port = await start_server(service, ListenSection(address=listen, port=0), limits, security)
     this.me.address = f"{listen}:{port}"

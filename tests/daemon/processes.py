@@ -42,6 +42,8 @@ class Daemon:
         self.configure(settings)
         self._authority = authority
         self.process: subprocess.Popen[bytes] | None = None
+        self.within: tuple[str, ...] = ()  # a command that runs another, as in a network namespace
+        self.environ: dict[str, str] = {}
         self._log = self.folder / "log"
 
     def configure(self, settings: Settings) -> None:
@@ -69,16 +71,24 @@ class Daemon:
             self._authority.admit(self.state)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime), *options],
+                [
+                    *self.within,
+                    sys.executable,
+                    str(PROGRAM),
+                    str(self.config),
+                    str(self.state),
+                    str(self.runtime),
+                    *options,
+                ],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
             )
         return self
 
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-25:])
@@ -149,6 +159,8 @@ def mesh() -> Iterator[Callable[..., Daemon]]:
         finally:
             for daemon in daemons:
                 daemon.end()
+        for daemon in daemons:
+            assert "fsync on the loop" not in daemon.log(), daemon.log()
 
 
 def until(holds: Callable[[], bool], patience: float = PATIENCE) -> None:

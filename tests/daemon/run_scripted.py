@@ -1,10 +1,16 @@
-"""A real daemon process with the scripted trainer: ``python run_scripted.py CONFIG STATE RUNTIME [--insecure]``."""
+"""A real daemon process: ``python run_scripted.py CONFIG STATE RUNTIME [--insecure] [--built-in]``.
+
+With the scripted trainer, unless it is to be the built-in one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 from decaf_node.errors import DecafError
 from decaf_node.settings import find_places, load_settings
@@ -12,14 +18,33 @@ from decaf_node.settings import find_places, load_settings
 TRAINER = Path(__file__).with_name("scripted_trainer.py")
 
 
+def watch_fsync() -> None:
+    """Say it in the log if anything flushes to the disk on the event loop, which a slow disk would hold up."""
+    flush = os.fsync
+
+    def watched(fd: Any) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            flush(fd)
+            return
+        print(f"fsync on the loop\n{''.join(traceback.format_stack(limit=8))}", file=sys.stderr)
+        flush(fd)
+
+    os.fsync = watched
+
+
 def main() -> int:
+    watch_fsync()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as the command does
     from decaf_node.daemon.main import run  # only now: gRPC reads it when it is imported
+    from decaf_node.daemon.trainer import WORKER
 
     config, state, runtime = (Path(argument) for argument in sys.argv[1:4])
     try:
         settings, places = load_settings(config, os.environ), find_places(os.environ, config, state, runtime)
-        code = run(settings, places, (str(TRAINER),), insecure="--insecure" in sys.argv)
+        worker = WORKER if "--built-in" in sys.argv else (str(TRAINER),)
+        code = run(settings, places, worker, insecure="--insecure" in sys.argv)
     except DecafError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

@@ -36,6 +36,7 @@ class Script:
     bulk: int = 16
     schema: str = "a" * 64
     parts: str = "scripted"
+    task: str = ""
     die_in_round: int = 0
     die_while_mixing: int = 0
     once: str = ""
@@ -78,7 +79,16 @@ class Scripted:
             return int(exit_code)
         if self.script.shout:
             print("x" * self.script.shout)
-        self.send(link.TrainerReady(self.script.schema, BASE, 1, 4, "cpu", {"kind": self.script.parts}))
+        self.send(
+            link.TrainerReady(
+                self.script.schema,
+                BASE,
+                1,
+                4,
+                "cpu",
+                {"kind": self.script.parts} | ({"task": self.script.task} if self.script.task else {}),
+            )
+        )
         try:
             return self.train()
         except EOFError:

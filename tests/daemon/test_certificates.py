@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -16,11 +17,13 @@ from decaf_node.daemon.certificates import (
     Chain,
     Issuer,
     check_chain,
+    check_time,
     fingerprint,
     found_authority,
     inviter_of,
     issue_inviter,
     issue_member,
+    load_shown,
     pem_of,
     read_chain,
     read_request,
@@ -154,3 +157,37 @@ def test_bytes_are_no_chain(data: bytes) -> None:
 
 def test_fingerprints_differ() -> None:
     assert len({fingerprint(each.certificate) for each in (AUTHORITY, OTHER, INVITER)}) == 3
+
+
+def test_a_certificate_is_read_all_at_once_or_not_at_all() -> None:
+    """The library reads fields when they are asked for, raises late, and only warns of a name that is empty."""
+    der = MEMBER[0].public_bytes(serialization.Encoding.DER)
+    assert load_shown(der) == load_shown(pem_of(MEMBER[:1])) == MEMBER[0]
+    late = 0
+    for place in range(len(der)):
+        damaged = bytearray(der)
+        damaged[place] ^= 0xFF
+        try:
+            x509.load_der_x509_certificate(bytes(damaged))
+        except (ValueError, UserWarning):
+            pass
+        else:
+            late += 1
+        try:
+            shown = load_shown(bytes(damaged))
+        except NotAllowed as error:
+            assert error.reason == "certificate.unreadable"  # noqa: PT017 - most bytes matter, not all
+            continue
+        node_of(shown.public_key())
+        with contextlib.suppress(NotAllowed):
+            check_time(shown, NOW)
+    assert late > 100
+
+
+def test_an_extension_that_comes_twice_is_damage() -> None:
+    der = MEMBER[0].public_bytes(serialization.Encoding.DER)
+    twice = der.replace(b"\x06\x03\x55\x1d\x0f", b"\x06\x03\x55\x1d\x0e")  # key usage, now a second key identifier
+    assert twice != der
+    with pytest.raises(NotAllowed) as caught:
+        load_shown(twice)
+    assert caught.value.reason == "certificate.unreadable"

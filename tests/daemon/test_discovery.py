@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
@@ -14,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from zeroconf._dns import DNSPointer
+from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from decaf_node.daemon.discovery import SERVICE, Discovery
@@ -154,6 +157,19 @@ async def test_a_cloned_identity_is_seen_at_both_places(mesh: str, names: tuple[
     await asyncio.gather(
         original.until("warned", "discovery.cloned-identity"), clone.until("warned", "discovery.cloned-identity")
     )
+
+
+async def test_no_name_that_somebody_announces_deafens_it(mesh: str, names: tuple[str, str], start: Start) -> None:
+    a = await start(names[0], mesh, 7001)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as speaker:
+        speaker.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        for name in ("x.other._tcp.local.", SERVICE, f"{'x' * 63}.{'y' * 63}.{SERVICE}", f"\x01.{SERVICE}"):
+            out = DNSOutgoing(0x8400)
+            out.add_answer_at_time(DNSPointer(SERVICE, 12, 1, 120, name), 0)
+            speaker.sendto(out.packets()[0], ("224.0.0.251", 5353))
+    b = await start(names[1], mesh, 7002)
+    await a.until("found", b.node, ["127.0.0.1:7002"])
+    await a.close()
 
 
 async def test_without_mdns_nothing_is_opened(mesh: str) -> None:

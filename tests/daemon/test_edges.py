@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import struct
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.security import Plaintext
 from decaf_node.daemon.spool import Partial
 from decaf_node.daemon.wire import Chunk, Refusal, Want
+from decaf_node.errors import TryAgain
 from decaf_node.mesh.events import (
     EdgeBroken,
     EdgeRefused,
@@ -184,7 +190,9 @@ async def test_what_does_not_fit_ends_the_stream(tmp_path: Path, frames: tuple[O
         assert isinstance(refusal, Refusal)
         assert refusal.reason == "mesh.bad-frame"
         assert await liar.hear() is None
-        assert (await low.seen(EdgeBroken)).peer == HIGH
+        if low.count(OfferReceived):  # else the machine has not heard of the stream
+            assert (await low.seen(EdgeBroken)).peer == HIGH
+        assert low.count(EdgeBroken) == low.count(OfferReceived)
 
 
 async def test_chunks_must_follow_each_other(tmp_path: Path) -> None:
@@ -256,6 +264,20 @@ async def test_a_stream_opened_anew_takes_the_place_of_the_one_before(tmp_path: 
         assert await one.hear() is None
         low.edges.answer(HIGH, offer(None))
         assert await two.hear() == offer(None)
+        assert low.count(EdgeBroken) == 0
+
+
+async def test_until_its_offer_comes_a_new_stream_hears_nothing_of_the_one_before(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as one, stranger(low.me.address) as two:
+        await one.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived)
+        await two.say(introduction(), Receipt("1" * 64, "2" * 64, 0.5))  # of an earlier edge, said again
+        await low.seen(ReceiptReceived)
+        low.edges.fetch(HIGH, BAD)  # what one has offered
+        assert await one.hear() == Want(BAD.digest, 0)
+        await two.say(offer(None))
+        await low.seen(OfferReceived, count=2)
+        assert await one.hear() is None
         assert low.count(EdgeBroken) == 0
 
 
@@ -357,15 +379,126 @@ async def test_a_part_that_another_stream_has_just_taken_ends_the_edge_and_not_t
         mine, theirs = low.publish(1.0), high.publish(2.0)
         await shake(low, high, mine, theirs)
         whole = high.host.spool.path(theirs.digest)
-        (low.host.spool.folder / f"{theirs.digest}.part").write_bytes(whole.read_bytes())
+        (low.host.spool.folder / f"{theirs.digest}.{HIGH}.part").write_bytes(whole.read_bytes())
         taken = low.host.spool.partial
 
-        def take_twice(digest: str, size: int) -> Partial:
-            first = taken(digest, size)
-            taken(digest, size)
+        def take_twice(digest: str, size: int, peer: str) -> Partial:
+            first = taken(digest, size, peer)
+            taken(digest, size, peer)
             return first
 
         low.host.spool.partial = take_twice  # type: ignore[method-assign]
         low.edges.fetch(HIGH, theirs)
         assert "is being fetched anew" in (await low.seen(EdgeBroken)).problem
         assert not low.tasks.failed.done()
+
+
+def is_of(node: str, event: OfferReceived) -> bool:
+    return event.peer == node
+
+
+async def test_a_digest_on_its_way_belongs_to_the_peer_that_sends_it(tmp_path: Path) -> None:
+    """A third node offers the same digest and sends rubbish: what the other sends is whole all the same."""
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as fair, stranger(low.me.address) as liar:
+        true = low.publish(2.0, bulk=3000)
+        data = low.spool.path(true.digest).read_bytes()
+        low.spool.path(true.digest).unlink()
+        for who, node in ((fair, HIGH), (liar, "Y" * 52)):
+            await who.say(introduction(node), offer(true))
+            await low.seen(OfferReceived, partial(is_of, node))
+            low.edges.fetch(node, true)
+            assert await who.hear() == Want(true.digest, 0)
+        await fair.say(Chunk(0, data[:1000]))
+        await liar.say(Chunk(0, bytes(len(data))))
+        assert (await low.seen(SnapshotRefused)).peer == "Y" * 52
+        await fair.say(Chunk(1000, data[1000:]))
+        assert await low.seen(SnapshotReceived) == SnapshotReceived(HIGH, true.digest)
+
+
+async def test_a_stream_that_has_ended_keeps_no_room(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, spool_bytes=10_000) as low, stranger(low.me.address) as one:
+        large = Snapshot("0" * 64, 1, 1, 9000)
+        await one.say(introduction(), offer(large))
+        await low.seen(OfferReceived)
+        low.edges.fetch(HIGH, large)
+        await one.hear()
+        assert low.spool.used_bytes() == 9000
+        one.call.cancel()
+        await low.seen(EdgeBroken)
+        assert low.spool.used_bytes() == 0
+
+
+async def test_who_trickles_a_snapshot_is_given_up_and_left_alone(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, window=0.2) as low, stranger(low.me.address) as slow:
+        large = Snapshot("0" * 64, 1, 1, 1_000_000)
+        await slow.say(introduction(), offer(large))
+        await low.seen(OfferReceived)
+        low.edges.fetch(HIGH, large)
+        assert isinstance(await slow.hear(), Want)
+        await slow.say(Chunk(0, b"x" * 100))
+        refused = await low.seen(SnapshotRefused)
+        assert (refused.peer, refused.digest) == (HIGH, large.digest)
+        assert "too slow" in (await low.seen(EdgeBroken)).problem
+        assert await slow.hear() is None
+        assert low.spool.used_bytes() == 100
+        async with stranger(low.me.address) as again:
+            await again.say(introduction(), offer(large))
+            refusal = await again.hear()
+            assert isinstance(refusal, Refusal)
+            assert refusal.reason == "mesh.backing-off"
+
+
+async def test_who_takes_a_snapshot_too_slowly_is_given_up(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, window=0.3) as low, stranger(low.me.address) as slow:
+        mine = low.publish(1.0, bulk=16_000_000)
+        await slow.say(introduction(), offer(BAD))
+        await low.seen(OfferReceived)
+        low.edges.answer(HIGH, offer(mine))
+        await slow.hear()
+        await slow.say(Want(mine.digest, 0))  # and reads none of it
+        assert "too slow" in (await low.seen(EdgeBroken)).problem
+
+
+async def test_who_opens_a_stream_and_offers_nothing_is_given_up(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, window=0.2) as low, stranger(low.me.address) as silent:
+        await silent.say(introduction())
+        assert await silent.hear() is None
+
+
+async def test_who_breaks_the_protocol_is_refused_for_a_while_and_not_dialled(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        async with stranger(low.me.address) as liar:
+            await liar.say(introduction(), offer(BAD), Chunk(0, b"unasked"))
+            assert isinstance(await liar.hear(), Refusal)
+            await low.seen(EdgeBroken)
+        acquaint(low, high)
+        acquaint(high, low)
+        low.edges.open(HIGH, offer(low.publish()), ())
+        assert "left alone" in (await low.seen(EdgeBroken, count=2)).problem
+        high.edges.open(LOW, offer(high.publish()), ())
+        assert (await high.seen(EdgeRefused)).reason == "mesh.backing-off"
+        assert low.count(OfferReceived) == 1, "that of the liar"
+
+
+async def test_a_member_that_calls_too_often_is_refused(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path, calls=5) as low, end(HIGH, tmp_path) as high:
+        acquaint(high, low)
+        await high.dialler.hello(LOW)
+        outcomes = await asyncio.gather(*(high.dialler.hello(LOW) for _ in range(100)), return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, TryAgain)]
+        assert any("too-many-calls" in refusal.message for refusal in refused)
+
+
+async def test_a_header_that_claims_10_gb_costs_no_memory(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, stranger(low.me.address) as liar:
+        data = struct.pack("<Q", 10 * 2**30) + b"{" * 5000
+        claim = Snapshot(hashlib.sha256(data).hexdigest(), 1, 1, len(data))
+        await liar.say(introduction(), offer(claim))
+        await low.seen(OfferReceived)
+        memory = psutil.Process().memory_info().rss
+        low.edges.fetch(HIGH, claim)
+        assert isinstance(await liar.hear(), Want)
+        await liar.say(Chunk(0, data))
+        refused = await low.seen(SnapshotRefused)
+        assert "its header claims 10737418240 bytes" in refused.problem
+        assert psutil.Process().memory_info().rss - memory < 16e6

@@ -12,16 +12,17 @@ from typing import Any
 import grpc
 import pytest
 
+from decaf_node.daemon import enrolment
 from decaf_node.daemon.certificates import fingerprint, issue_member, pem_of, request_of
-from decaf_node.daemon.enrolment import Enrolment
+from decaf_node.daemon.enrolment import OPTIONS, Enrolment
 from decaf_node.daemon.identity import new_identity
 from decaf_node.daemon.join_token import JoinToken, read_token
-from decaf_node.daemon.joining import Admission, join_by_approval, join_by_token, keep_admission
+from decaf_node.daemon.joining import Admission, join_by_approval, join_by_token, keep_admission, read_parts
 from decaf_node.daemon.papers import Papers, is_member
 from decaf_node.daemon.problems import Problems
 from decaf_node.daemon.security import look, name_in
 from decaf_node.daemon.trust import OwnMesh, load_trust
-from decaf_node.errors import DecafError
+from decaf_node.errors import BadData, BadSettings, DecafError
 from decaf_node.settings import Settings, parse_settings
 from decaf_node.v1 import enrolment_pb2 as pb
 from decaf_node.v1 import enrolment_pb2_grpc
@@ -51,7 +52,7 @@ async def listener(folder: Path) -> AsyncIterator[Enrolment]:
     own = load_trust(folder / "identity", settings().security, plaintext=False)
     assert isinstance(own, OwnMesh)
     enrolment = Enrolment(
-        own, settings(), lambda: ["127.0.0.1:7433", "nonsense"], lambda: "", lambda _: None, Problems()
+        own, settings(), lambda: ["127.0.0.1:7433", "nonsense"], lambda: None, lambda _: None, Problems()
     )
     running = asyncio.create_task(enrolment.run())
     try:
@@ -93,12 +94,20 @@ async def serving(between: Between) -> AsyncIterator[str]:
         await server.stop(0)
 
 
+def agree(mesh: str, parts: dict[str, Any]) -> None:
+    assert mesh == "lab"
+
+
+def recognise(found: bytes) -> None:
+    assert found == fingerprint(LAB.issuer.certificate)
+
+
 def token(*addresses: str) -> JoinToken:
     return JoinToken("lab", addresses, fingerprint(LAB.issuer.certificate), SECRET)
 
 
 async def joined(*addresses: str) -> Admission:
-    return await join_by_token(token(*addresses), addresses, ME, "me", lambda _: None)
+    return await join_by_token(token(*addresses), addresses, ME, "me", lambda _: None, agree)
 
 
 async def refused(*addresses: str) -> str:
@@ -126,7 +135,7 @@ async def test_a_member_who_answers_with_another_certificate_is_not_believed() -
         member = Between(LAB.papers(), LAB, chain=chain)
         async with serving(member) as address:
             assert await refused(address) in ("join.other-key", "certificate.other-mesh")
-            assert member.secrets == [SECRET]
+            assert member.secrets == [SECRET, SECRET], "asked what it trains, and to be let in"
     member = Between(LAB.papers(), LAB, chain=b"-----BEGIN CERTIFICATE-----")
     async with serving(member) as address:
         assert await refused(address) == "certificate.damaged"
@@ -136,10 +145,10 @@ async def test_addresses_are_tried_one_after_the_other(tmp_path: Path) -> None:
     async with listener(tmp_path / "a") as enrolment, serving(Between(MALLORY.papers(), MALLORY)) as other:
         read = read_token(await enrolment.invite(60.0, 1))
         places = ("127.0.0.1:1", other, *read.addresses)
-        admission = await join_by_token(read, places, ME, "me", lambda _: None)
+        admission = await join_by_token(read, places, ME, "me", lambda _: None, agree)
         assert admission.members == ("127.0.0.1:7433",)
         assert admission.chain[0].public_key() == ME.key.public_key()
-        again = await join_by_token(read, read.addresses, ME, "me", lambda _: None)
+        again = await join_by_token(read, read.addresses, ME, "me", lambda _: None, agree)
         assert again.chain[0] != admission.chain[0]
         keep_admission(tmp_path / "b", ME, admission)
         assert is_member(tmp_path / "b" / "identity")
@@ -168,12 +177,12 @@ async def test_a_member_is_asked_in_vain_if_nobody_approves(tmp_path: Path) -> N
         await enrolment.wait_for_applicants(60.0)
         (place,) = read_token(await enrolment.invite(60.0, 1)).addresses
         with pytest.raises(DecafError) as caught:
-            await join_by_approval(place, None, ME, "me", lambda _: None, patience=0.5)
+            await join_by_approval(place, recognise, ME, "me", lambda _: None, patience=0.5, agree=agree)
         assert caught.value.reason == "join.not-approved"
         (applicant,) = await enrolment.wait_for_applicants(0.0)
         assert (applicant.node, applicant.name, applicant.source) == (ME.node, "me", "127.0.0.1")
-        enrolment.approve(ME.node, as_inviter=True)
-        admission = await join_by_approval(place, None, ME, "me", lambda _: None, patience=5.0)
+        await enrolment.approve(ME.node, as_inviter=True)
+        admission = await join_by_approval(place, recognise, ME, "me", lambda _: None, patience=5.0, agree=agree)
         assert admission.mesh == "lab"
 
 
@@ -194,3 +203,42 @@ async def test_the_listener_takes_nothing_large_and_nothing_damaged(tmp_path: Pa
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await stub.Enrol(pb.EnrolRequest(secret=secret, signing_request=request), timeout=3.0)
                 assert caught.value.code() is code
+
+
+async def test_who_does_not_agree_does_not_use_the_invitation_up(tmp_path: Path) -> None:
+    async with listener(tmp_path) as enrolment:
+        read = read_token(await enrolment.invite(60.0, 1))
+
+        def object_to(mesh: str, parts: dict[str, Any]) -> None:
+            raise BadSettings("join.other-model", "Another model.")
+
+        with pytest.raises(BadSettings):
+            await join_by_token(read, read.addresses, new_identity(), "me", lambda _: None, object_to)
+        assert await join_by_token(read, read.addresses, ME, "me", lambda _: None, agree)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{", b"\xff", b"1", b"[" * 100_000])
+def test_what_is_trained_is_an_object(data: bytes) -> None:
+    with pytest.raises(BadData):
+        read_parts(data)
+    assert read_parts(b"") == {}
+
+
+async def test_a_call_that_is_begun_and_never_ended_is_in_the_way_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ages = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_age_grace_ms": 300}
+    assert ages.keys() <= dict(OPTIONS).keys()
+    monkeypatch.setattr(enrolment, "OPTIONS", [(name, ages.get(name, value)) for name, value in OPTIONS])
+    async with listener(tmp_path) as door:
+        (place,) = read_token(await door.invite(60.0, 1)).addresses
+        shown = await look(place)
+        options = [("grpc.ssl_target_name_override", name_in(shown))]
+        credentials = grpc.ssl_channel_credentials(pem_of((shown,)))
+        async with grpc.aio.secure_channel(place, credentials, options) as channel:
+            begun: Any = channel.stream_unary("/decaf_node.v1.Enrolment/Enrol")(timeout=20.0)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await begun
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            reply = await enrolment_pb2_grpc.EnrolmentStub(channel).GetMesh(pb.GetMeshRequest(), timeout=5.0)
+            assert reply.mesh == "lab", "it is spoken to again"

@@ -225,3 +225,16 @@ def test_the_client_is_quick_to_import() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 5
     assert done.stdout.strip() in ("[]", "['asyncio']")  # grpc brings asyncio
+
+
+def test_what_comes_and_goes_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    problems = Problems(lambda: now)
+    for place in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
+        problems.set("clone", f"There is a clone at {place}.", every=300.0)
+        assert place in problems.text()
+        problems.clear("clone")
+    assert caplog.text.count("There is a clone") == 1
+    now = 300.0
+    problems.set("clone", "There is a clone at 10.0.0.4.", every=300.0)
+    assert "10.0.0.4" in caplog.text

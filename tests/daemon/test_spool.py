@@ -17,6 +17,7 @@ from tests.daemon.disks import small_disk
 
 CONTENT = bytes(range(256)) * 40
 OTHER = b"something else"
+PEER, ANOTHER = "P" * 52, "Q" * 52
 
 
 def digest(content: bytes) -> str:
@@ -43,7 +44,7 @@ def spool(tmp_path: Path, clock: Clock) -> Spool:
 
 
 def take(spool: Spool, content: bytes, piece: int = 1000) -> None:
-    partial = spool.partial(digest(content), len(content))
+    partial = spool.partial(digest(content), len(content), PEER)
     while partial.offset < len(content):
         partial.write(partial.offset, content[partial.offset : partial.offset + piece])
     partial.finish()
@@ -87,7 +88,7 @@ def test_however_often_it_breaks_off_it_comes_out_right(
     folder = tmp_path_factory.mktemp("spool")
     for pieces in tries:
         spool = Spool(folder, 10_000)
-        partial = spool.partial(digest(content), len(content))
+        partial = spool.partial(digest(content), len(content), PEER)
         for size in cuts[:pieces]:
             partial.write(partial.offset, content[partial.offset : partial.offset + size])
     take(Spool(folder, 10_000), content, piece=50)
@@ -95,9 +96,9 @@ def test_however_often_it_breaks_off_it_comes_out_right(
 
 
 def test_an_earlier_try_goes_on_where_it_ended_also_after_a_restart(spool: Spool) -> None:
-    spool.partial(digest(CONTENT), len(CONTENT)).write(0, CONTENT[:3000])
+    spool.partial(digest(CONTENT), len(CONTENT), PEER).write(0, CONTENT[:3000])
     restarted = Spool(spool.folder, 100_000)
-    partial = restarted.partial(digest(CONTENT), len(CONTENT))
+    partial = restarted.partial(digest(CONTENT), len(CONTENT), PEER)
     assert partial.offset == 3000
     partial.write(3000, CONTENT[3000:])
     file = partial.finish()
@@ -109,10 +110,10 @@ def test_an_earlier_try_goes_on_where_it_ended_also_after_a_restart(spool: Spool
 
 
 def test_a_part_that_was_spoilt_between_two_tries_is_thrown_away(spool: Spool) -> None:
-    spool.partial(digest(CONTENT), len(CONTENT)).write(0, CONTENT[:3000])
+    spool.partial(digest(CONTENT), len(CONTENT), PEER).write(0, CONTENT[:3000])
     (part,) = spool.folder.iterdir()
     part.write_bytes(b"x" * 3000)
-    partial = spool.partial(digest(CONTENT), len(CONTENT))
+    partial = spool.partial(digest(CONTENT), len(CONTENT), PEER)
     partial.write(3000, CONTENT[3000:])
     with pytest.raises(BadData) as error:
         partial.finish()
@@ -122,14 +123,14 @@ def test_a_part_that_was_spoilt_between_two_tries_is_thrown_away(spool: Spool) -
 
 
 def test_a_part_longer_than_the_offer_begins_anew(spool: Spool) -> None:
-    spool.partial(digest(OTHER), 5000).write(0, b"x" * 5000)
-    assert spool.partial(digest(OTHER), len(OTHER)).offset == 0
+    spool.partial(digest(OTHER), 5000, PEER).write(0, b"x" * 5000)
+    assert spool.partial(digest(OTHER), len(OTHER), PEER).offset == 0
     take(spool, OTHER)
 
 
 @pytest.fixture
 def begun(spool: Spool) -> Partial:
-    partial = spool.partial(digest(CONTENT), len(CONTENT))
+    partial = spool.partial(digest(CONTENT), len(CONTENT), PEER)
     partial.write(0, CONTENT[:3000])
     return partial
 
@@ -162,7 +163,7 @@ def test_a_part_cannot_be_finished_before_its_end(begun: Partial) -> None:
 
 
 def test_other_bytes_than_promised_are_thrown_away(spool: Spool) -> None:
-    partial = spool.partial(digest(CONTENT), len(OTHER))
+    partial = spool.partial(digest(CONTENT), len(OTHER), PEER)
     partial.write(0, OTHER)
     with pytest.raises(BadData) as error:
         partial.finish()
@@ -172,7 +173,7 @@ def test_other_bytes_than_promised_are_thrown_away(spool: Spool) -> None:
 
 
 def test_a_second_try_ends_the_first(spool: Spool, begun: Partial) -> None:
-    second = spool.partial(digest(CONTENT), len(CONTENT))
+    second = spool.partial(digest(CONTENT), len(CONTENT), PEER)
     for late in (lambda: begun.write(3000, CONTENT[3000:]), begun.finish):
         with pytest.raises(TryAgain) as error:
             late()
@@ -183,7 +184,13 @@ def test_a_second_try_ends_the_first(spool: Spool, begun: Partial) -> None:
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "é" * 64])
 def test_only_a_digest_names_a_file(spool: Spool, name: str) -> None:
-    for call in (spool.path, spool.has, spool.verified, lambda d: spool.read(d, 0, 1), lambda d: spool.partial(d, 1)):
+    for call in (
+        spool.path,
+        spool.has,
+        spool.verified,
+        lambda d: spool.read(d, 0, 1),
+        lambda d: spool.partial(d, 1, PEER),
+    ):
         with pytest.raises(BadData) as error:
             call(name)
         assert reason(error) == "snapshot.bad-digest"
@@ -246,6 +253,9 @@ def test_a_part_stays_while_it_is_written_or_kept(spool: Spool, begun: Partial, 
     spool.prune(frozenset())
     assert begun.path.exists()
     clock.ahead = 700.0
+    spool.prune(frozenset())
+    assert begun.path.exists(), "its stream is up"
+    begun.release()
     spool.prune(frozenset({digest(CONTENT)}))
     assert begun.path.exists()
     spool.prune(frozenset())
@@ -270,24 +280,65 @@ def test_a_restart_keeps_everything_and_knows_it(spool: Spool) -> None:
 def test_promised_bytes_count_before_they_come(tmp_path: Path) -> None:
     spool = Spool(tmp_path, limit_bytes=1000)
     (tmp_path / ".1.tmp").write_bytes(b"x" * 100)
-    first = spool.partial("a" * 64, 600)
+    first = spool.partial("a" * 64, 600, PEER)
     assert spool.used_bytes() == 700
     with pytest.raises(TryAgain) as error:
-        spool.partial("b" * 64, 301)
+        spool.partial("b" * 64, 301, ANOTHER)
     assert reason(error) == "spool.full"
     assert "limits.spool_bytes" in error.value.message
     first.write(0, b"x" * 500)
-    spool.partial("a" * 64, 600)
-    spool.partial("b" * 64, 300)
+    spool.partial("a" * 64, 600, PEER)
+    spool.partial("b" * 64, 300, ANOTHER)
     assert spool.used_bytes() == 1000
+
+
+def test_room_is_kept_while_the_stream_is_up_and_no_longer(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=1000)
+    first = spool.partial("a" * 64, 900, PEER)
+    first.write(0, b"x" * 10)
+    first.release()
+    assert spool.used_bytes() == 10
+    spool.partial("b" * 64, 990, ANOTHER).release()
+    assert spool.partial("a" * 64, 900, PEER).offset == 10
+
+
+def test_what_nobody_goes_on_with_makes_room_the_oldest_first(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=1000)
+    for age, peer in ((300, "R" * 52), (200, PEER)):
+        left = spool.partial("a" * 64, 400, peer)
+        left.write(0, b"x" * 400)
+        left.release()
+        os.utime(left.path, (time.time() - age, time.time() - age))
+    spool.partial("b" * 64, 600, ANOTHER)
+    assert names(spool) == {f"{'a' * 64}.{PEER}.part", f"{'b' * 64}.{ANOTHER}.part"}
+    with pytest.raises(TryAgain):
+        spool.partial("c" * 64, 401, "S" * 52)
+
+
+def test_a_peer_has_one_part(spool: Spool) -> None:
+    for number in range(20):
+        spool.partial(f"{number:064x}", 90_000, PEER).write(0, b"x" * 1000)
+    assert names(spool) == {f"{19:064x}.{PEER}.part"}
+    assert spool.used_bytes() == 90_000
+
+
+def test_nobody_can_take_over_or_spoil_what_another_sends(spool: Spool, begun: Partial) -> None:
+    spoiler = spool.partial(digest(CONTENT), len(CONTENT), ANOTHER)
+    assert spoiler.offset == 0
+    spoiler.write(0, bytes(len(CONTENT)))
+    begun.write(3000, CONTENT[3000:])
+    with pytest.raises(BadData):
+        spoiler.finish()
+    begun.finish()
+    assert spool.verified(digest(CONTENT)) is not None
 
 
 def test_pruning_makes_room(spool: Spool) -> None:
     take(spool, b"x" * 60_000)
     with pytest.raises(TryAgain):
-        spool.partial(digest(CONTENT), 50_000)
+        spool.partial(digest(CONTENT), 50_000, PEER)
     spool.prune(frozenset())
-    spool.partial(digest(CONTENT), 50_000)
+    spool.partial(digest(CONTENT), 50_000, PEER)
 
 
 @pytest.fixture
@@ -300,7 +351,7 @@ def test_a_full_disk_changes_nothing_and_the_part_goes_on_when_there_is_room(dis
     content = os.urandom(120 * 1024)
     spool = Spool(disk / "spool", 10_000_000)
     (disk / "ballast").write_bytes(bytes(180 * 1024))
-    partial = spool.partial(digest(content), len(content))
+    partial = spool.partial(digest(content), len(content), PEER)
     partial.write(0, content[:1000])
     with pytest.raises(TryAgain) as error:
         partial.write(1000, content[1000:])

@@ -15,10 +15,11 @@ import grpc
 import psutil
 import pytest
 
+from decaf_node.daemon import rpc
 from decaf_node.daemon.certificates import Issuer, issue_inviter, issue_member, pem_of
 from decaf_node.daemon.channels import CHANNEL_OPTIONS
 from decaf_node.daemon.identity import new_identity
-from decaf_node.daemon.listening import HANDSHAKE_MS
+from decaf_node.daemon.listening import HANDSHAKE_MS, IDLE_MS, SERVER_OPTIONS
 from decaf_node.daemon.papers import Papers
 from decaf_node.daemon.revocations import Revocations
 from decaf_node.daemon.security import MutualTls, look, name_in
@@ -217,6 +218,30 @@ async def test_connections_that_say_nothing_are_in_nobodys_way_and_dropped(tmp_p
         finally:
             for each in silent:
                 each.close()
+
+
+async def test_a_connection_without_a_call_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dict(SERVER_OPTIONS)["grpc.max_connection_idle_ms"] == IDLE_MS == 60_000
+    sooner = [(name, 300 if name == "grpc.max_connection_idle_ms" else value) for name, value in SERVER_OPTIONS]
+    monkeypatch.setattr(rpc, "SERVER_OPTIONS", sooner)
+    one, two = LAB.papers(), LAB.papers()
+    async with member(tmp_path, one) as a, member(tmp_path, two) as b:
+        acquaint(b, a)
+        await b.dialler.hello(one.node)
+        port = a.me.address.rpartition(":")[2]
+
+        def connections() -> int:
+            return sum(
+                bool(each.raddr) and each.raddr.port == int(port) and each.status == psutil.CONN_ESTABLISHED
+                for each in psutil.Process().net_connections("tcp")
+            )
+
+        for _ in range(200):
+            if not connections():
+                break
+            await asyncio.sleep(0.05)
+        assert connections() == 0
+        assert (await b.dialler.hello(one.node)).who.node == one.node, "it is opened again"
 
 
 async def test_plaintext_is_answered_with_nothing(tmp_path: Path) -> None:

@@ -34,10 +34,18 @@ class Conversation:
         self.heard: asyncio.Queue[link.Message] = asyncio.Queue()
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.path = path
-        self.server = LinkServer(path, limit, WELCOME, self.heard.put, self.lost.put)
+        self.child: Trainer | None = None
+        self.server = LinkServer(path, limit, WELCOME, self.hear, self.lost.put)
 
     def trainer(self, code: str, restarts: int = 5) -> Trainer:
-        return Trainer(self.server, self.path, self.path.parent / "scratch", ("-c", code), Retry(restarts, 0.01))
+        self.child = Trainer(self.server, self.path, self.path.parent / "scratch", ("-c", code), Retry(restarts, 0.01))
+        return self.child
+
+    async def hear(self, message: link.Message) -> None:
+        """Last words count before anything else happens, as in the daemon."""
+        if self.child is not None and isinstance(message, link.TrainerFailed):
+            self.child.failed(message)
+        await self.heard.put(message)
 
 
 @asynccontextmanager
@@ -158,15 +166,10 @@ async def test_last_words_give_the_exit_code(fatal: bool, runs: int) -> None:
     )
     async with listening() as there:
         trainer = there.trainer(CONNECT + f"s.sendall({last!r}); raise SystemExit(78)", restarts=3)
-        running = asyncio.create_task(trainer.run())
-        for _ in range(runs):
-            assert isinstance(await soon(there.heard), link.TrainerConnected)
-            failure = await soon(there.heard)
-            assert isinstance(failure, link.TrainerFailed)
-            trainer.failed(failure)
         with pytest.raises(BadSettings, match="There is no model"):
-            await running
+            await trainer.run()
         assert trainer.restarts == runs - 1
+        assert there.heard.qsize() == 2 * runs
 
 
 @pytest.mark.slow

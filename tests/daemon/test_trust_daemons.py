@@ -12,19 +12,16 @@ import time
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 
 from decaf_node.daemon.clock import require_clock
 from decaf_node.daemon.founding import refuse_member
 from decaf_node.daemon.security import look
 from decaf_node.errors import NotAllowed, TryAgain
+from tests.daemon.company import Company
 from tests.daemon.processes import Daemon, mesh, until
 from tests.daemon.trusted import Authority
 
@@ -142,46 +139,6 @@ def test_a_flood_of_silent_connections_keeps_nobody_out_for_long() -> None:
         assert process.num_fds() - files <= 512 + 16
         assert process.memory_info().rss - memory < 100e6
         assert a.status().problem == ""
-
-
-class Company:
-    """An outside authority, with RSA keys and names of its own."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(65537, 2048)
-        self.certificate = self._sign("Company CA", self.key.public_key(), True)
-
-    def issue(self, folder: Path, name: str) -> dict[str, Any]:
-        """Write key, certificate and authority; return the section of the settings."""
-        folder.mkdir(parents=True, exist_ok=True)
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / "key.pem").write_bytes(pem)
-        (folder / "key.pem").chmod(0o600)
-        for file, certificate in (
-            ("cert.pem", self._sign(name, key.public_key(), False)),
-            ("ca.pem", self.certificate),
-        ):
-            (folder / file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return {
-            name: str(folder / file)
-            for name, file in (("ca", "ca.pem"), ("certificate", "cert.pem"), ("key", "key.pem"))
-        }
-
-    def _sign(self, name: str, public: Any, ca: bool) -> x509.Certificate:
-        now = datetime.now(timezone.utc)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Company CA")])
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
-        builder = builder.not_valid_after(now + timedelta(days=1))
-        builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
-        if not ca:
-            names = x509.SubjectAlternativeName([x509.DNSName(f"{name}.example")])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(self.key, hashes.SHA256())
 
 
 @slow

@@ -10,7 +10,7 @@ import pytest
 from decaf_node.daemon import report_wire
 from decaf_node.daemon.addresses import from_source, is_loopback, split, target
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
-from decaf_node.daemon.reports import EdgeReport, PeerReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.wire import (
     CHUNK_LIMIT_BYTES,
     Chunk,
@@ -23,7 +23,7 @@ from decaf_node.daemon.wire import (
 )
 from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
-from decaf_node.mesh.rumours import INCARNATIONS_AT_MOST, NO_NEWS, News, Rumour, Standing
+from decaf_node.mesh.rumours import INCARNATIONS, NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2 as pb
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -36,6 +36,8 @@ SNAPSHOT = Snapshot(DIGEST, 3, 8, 1000)
     [
         Introduction(NODE, "näme", "lab", "e" * 64, 2**53, "[::1]:7433"),
         Introduction(NODE, "", "", "", 0, ""),
+        Introduction(NODE, "", "", "", 0, "", loss=0.0),
+        Introduction(NODE, "", "", "", 0, "", loss=-1.5),
         Offer("e" * 64, SNAPSHOT, 3, 2, 1, turn=9),
         Offer("", None, 0, 0, 0, adopt=True),
         Want(DIGEST, 2**40),
@@ -58,6 +60,8 @@ def test_frames_come_back_as_they_were(frame: Frame) -> None:
         pb.Frame(introduction=pb.Introduction(node=NODE, address="a" * 301)),
         pb.Frame(introduction=pb.Introduction(node=NODE, address="a\n:1")),
         pb.Frame(introduction=pb.Introduction(node=NODE, round=2**53 + 1)),
+        pb.Frame(introduction=pb.Introduction(node=NODE, loss=float("nan"))),
+        pb.Frame(introduction=pb.Introduction(node=NODE, loss=float("-inf"))),
         pb.Frame(offer=pb.Offer(mixes=2**63)),
         pb.Frame(offer=pb.Offer(turn=2**63)),
         pb.Frame(offer=pb.Offer(snapshot=pb.Snapshot(digest=b"d" * 31, size_bytes=1))),
@@ -88,17 +92,17 @@ def test_what_a_peer_says_cannot_forge_lines() -> None:
 
 
 ROUND = RoundReport(
-    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport("n", 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
+    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport(NODE, 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
-PEER = PeerReport("n", "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.5, 0.125, 6, "problem")
+PEER = PeerReport(NODE, "name", "alive", ("a:1", "b:2"), True, 4, 0.5, 0.25, 1.5, 0.75, 0.5, 0.125, 6, "problem", 0.75)
 UNMET = dataclasses.replace(
-    PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, harm=None, clip_factor=None
+    PEER, heard_seconds=None, weight=None, distance=None, plain_distance=None, harm=None, clip_factor=None, loss=None
 )
 STATUS = StatusReport(
-    *("n", "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, ("x", "y"), 1.5, 1000, "a:1", "e" * 64),
-    *(TRAINER, ROUND, 10, 20, "/state", "/adapter"),
+    *(NODE, "name", "lab", "1", "i", "training", "problem", 8, 7, 6, 2, (NODE, "B" * 52), 1.5, 1000, "a:1", "e" * 64),
+    *(TRAINER, ROUND, 10, 20, "/state", "/adapter", PrivacyReport(8.0, 1e-5, 2.5, 100, 40, 0.9)),
 )
 
 
@@ -109,9 +113,27 @@ def test_reports_come_back_as_they_were() -> None:
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,
-        dataclasses.replace(STATUS, last_round=None, trainer=dataclasses.replace(TRAINER, loss=None)),
+        dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_report_of_a_time_that_cannot_be_is_refused(value: float) -> None:
+    """Another device may report it, and no calendar can print it."""
+    for row in (dataclasses.replace(ROUND, time=value), dataclasses.replace(ROUND, mix_seconds=value)):
+        with pytest.raises(BadData):
+            report_wire.round_from_wire(report_wire.round_to_wire(row))
+    with pytest.raises(BadData):
+        report_wire.peer_from_wire(report_wire.peer_to_wire(dataclasses.replace(PEER, heard_seconds=value)))
+    with pytest.raises(BadData):
+        report_wire.status_from_wire(report_wire.status_to_wire(dataclasses.replace(STATUS, node="n" * 52)))
+
+
+def test_what_another_device_reports_cannot_move_the_cursor() -> None:
+    forged = dataclasses.replace(PEER, name="a\x1b[2Jb", problem="c\nd")
+    read = report_wire.peer_from_wire(report_wire.peer_to_wire(forged))
+    assert (read.name, read.problem) == ("a [2Jb", "c d")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +203,7 @@ def test_news_come_back_as_they_were() -> None:
         {"node": "A" * 5000},
         {"standing": 0},
         {"standing": 9},
-        {"incarnation": INCARNATIONS_AT_MOST},
+        {"incarnation": INCARNATIONS},
         {"schema": "x"},
     ],
 )
@@ -195,7 +217,7 @@ def test_news_are_cut_to_their_limits() -> None:
     news = news_from_wire(
         pb.News(incarnation=2**60, digest=[0] * 1000, rumours=[rumour] * 50, known=[rumour] * 1000), HERE
     )
-    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48, 64, 17, 256)
+    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48 - 1, 64, 17, 256)
     assert (len(news.known[0].name), len(news.known[0].addresses)) == (255, 3)
     assert news.known[0].name.startswith("a b")
 

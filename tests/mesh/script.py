@@ -54,6 +54,13 @@ class Script:
                 return effects
         raise AssertionError("nothing comes of waiting")
 
+    def wait_for_mix(self) -> list[Effect]:
+        """Let time pass until the node mixes what has come; return what that led to."""
+        effects: list[Effect] = []
+        while self.phase != "mixing":
+            effects = self.wait()
+        return effects
+
     @property
     def phase(self) -> str:
         return self.node.view(self.now).phase

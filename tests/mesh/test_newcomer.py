@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from decaf_node.mesh import events as ev
+from decaf_node.mesh.adoption import ALONE_ROUNDS
 from decaf_node.mesh.events import Edge, Offer, Saved
 from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
 
@@ -58,6 +59,30 @@ def test_founders_just_mix() -> None:
     assert s.play(ev.OfferReceived("c", offer("c9", 9, mixes=0), incoming=False)) == [
         ev.FetchSnapshot("c", snapshot("c9", 9))
     ]
+
+
+def alone_for_long() -> Script:
+    return Script(saved=Saved(ALONE_ROUNDS, 0, SCHEMA, snapshot("s", ALONE_ROUNDS))).start("c")
+
+
+def test_a_newcomer_adopts_from_who_has_trained_alone_for_long() -> None:
+    s = alone_for_long()
+    ours = Offer(SCHEMA, snapshot("b11", 11), 11, 1, 1)
+    assert s.publish(11) == [ev.OpenEdge("c", ours)]
+    assert s.play(ev.OfferReceived("c", ASKING, incoming=False)) == [ev.MixRound(11, ())]  # it serves c meanwhile
+    s = Script().start("a")
+    s.publish(1)
+    assert s.play(ev.OfferReceived("a", replace(ours, snapshot=snapshot("a11", 11)), incoming=True))[
+        0
+    ] == ev.AnswerEdge("a", ASKING)
+
+
+def test_who_has_trained_alone_for_long_mixes_with_a_mesh_and_with_its_like() -> None:
+    for mixes in (1, 30):
+        s = alone_for_long()
+        s.publish(11)
+        s.play(ev.OfferReceived("c", member("c90", 90, mixes), incoming=False))
+        assert s.complete("c", "b11", "c90", 0.25)[-1] == ev.MixRound(11, (Edge("c", "b11", "c90", 0.25),))
 
 
 def test_a_slow_node_and_one_that_has_mixed_before_just_mix() -> None:

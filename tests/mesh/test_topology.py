@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decaf_node.mesh import matchings
 from decaf_node.mesh.fixed_graphs import RINGS
-from decaf_node.mesh.topology import Graph, graph_of
+from decaf_node.mesh.topology import Graph, graph_of, longest_period
 from decaf_node.settings import MeshSection
 from tests.mesh import mixing
 
@@ -101,6 +102,17 @@ def test_rings_tori_and_exponential_graphs() -> None:
     assert places("torus", 7, 3) == places("ring", 7, 3)  # a prime
     assert places("exponential", 16, 0) == [1, 2, 4, 8, 12, 14, 15]
     assert places("exponential", 3, 0) == [1, 2]
+
+
+@pytest.mark.parametrize("size", [*range(1, 70), 127, 128, 192])
+def test_the_periods_are_known_without_building_the_graphs(size: int) -> None:
+    assert matchings.one_peer_period(size) == len(matchings.one_peer(size))
+    assert matchings.base_two_period(size) == len(matchings.base_two(size))
+
+
+def test_the_longest_period_of_up_to_so_many_members() -> None:
+    assert longest_period("ring", 9) == 0
+    assert longest_period("base-k", 6) == max(graph_of("base-k", map(str, range(size))).turns for size in range(1, 7))
 
 
 def test_partners_of_one_peer() -> None:

@@ -9,6 +9,7 @@ import pytest
 from decaf_node.mesh import events as ev
 from decaf_node.mesh import objections
 from decaf_node.mesh.events import Edge, Offer, Receipt
+from decaf_node.mesh.published import TRIES
 from decaf_node.mesh.turns import LEAP, Turns
 from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
 
@@ -192,3 +193,50 @@ def test_the_slow_partner_answers_when_it_comes_to_that_turn_beside_the_partner_
     assert s.complete("a", "b2", "a2", 0.5)[-1] == ev.MixRound(
         2, (Edge("d", "b1", "d1", 0.5), Edge("a", "b2", "a2", 0.5))
     )
+
+
+def test_the_stream_of_a_missed_partner_stays_open_in_a_turn_without_one() -> None:
+    """Of three nodes in base-k, ``b`` meets a in turns 2 and 3, and nobody in turn 4."""
+    s = Script(BASE_K).start("a", "c")
+    for turn in (1, 2):
+        s.publish(turn)
+        s.wait_for_mix()
+        s.finish_round(turn)
+    assert s.publish(3) == [ev.CloseEdge("a"), ev.OpenEdge("a", ours("b3", 3))]
+    s.wait_for_mix()
+    s.finish_round(3)
+    assert s.publish(4) == []  # a was missed: its stream is not closed, and it is waited for
+    assert s.node.view(s.now).waiting_for == ("a",)
+    s.play(ev.OfferReceived("a", theirs("a3", 3), incoming=False))
+    assert s.complete("a", "b3", "a3", 0.5)[-1] == ev.MixRound(4, (Edge("a", "b3", "a3", 0.5),))
+
+
+def test_a_promise_that_was_not_answered_is_said_again_whoever_is_the_partner_now() -> None:
+    s = Script(ONE_PEER).start("a", "c", "d")
+    s.publish(1)
+    s.play(ev.OfferReceived("d", theirs("d1", 1), incoming=False))
+    s.fetch("d", "d1")
+    s.promise("d", "b1", "d1", 0.5)
+    for _ in range(TRIES):  # each in vain
+        s.play(ev.EdgeBroken("d", "cut"))
+        s.play(ev.Tick(), after=10.0)
+    s.finish_round(1)
+    assert s.publish(2) == [ev.OpenEdge("d", ours("b2", 2), (Receipt("b1", "d1", 0.5),))]
+    assert s.node.view(s.now).waiting_for == ("a",)
+
+
+def test_a_promise_goes_on_where_a_stream_of_its_pair_is_answered_in_a_later_turn() -> None:
+    s = Script(ONE_PEER).start("a", "c", "d")
+    s.publish(1)
+    s.play(ev.OfferReceived("d", theirs("d1", 1), incoming=False))
+    s.fetch("d", "d1")
+    s.promise("d", "b1", "d1", 0.5)
+    s.play(ev.EdgeBroken("d", "cut"))
+    assert s.wait() == [ev.OpenEdge("d", ours("b1", 1), (Receipt("b1", "d1", 0.5),))]
+    s.wait_for_mix()
+    s.finish_round(1)
+    assert s.publish(2) == []
+    offered = s.play(ev.OfferReceived("d", theirs("d1", 1), incoming=False))
+    assert offered == [ev.SendReceipt("d", Receipt("b1", "d1", 0.5))]
+    assert s.receive("d", "b1", "d1", 0.5)[0] == ev.CloseEdge("d")
+    assert s.wait_for_mix() == [ev.MixRound(2, (Edge("d", "b1", "d1", 0.5),))]

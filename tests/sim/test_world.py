@@ -139,6 +139,12 @@ def test_one_static_address_is_enough_to_know_a_mesh_of_sixty_four() -> None:
     assert hellos < 16  # a node and round: of its six neighbours and a few others, not of all
 
 
+def test_a_trainer_adopts_and_mixes_one_after_the_other() -> None:
+    """In this seed a node is asked to leave, and so to mix, while it adopts."""
+    outcome = play(replace(STORM, topology="one-peer-exponential", spread=1.0), 50041)
+    assert outcome.finding is None, outcome.finding
+
+
 @pytest.mark.slow
 def test_a_storm_over_a_mesh_too_large_for_one_lan() -> None:
     """Its nodes know static addresses; seed 4 clones a disk, and with it those."""

@@ -17,6 +17,7 @@ from decaf_node.link import (
     Message,
     MixRound,
     Pause,
+    PrivacySpent,
     Progress,
     RoundMixed,
     RoundTrained,
@@ -55,16 +56,17 @@ class FakeDaemon:
         return decode(line)
 
     def expect(self, kind: type[Kind]) -> Kind:
-        """Return the next message, which must be a ``kind``; progress in between is passed over."""
+        """Return the next message, which must be a ``kind``; progress and budgets in between are passed over."""
         message = self.receive()
-        while isinstance(message, Progress) and kind is not Progress:
+        while isinstance(message, (Progress, PrivacySpent)) and kind not in (Progress, PrivacySpent):
             message = self.receive()
         assert isinstance(message, kind), message
         return message
 
     def welcome(self, settings: Settings) -> None:
         self.expect(TrainerConnected)
-        self.send(Welcome("NODE", "node", settings.model_dump(mode="json"), str(self.spool)))
+        account = str(self.spool.parent / "privacy.json")
+        self.send(Welcome("NODE", "node", settings.model_dump(mode="json"), str(self.spool), account))
 
     def start(self, settings: Settings, start: StartTraining | None = None) -> TrainerReady:
         """Greet the trainer and let it train."""

@@ -81,7 +81,7 @@ def test_the_slice_is_the_same_each_time_and_from_everywhere() -> None:
 def test_at_inspection_a_half_way_mix_is_tried(tmp_path: Path, algorithm: str) -> None:
     model = Model()
     settings = causal_settings(HERE, HERE, round={"algorithm": algorithm})
-    exchange = Exchange(model.live, tmp_path, settings, Identity("s", "b"), model.loss)
+    exchange = Exchange(model.live, tmp_path, settings, Identity("s", "b"), loss=model.loss)
     own, liar = (
         publish(tmp_path, adapter(value), dtype=torch.float32, schema="s", base="b", round=1) for value in (1.0, -1.0)
     )

@@ -57,6 +57,21 @@ def test_sending_to_a_daemon_that_is_gone_says_so(pair: Pair) -> None:
         link.send(TrainerConnected(1))
 
 
+def test_waiting_for_a_while_ends_with_a_message_or_without(pair: Pair) -> None:
+    link, daemon = pair
+    assert link.wait_for(0.0) is None
+    assert link.wait_for(0.01) is None
+    line = encode(Pause())
+    daemon.sendall(line[:5])
+    assert link.wait_for(0.01) is None  # half a message is none
+    daemon.sendall(line[5:] + line)
+    assert link.wait_for(60.0) == Pause()
+    assert link.wait_for(60.0) == Pause()
+    daemon.close()
+    with pytest.raises(DaemonGone):
+        link.wait_for(60.0)
+
+
 def test_a_line_without_end_is_refused(pair: Pair) -> None:
     link, daemon = pair
     daemon.sendall(b"x" * 2000)

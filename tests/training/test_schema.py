@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from decaf_node.settings import ModelSection, Settings
+from decaf_node.training.base import base_fingerprint
 from decaf_node.training.live import find_adapter
 from decaf_node.training.lora import attach_lora
 from decaf_node.training.model import load_base
-from decaf_node.training.schema import base_fingerprint, schema_of, schema_parts
+from decaf_node.training.schema import schema_of, schema_parts
 from tests.training.tiny import classifier_settings, make_bert
 
 

@@ -23,6 +23,7 @@ from decaf_node.link import (
     MixEdge,
     MixRound,
     Pause,
+    PrivacySpent,
     Progress,
     Resume,
     RoundMixed,
@@ -72,6 +73,16 @@ class ScriptedLink:
             raise DaemonGone
         return self.waiting.popleft()
 
+    def wait_for(self, seconds: float) -> Message | None:
+        """Let the time pass, unless something has come."""
+        if (message := self.poll()) is None:
+            self.passed(seconds)
+        return message
+
+    def passed(self, seconds: float) -> None:
+        """Called with how long was waited in vain."""
+        raise AssertionError("nobody waits here for a while")
+
     def close(self) -> None:
         return
 
@@ -102,10 +113,26 @@ class ScriptedHost:
         return Evaluation(0.5, 0.75, 8, 0.1)
 
 
+class ScriptedBudget:
+    """A budget of so many steps."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def is_spent(self) -> bool:
+        return self.left == 0
+
+    def report(self) -> PrivacySpent:
+        return PrivacySpent(8.0, 1e-5, 1.0, 10 - self.left, self.left, 1.0)
+
+
 class Stage:
     """A session on one small live adapter."""
 
-    def __init__(self, spool: Path, *messages: Message, **sections: dict[str, Any]) -> None:
+    def __init__(
+        self, spool: Path, *messages: Message, budget: ScriptedBudget | None = None, **sections: dict[str, Any]
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.layer = LiveLayer(
             a=nn.Parameter(torch.randn(2, 5, generator=generator)),
@@ -126,7 +153,9 @@ class Stage:
             Exchange(self.live, spool, settings, Identity("schema", "base")),
             self.host,
             clock=lambda: self.now,
+            budget=budget,
         )
+        self.budget = budget
 
     def begin(self) -> Stage:
         self.session.begin(READY)
@@ -134,6 +163,9 @@ class Stage:
 
     def step(self, loss: float = 1.0, seconds: float = 0.25) -> None:
         """One optimizer step, as the callback tells of it: the loss is the mean since it was last wanted."""
+        if self.budget is not None:
+            assert self.budget.left > 0, "a step beyond the budget"
+            self.budget.left -= 1
         self.now += seconds
         self.losses.append(loss)
         if self.session.step_done():
@@ -536,3 +568,96 @@ def test_what_a_users_own_trainer_evaluates_is_told_once_a_round(tmp_path: Path)
     stage.session.evaluation_known(evaluation)
     told: Sequence[Evaluated] = [message for message in stage.link.sent if isinstance(message, Evaluated)]
     assert told == [Evaluated(1, 0.3, None, 5, 0.1)]
+
+
+def resting(stage: Stage) -> list[float]:
+    """Let time pass while the session waits; return when it has published, from now on."""
+    published: list[float] = []
+
+    def passed(seconds: float) -> None:
+        stage.now += seconds
+
+    def send(message: FromTrainer) -> None:
+        stage.link.sent.append(message)
+        if isinstance(message, RoundTrained):
+            published.append(stage.now)
+
+    stage.link.passed = passed  # type: ignore[method-assign]
+    stage.link.send = send  # type: ignore[method-assign]
+    return published
+
+
+def test_a_spent_budget_ends_the_steps_and_not_the_rounds(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(4), round=steps(3)).begin()
+    published = resting(stage)
+    stage.link.waiting.extend([MixRound(1), MixRound(2), MixRound(3)])
+    for _ in range(4):
+        stage.step()
+    trained = [message for message in stage.link.sent if isinstance(message, RoundTrained)]
+    assert [(said.round, said.steps, said.loss) for said in trained] == [
+        (1, 3, 1.0),
+        (2, 1, 1.0),
+        (3, 0, 0.0),
+        (4, 0, 0.0),
+    ]
+    assert published == [0.75, 1.0, 1.75, 2.5]  # as long as a round of three steps took
+    assert [said.left for said in stage.link.sent if isinstance(said, PrivacySpent)] == [4, 1, 0]
+    assert stage.session.stopped  # the daemon is gone; until then it would go on
+
+
+def test_without_steps_it_still_gives_and_takes_what_mixing_makes(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(1), round=steps(1)).begin()
+    resting(stage)
+    theirs, dense = stage.theirs(seed=7)
+    own = publish(tmp_path, stage.live.read(), dtype=torch.float32, schema="schema", base="base", round=1)
+    stage.link.waiting.append(MixRound(1, (MixEdge("peer", 1.0, own, theirs),)))
+    stage.step()
+    _, last = read_snapshot(Path(stage.link.last(RoundTrained).snapshot.path))
+    assert stage.link.last(RoundTrained).round == 2
+    torch.testing.assert_close(last.products["layer"].dense().float(), dense, rtol=1e-3, atol=1e-4)
+
+
+def test_a_budget_that_was_spent_before_takes_no_step_at_all(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(5), budget=ScriptedBudget(0), round={"steps": 3, "seconds": 60.0})
+    published = resting(stage)
+    stage.link.waiting.append(MixRound(5))
+    stage.begin()
+    assert stage.link.kinds()[:2] == ["TrainerReady", "PrivacySpent"]
+    assert published == [60.0, 120.0]
+    assert stage.link.last(RoundTrained).steps == 0
+    assert stage.session.stopped
+
+
+def test_with_overlap_the_last_steps_wait_for_the_mix_before_them(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(3), round=steps(2, overlap=True)).begin()
+    resting(stage)
+    stage.step()
+    stage.step()
+    assert stage.link.last(RoundTrained).round == 1
+    stage.link.waiting.append(MixRound(1))  # not before it is waited for
+    stage.step()
+    assert [said.steps for said in stage.link.sent if isinstance(said, RoundTrained)] == [2, 1]
+    assert stage.link.kinds().index("RoundMixed") < len(stage.link.kinds()) - 2
+
+
+def test_a_pause_and_a_limit_hold_without_steps_too(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(1), round=steps(1, limit=2)).begin()
+    published = resting(stage)
+    waits: list[float] = []
+
+    def passed(seconds: float) -> None:
+        if len(waits) == 0:
+            stage.link.polled.append(Pause())
+        waits.append(seconds)
+        stage.now += seconds if len(waits) > 1 else 0.0
+
+    class LongPause(deque[Message]):
+        def popleft(self) -> Message:
+            stage.now += 100.0
+            return super().popleft()
+
+    stage.link.passed = passed  # type: ignore[method-assign]
+    stage.link.waiting = LongPause([MixRound(1), Resume(), MixRound(2), SaveState(2, str(tmp_path / "saved"))])
+    stage.step()
+    assert published == [0.25, pytest.approx(200.25, abs=1.0)]
+    assert stage.link.kinds()[-1] == "StateSaved"  # the rounds are over: it only serves

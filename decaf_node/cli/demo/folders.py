@@ -44,7 +44,7 @@ def _numbered(parent: Path) -> Path:
 def work_folder(keep: bool) -> Iterator[Path]:
     """Give a folder for the nodes, with a path short enough for Unix sockets; take it away again unless ``keep``."""
     parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="decaf-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="decaf-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp"))  # noqa: S108 - mkdtemp draws the name
     try:
         yield folder
     finally:

@@ -29,14 +29,18 @@ async def _make(founder: Newsroom, others: Sequence[Newsroom]) -> None:
     own = load_trust(founder.places.state / "identity", settings.security, plaintext=False)
     assert isinstance(own, OwnMesh), "it was just founded"
     # What its daemon does later, done here: so the others need not wait for it, and all start together.
-    enrolment = Enrolment(own, settings, list, str, lambda port: None, Problems())
+    enrolment = Enrolment(own, settings, list, lambda: None, lambda port: None, Problems())
     listening = asyncio.create_task(enrolment.run())
     try:
         token = read_token(await enrolment.invite(TTL_SECONDS, len(others)))
         for room in others:
             identity = new_identity()
-            admission = await join_by_token(token, token.addresses, identity, room.name, lambda line: None)
+            admission = await join_by_token(token, token.addresses, identity, room.name, _nothing, _nothing)
             keep_admission(room.places.state, identity, admission)
     finally:
         listening.cancel()
         await asyncio.wait({listening})
+
+
+def _nothing(*_: object) -> None:
+    """Neither tell how far it is nor compare: all the demo's nodes have the same settings."""

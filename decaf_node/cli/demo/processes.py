@@ -39,7 +39,7 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     ours = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(log.parent)}
     with log.open("a") as file:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - our own program and words, no shell
             [sys.executable, "-c", LAUNCHER, str(os.getpid()), sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file if stdout is None else stdout,

@@ -28,7 +28,7 @@ def deal(articles: Sequence[Article], nodes: int, share: int, test: int, iid: bo
     of five, and the windows cover all of them. IID: each holds all. The same seed deals the same.
     Raises BadData if there are fewer than two labels, or too little for every node.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - drawn from a seed
     labels = tuple(sorted({article.label for article in articles}))
     if len(labels) < 2:
         raise BadData("demo.one-label", f"Labels in the data: {len(labels)}; the demo needs two or more to tell apart.")
