@@ -4,7 +4,7 @@ The demo's model and articles: one node by itself, all-MiniLM-L6-v2 with adapter
 last block and a new head.
 Of each method and budget every learning rate is tried; the one best on validation articles is taken, and its accuracy
 on the test articles is what counts (mean and standard error over the seeds). Prints a table and writes
-benchmarks/results/privacy.json; takes about half an hour on one core. The demo's files must be there
+benchmarks/results/privacy.json; takes about half an hour of one idle core. The demo's files must be there
 (``python tools/fetch_demo.py``).
 
     python -m benchmarks.privacy [--quick]

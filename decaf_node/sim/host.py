@@ -307,7 +307,7 @@ class Host:
         self._world.checks.serves(self, stream, digest)
         content = self.disk.spool.get(digest)
         if content is not None:
-            self._world.network.serve(self, stream, content, offset)
+            self._world.network.serve(self, stream, self._world.served(self, content), offset)
 
     def _take_chunk(self, peer: str, chunk: Chunk) -> None:
         content: Content = chunk.content
@@ -318,8 +318,11 @@ class Host:
             self.post(ev.SnapshotRefused(peer, digest, "its bytes do not have the digest that was offered"))
         elif chunk.end == content.snapshot.size_bytes:
             del self.disk.partial[digest]
+            if content.schema != self.schema:
+                return self.post(ev.SnapshotRefused(peer, digest, "its header names another model or adapter"))
             self.disk.spool[digest] = content
             self.post(ev.SnapshotReceived(peer, digest))
+        return None
 
     def forget_snapshots(self) -> None:
         """Keep only the bytes that the node needs."""

@@ -37,6 +37,7 @@ class LeastSquares:
         a = torch.randn(rank, k, generator=generator, dtype=torch.float64)
         self.truth = b @ a / math.sqrt(rank)
         self._covariances = [_projector(k, seen, generator) for _ in range(nodes)]
+        self.targets = [self.truth] * nodes  # what each node's data say
 
     def fresh(self, number: int) -> Adapter:
         """See ``Problem``. As every LoRA adapter, it starts with B = 0."""
@@ -50,7 +51,7 @@ class LeastSquares:
         covariance = self._covariances[number]
         eye = DAMPING * torch.eye(a.shape[0], dtype=a.dtype)
         for _ in range(STEPS):
-            gradient = (b @ a - self.truth) @ covariance
+            gradient = (b @ a - self.targets[number]) @ covariance
             step_b = gradient @ a.mT @ torch.linalg.inv(a @ a.mT + eye)
             step_a = torch.linalg.inv(b.mT @ b + eye) @ b.mT @ gradient
             b, a = b - RATE * step_b, a - RATE * step_a
@@ -77,7 +78,8 @@ class LeastSquares:
     def harm(self, own: Adapter, theirs: Adapter, number: int) -> float:
         """See ``Problem``."""
         before, half = own.products[LAYER].dense(), self.mix(own, [(0.5, own, theirs)]).value.products[LAYER].dense()
-        loss, mixed = (float(self._loss(dense, self._covariances[number])) for dense in (before, half))
+        covariance, target = self._covariances[number], self.targets[number]
+        loss, mixed = (float(self._loss(dense, covariance, target)) for dense in (before, half))
         return max(0.0, mixed - loss) / loss if loss > 0 else 0.0
 
     def measure(self, values: Sequence[Adapter]) -> Measure:
@@ -87,7 +89,7 @@ class LeastSquares:
         covariance = torch.stack(self._covariances).mean(0)
         return Measure(
             consensus=float((dense - mean).square().sum((1, 2)).mean().sqrt()),
-            loss=float(self._loss(dense, covariance).mean() / self._loss(0 * mean, covariance)),
+            loss=float(self._loss(dense, covariance, self.truth).mean() / self._loss(0 * mean, covariance, self.truth)),
             norm=float(mean.norm()),
         )
 
@@ -98,8 +100,8 @@ class LeastSquares:
             exact = exact + weight * (theirs.products[LAYER].dense() - ours.products[LAYER].dense())
         return float((exact - after.products[LAYER].dense()).norm())
 
-    def _loss(self, dense: Tensor, covariance: Tensor) -> Tensor:
-        apart = dense - self.truth
+    def _loss(self, dense: Tensor, covariance: Tensor, target: Tensor) -> Tensor:
+        apart = dense - target
         return ((apart @ covariance) * apart).sum((-2, -1))
 
 

@@ -17,7 +17,7 @@ from decaf_node.sim.checks import Checks
 from decaf_node.sim.discovery import Discovery
 from decaf_node.sim.disk import SavedRound
 from decaf_node.sim.host import Host
-from decaf_node.sim.network import FAST_LINK, SLOW_LINK, Network
+from decaf_node.sim.network import FAST_LINK, SLOW_LINK, Content, Network
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Averaging, Measure, Problem
 from decaf_node.sim.strikes import plan_strikes
@@ -84,6 +84,10 @@ class World:
             return host.post(ev.SaveFailed(saved.round, "no space left on the disk"))
         host.disk.commit(saved, effect.covers, effect.unheard)
         return host.later(self.random.uniform(0.0, 0.02), self.acknowledge, host, saved.round)
+
+    def served(self, host: Host, content: Content) -> Content:
+        """Return what a host sends when this snapshot of its is asked for."""
+        return content
 
     def acknowledge(self, host: Host, round: int) -> None:
         """Tell the node that its round is durable."""

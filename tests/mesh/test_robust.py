@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from decaf_node.mesh import events as ev
-from decaf_node.mesh.clipping import ALONE, CROWD, LONE
+from decaf_node.mesh.clipping import ALONE, FEW, LONE
 from decaf_node.mesh.events import Edge, Effect, Receipt, Saved
 from decaf_node.mesh.scoring import CROWD as CROWD_OF_HARM
 from tests.mesh.script import POLICY, SCHEMA, Script, offer, snapshot
@@ -40,12 +40,12 @@ def test_a_neighbour_that_is_far_off_has_its_weight_clipped_in_our_receipt() -> 
     s = among_three()
     assert weight(inspected(s, "a", 1.0)) == 0.25
     assert weight(inspected(s, "c", 1.0)) == 0.25
-    clipped = 0.25 * CROWD / 100.0
+    clipped = 0.25 * FEW / 100.0
     assert weight(inspected(s, "d", 100.0)) == pytest.approx(clipped)
     assert {peer.peer: peer.clip_factor for peer in s.node.view(s.now).peers} == {
         "a": 1.0,
         "c": 1.0,
-        "d": CROWD / 100.0,
+        "d": FEW / 100.0,
     }
 
 
@@ -74,7 +74,7 @@ def test_a_head_that_lies_is_clipped() -> None:
     s = among_three()
     for peer in "ac":
         inspected(s, peer, 1.0, plain_distance=0.1, plain_norm=1.0)
-    assert weight(inspected(s, "d", 1.0, plain_distance=5.0, plain_norm=1.0)) == pytest.approx(0.25 * CROWD * 0.1 / 5.0)
+    assert weight(inspected(s, "d", 1.0, plain_distance=5.0, plain_norm=1.0)) == pytest.approx(0.25 * FEW * 0.1 / 5.0)
 
 
 def test_who_is_out_of_all_proportion_is_refused_and_left_alone_for_a_while() -> None:
@@ -115,7 +115,7 @@ def test_distance_and_harm_count_both() -> None:
     s = among_three("score")
     for peer in "ac":
         inspected(s, peer, 1.0, harm=0.5)
-    assert weight(inspected(s, "d", 10.0, harm=2.0)) == pytest.approx(0.25 * 0.5 * 0.25)
+    assert weight(inspected(s, "d", 10.0, harm=2.0)) == pytest.approx(0.25 * (FEW / 10.0) * 0.25)
 
 
 @pytest.mark.parametrize("figure", ["norm", "plain_distance", "plain_norm"])
