@@ -16,7 +16,8 @@ from decaf_node.daemon.channels import Channels, Way
 from decaf_node.daemon.logs import fields, printable
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.security import Security
-from decaf_node.daemon.wire import ADDRESS_LIMIT, Introduction, introduction_from_wire, introduction_to_wire, readable
+from decaf_node.daemon.texts import readable
+from decaf_node.daemon.wire import ADDRESS_LIMIT, Introduction, introduction_from_wire, introduction_to_wire
 from decaf_node.errors import BadData, NotAllowed, TryAgain
 from decaf_node.mesh.rumours import NO_NEWS, News, Standing
 from decaf_node.v1 import mesh_pb2

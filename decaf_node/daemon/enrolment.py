@@ -23,9 +23,10 @@ from decaf_node.daemon.node_id import node_of, printed, short
 from decaf_node.daemon.problems import Notices, Problems
 from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.rpc_errors import refuse
+from decaf_node.daemon.texts import readable
 from decaf_node.daemon.trust import OwnMesh
 from decaf_node.daemon.waiting_list import Applicant, WaitingList
-from decaf_node.daemon.wire import NAME_LIMIT, readable
+from decaf_node.daemon.wire import NAME_LIMIT
 from decaf_node.errors import DecafError, NotAllowed
 from decaf_node.link import TrainerReady
 from decaf_node.settings import Settings

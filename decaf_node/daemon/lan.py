@@ -13,7 +13,8 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.discovery import ASK_ALL, SERVICE, read_service
 from decaf_node.daemon.interfaces import Address, best_first, speaking, usable_addresses
-from decaf_node.daemon.wire import NAME_LIMIT, readable
+from decaf_node.daemon.texts import readable
+from decaf_node.daemon.wire import NAME_LIMIT
 from decaf_node.settings import DiscoverySection
 
 LOOK_SECONDS = 2.5

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from decaf_node.daemon.addresses import is_of_use
-from decaf_node.daemon.wire import ADDRESS_LIMIT, FINGERPRINT, NAME_LIMIT, NODE_ID, readable
+from decaf_node.daemon.texts import NODE_ID, readable
+from decaf_node.daemon.wire import ADDRESS_LIMIT, FINGERPRINT, NAME_LIMIT
 from decaf_node.mesh.rumours import (
     ADDRESSES_AT_MOST,
     INCARNATIONS,

@@ -7,12 +7,12 @@ raises BadData ``monitor.bad-report``.
 from __future__ import annotations
 
 from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
-from decaf_node.daemon.wire import MESSAGE_LIMIT, NODE_ID, readable
+from decaf_node.daemon.texts import NODE_ID, readable
 from decaf_node.errors import BadData
 from decaf_node.v1 import monitor_pb2 as pb
 
 SECONDS_LIMIT = 1e11  # the year 5138, or so long: more, no calendar can print
-TEXT_LIMIT = 4 * MESSAGE_LIMIT
+TEXT_LIMIT = 4000
 
 
 def round_to_wire(report: RoundReport) -> pb.Round:

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from decaf_node.daemon.texts import NODE_ID, readable
 from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.v1 import mesh_pb2 as pb
 
 VERSION = 1
-NODE_ID = re.compile(r"[A-Z2-7]{52}")
 INSTANCE = re.compile(r"[0-9a-f]{16}|")
 FINGERPRINT = re.compile(r"[0-9a-f]{64}|")
 REASON = re.compile(r"[a-z0-9.-]{1,64}")
@@ -190,11 +190,6 @@ def _snapshot_from_wire(message: pb.Snapshot) -> Snapshot:
 def _digest(raw: bytes) -> str:
     _demand(len(raw) == DIGEST_BYTES, "a digest of another length than 32 bytes")
     return raw.hex()
-
-
-def readable(text: str) -> str:
-    """Return what a peer calls something, fit to be printed in one line."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _demand(holds: bool, otherwise: str) -> None:
