@@ -37,7 +37,7 @@ from statistics import median_low
 
 from decaf_node.mesh.lately import Lately
 
-CROWD = 3.0  # times the upper quartile of the others' distances
+CROWD = 2.5  # times the upper quartile of the others' distances
 FEW = 4.0  # times the lower of them, where there are less than three
 ALONE = 20.0  # times the median of past distances, or our own norm, where there are no others
 PARTLY = 2.0  # times the part of an edge's weight that was left, up to 1: so much of a distance counts
