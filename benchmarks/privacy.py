@@ -1,11 +1,10 @@
 """What a privacy budget costs in accuracy, with A and B trained and with B alone.
 
-The demo's model and articles: one node by itself, all-MiniLM-L6-v2 with adapters on every linear layer of the
-last block and a new head.
-Of each method and budget every learning rate is tried; the one best on validation articles is taken, and its accuracy
-on the test articles is what counts (mean and standard error over the seeds). Prints a table and writes
-benchmarks/results/privacy.json; takes about half an hour on one core. The demo's files must be there
-(``python tools/fetch_demo.py``).
+The demo's model and articles: one node by itself, all-MiniLM-L6-v2 with adapters on every linear layer of the last
+block and a new head. Of each method and budget every learning rate is tried, without privacy only the lower; the
+one best on validation articles is taken, and its accuracy on the test articles is what counts (mean and standard
+error over the seeds). Prints a table and writes benchmarks/results/privacy.json; takes about half an hour of one idle
+core. The demo's files must be there (``python tools/fetch_demo.py``).
 
     python -m benchmarks.privacy [--quick]
 """
@@ -43,7 +42,7 @@ from decaf_node.training.offline import go_offline
 RESULTS = Path(__file__).parent / "results" / "privacy.json"
 METHODS = {"A and B": "decaf", "B alone": "dlora-fa"}
 BUDGETS = (1.0, 8.0, None)
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (3e-3, 1e-2)
 SEEDS = (0, 1, 2)
 VALIDATION, TEST = 150, 300
 STEPS, BATCH, LENGTH = 40, 32, 32
@@ -182,7 +181,7 @@ def main() -> None:
     runs = []
     for epsilon in BUDGETS[1:2] if quick else BUDGETS:
         for method in METHODS:
-            for rate in RATES[:1] if quick else RATES:
+            for rate in RATES[:1] if quick or epsilon is None else RATES:
                 for seed in SEEDS[:1] if quick else SEEDS:
                     runs.append(train(assets, articles, method, epsilon, rate, seed))
                     print(json.dumps(asdict(runs[-1])), flush=True)

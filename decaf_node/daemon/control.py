@@ -15,6 +15,7 @@ from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.listening import in_use, try_port
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.operators import CALLS_AT_MOST, OPTIONS, Operators
+from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.security import MutualTls
 from decaf_node.errors import DecafError, TryAgain
@@ -113,7 +114,7 @@ async def start_remote(
     """Serve both at ``host:port`` to members, as ``operators`` lets them. Raises as ``rpc.start_server`` does."""
     host, _, port = listen.rpartition(":")
     try_port(host.strip("[]"), int(port))
-    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST, interceptors=[operators])
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST, interceptors=[Prompt(), operators])
     _serve(server, monitor, control)
     try:
         taken = tls.listen(server, listen)

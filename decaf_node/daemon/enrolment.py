@@ -17,10 +17,11 @@ from decaf_node.daemon.certificates import fingerprint, pem_of, read_request
 from decaf_node.daemon.interfaces import announced, usable_addresses
 from decaf_node.daemon.invitations import Invitations
 from decaf_node.daemon.join_token import JoinToken, write_token
-from decaf_node.daemon.listening import SERVER_OPTIONS, SHORT_CALLS, in_use, try_port
+from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
 from decaf_node.daemon.logs import fields
 from decaf_node.daemon.node_id import node_of, printed, short
 from decaf_node.daemon.problems import Notices, Problems
+from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.trust import OwnMesh
 from decaf_node.daemon.waiting_list import Applicant, WaitingList
@@ -41,7 +42,6 @@ OPTIONS: list[tuple[str, Any]] = [
     *((name, value) for name, value in SERVER_OPTIONS if "message_length" not in name),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_AT_MOST),
-    *SHORT_CALLS,
 ]
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
             return
         listen, papers = self._settings.listen, self._own.tls.papers
         try_port(listen.address, listen.enrolment_port)
-        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST)
+        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST, interceptors=[Prompt()])
         enrolment_pb2_grpc.add_EnrolmentServicer_to_server(self, server)
         credentials = grpc.ssl_server_credentials([(papers.key_pem, pem_of(papers.chain))])
         self._server = server

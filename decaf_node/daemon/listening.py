@@ -34,10 +34,6 @@ SERVER_OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
-# Where calls are short, a connection may not be old: whoever begins calls and never ends them is in the way no longer.
-AGE_MS, GRACE_MS = 60_000, 5_000
-SHORT_CALLS = [("grpc.max_connection_age_ms", AGE_MS), ("grpc.max_connection_age_grace_ms", GRACE_MS)]
-
 
 def check_plaintext(address: str, in_settings: bool) -> None:
     """Raise unless plaintext is allowed on ``address``: this machine only, or a person has written it in the settings.

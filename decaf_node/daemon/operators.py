@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from decaf_node.daemon.addresses import split
-from decaf_node.daemon.listening import SERVER_OPTIONS, SHORT_CALLS
+from decaf_node.daemon.listening import SERVER_OPTIONS
 from decaf_node.daemon.node_id import read_node, short
 from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.rpc_errors import refuse
@@ -29,7 +29,6 @@ OPTIONS: list[tuple[str, Any]] = [
     *((name, value) for name, value in SERVER_OPTIONS if "message_length" not in name),
     ("grpc.max_receive_message_length", REQUEST_LIMIT_BYTES),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_AT_MOST),
-    *SHORT_CALLS,
 ]
 
 

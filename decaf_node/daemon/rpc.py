@@ -17,6 +17,7 @@ from decaf_node.daemon.meeting import Meeting
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
 from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.problems import Notices
+from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.security import Security
 from decaf_node.daemon.transport import ServerTransport
 from decaf_node.daemon.trust_wire import signed_from_wire, signed_to_wire
@@ -77,7 +78,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.HelloReply:
         """Say who answers, and what it knows of the mesh; refuse those of another."""
         try:
-            caller = self._caller(context)
+            caller = self._security.caller(context)
             introduction = introduction_from_wire(getattr(request, "from"))
             self._check(introduction, caller)
         except DecafError as error:
@@ -104,7 +105,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.RevocationsReply:
         """Take the caller's list of revocations if it is newer than ours; say ours."""
         try:
-            self._caller(context)
+            self._security.caller(context)
             theirs = signed_from_wire(request.revocations) if request.HasField("revocations") else None
             ours = self._upkeep.exchange(theirs)
         except DecafError as error:
@@ -119,7 +120,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
     ) -> mesh_pb2.RenewReply:
         """Sign for a new certificate of the caller's key, if this node may."""
         try:
-            self._caller(context)
+            self._security.caller(context)
             certificate, inviter = await self._upkeep.renewed(context)
         except DecafError as error:
             self._say_refused(error, context.peer())
@@ -134,7 +135,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         await context.send_initial_metadata(())
         caller = ""
         try:
-            caller = self._caller(context)
+            caller = self.admit(context)
             introduction = await self._introduction(transport)
             self._check(introduction, caller)
             clone = self._upkeep.heard(introduction, context.peer())
@@ -151,11 +152,19 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             return
         await self._edges.take(introduction.node, transport)
 
-    def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    def admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
         """Return who calls, as ``Security.caller`` does. Raises TryAgain ``mesh.too-many-calls`` too."""
         caller = self._security.caller(context)
         self._pace.take(caller or context.peer())
         return caller
+
+    def hear(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Admit who makes a plain call, before its request is waited for; say who is not. Raises as ``admit`` does."""
+        try:
+            self.admit(context)
+        except DecafError as error:
+            self._say_refused(error, context.peer())
+            raise
 
     async def _introduction(self, transport: ServerTransport) -> Introduction:
         try:
@@ -213,7 +222,9 @@ async def start_server(
     """
     try_port(settings.address, settings.port)
     options = [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", limits.connections)]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * limits.streams)
+    server = grpc.aio.server(
+        options=options, maximum_concurrent_rpcs=2 * limits.streams, interceptors=[Prompt(service.hear)]
+    )
     mesh_pb2_grpc.add_MeshServicer_to_server(service, server)
     try:
         port = security.listen(server, join(settings.address, settings.port))

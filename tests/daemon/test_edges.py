@@ -7,7 +7,9 @@ import hashlib
 import struct
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import grpc
 import psutil
 import pytest
 
@@ -502,3 +504,18 @@ async def test_a_header_that_claims_10_gb_costs_no_memory(tmp_path: Path) -> Non
         refused = await low.seen(SnapshotRefused)
         assert "its header claims 10737418240 bytes" in refused.problem
         assert psutil.Process().memory_info().rss - memory < 16e6
+
+
+async def test_calls_that_are_begun_and_never_ended_keep_nobody_out(tmp_path: Path) -> None:
+    """One peer holds as many as it can; another is answered all the same, and soon there are none."""
+    async with end(LOW, tmp_path, streams=4, calls=20) as low, end(HIGH, tmp_path) as high:
+        acquaint(high, low)
+        async with grpc.aio.insecure_channel(low.me.address) as channel:
+            method: Any = channel.stream_unary("/decaf_node.v1.Mesh/Hello")
+            begun: list[Any] = [method(timeout=60.0) for _ in range(64)]
+            ended = await asyncio.gather(*begun, return_exceptions=True)
+            said = {str(call.details()) for call in ended if isinstance(call, grpc.aio.AioRpcError)}
+            assert any("not come in time" in words for words in said), said
+            assert len(ended) == 64
+            assert not any(isinstance(call, mesh_pb2.HelloReply) for call in ended)
+        assert (await high.dialler.hello(LOW)).who.node == LOW

@@ -35,6 +35,7 @@ from zeroconf.asyncio import AsyncServiceInfo
 
 from decaf_node import link
 from decaf_node.cli import words
+from decaf_node.cli.looking import peer_table
 from decaf_node.cli.output import json_text
 from decaf_node.cli.screen import status_screen
 from decaf_node.daemon import addresses, lan, report_wire, rpc_errors
@@ -222,11 +223,11 @@ def _status(data: bytes) -> None:
 
 def _peers(data: bytes) -> None:
     message = _parsed(monitor_pb2.ListPeersReply, data)
-    for peer in map(report_wire.peer_from_wire, message.peers):
+    peers = [report_wire.peer_from_wire(peer) for peer in message.peers]
+    for peer in peers:
         report_wire.peer_to_wire(peer)
         json_text(dataclasses.asdict(peer))
-        words.number(peer.weight), words.number(peer.distance)
-        words.seconds(peer.heard_seconds or 0.0)
+    peer_table(peers)
 
 
 def _rounds(data: bytes) -> None:
@@ -435,6 +436,7 @@ def _listed() -> bytes:
     peer = monitor_pb2.Peer(
         node=OTHERS.node, name="b", state="alive", addresses=["127.0.0.1:7433"], neighbour=True, round=3,
         heard_seconds=0.5, weight=0.5, distance=1.0, mixes=3, loss=0.5,
+        clip_factor=0.5, plain_distance=1.0, harm=0.1,
     )  # fmt: skip
     return monitor_pb2.ListPeersReply(peers=[peer]).SerializeToString()
 

@@ -1,0 +1,57 @@
+"""Calls that are begun and never said to their end keep nobody out: the caller is checked, the request has a deadline.
+
+gRPC waits for the request of a plain call for ever, before our code is asked at all. To it such a call looks like a
+stream of one request, so it is served as one here, with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from decaf_node.errors import DecafError
+
+REQUEST_SECONDS = 3.0  # a request is one small message
+
+Admit = Callable[[Any], None]
+
+
+def anyone(context: Any) -> None:
+    """Let every caller be heard."""
+
+
+class Prompt(grpc.aio.ServerInterceptor):
+    """Gives the request of each plain call ``seconds`` to come. admit: raises for whom is not listened to at all."""
+
+    def __init__(self, admit: Admit = anyone, seconds: float = REQUEST_SECONDS) -> None:
+        self._admit = admit
+        self._seconds = seconds
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Serve a plain call as a stream of one request."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        act: Any = handler.unary_unary  # of grpc.aio, whatever its types say
+
+        async def in_time(requests: AsyncIterator[Any], context: Any) -> Any:
+            try:
+                self._admit(context)
+                request = await asyncio.wait_for(anext(requests), self._seconds)
+            except DecafError as error:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            except (asyncio.TimeoutError, StopAsyncIteration):
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request has not come in time.")
+            return await act(request, context)
+
+        serve: Any = in_time
+        return grpc.stream_unary_rpc_method_handler(
+            serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
