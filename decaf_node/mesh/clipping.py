@@ -10,6 +10,9 @@ tau follows from what was seen, in units of what is seen; nothing is to be tuned
   there are one or two): a liar cannot stretch it for itself, a quarter of liars not for each other, and the honest stay
   below it. In simulated meshes, of data as unlike as can be and paces 20 times apart, none came above 2.3 times the
   quartile, and none above 2.8 times the lower of two;
+- of three and more others those that the edge has let pull by less than half of their distance count with twice what it
+  let them. The honest hold a node that a liar has led far off for far off, and their edges with it are clipped; if it
+  went by their distance alone, the liar would be the nearest that it has, and keep it;
 - where no other was seen lately, ``ALONE`` times the median of past distances; before the first of them ``ALONE`` times
   the norm of our own;
 - never less than ``OWN`` of that norm. Where most neighbours are the same to the last bit (the same data and seeds) one
@@ -34,9 +37,10 @@ from statistics import median_low
 
 from decaf_node.mesh.lately import Lately
 
-CROWD = 3.0  # times the upper quartile of the others' distances
+CROWD = 2.5  # times the upper quartile of the others' distances
 FEW = 4.0  # times the lower of them, where there are less than three
 ALONE = 20.0  # times the median of past distances, or our own norm, where there are no others
+PARTLY = 2.0  # times the part of an edge's weight that was left, up to 1: so much of a distance counts
 OWN = 0.05  # of our own norm: what every neighbour may pull by
 LONE = 0.1  # the least factor of an only neighbour
 LEAST = 1e-12  # a factor is never 0; an edge that would count for so little is refused
@@ -56,6 +60,7 @@ class Clipping:
 
     def __init__(self) -> None:
         self._seen: Lately[tuple[float, ...]] = Lately()
+        self._left: dict[str, float] = {}
         self._past: deque[tuple[float, ...]] = deque(maxlen=PAST)
 
     def factor(self, peer: str, kinds: Sequence[Apart], lone: bool, period: int) -> float:
@@ -65,7 +70,7 @@ class Clipping:
         lone:   it is the only one that may be our neighbour
         period: how often we have published
         """
-        others = self._seen.others(peer, period)
+        others = self._others(peer, period)
         factors = [
             clip(
                 apart.distance,
@@ -76,8 +81,20 @@ class Clipping:
         ]
         distances = tuple(apart.distance for apart in kinds)
         self._seen.note(peer, distances, period)
+        self._left.pop(peer, None)
         self._past.append(distances)
         return min(factors)
+
+    def settled(self, peer: str, left: float) -> None:
+        """The last edge with the peer counts, with this part of its weight: what both ends' factors have left."""
+        self._left[peer] = left
+
+    def _others(self, peer: str, period: int) -> list[tuple[float, ...]]:
+        """Return by how much each other neighbour may have pulled, one figure a kind."""
+        seen = self._seen.others(peer, period)
+        self._left = {other: left for other, left in self._left.items() if other in seen}
+        parts = {other: min(1.0, PARTLY * self._left.get(other, 1.0)) if len(seen) >= 3 else 1.0 for other in seen}
+        return [tuple(parts[other] * distance for distance in seen[other]) for other in seen]
 
 
 def threshold(others: Sequence[float], past: Sequence[float], norm: float) -> float:

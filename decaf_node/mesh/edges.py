@@ -351,6 +351,8 @@ class Edges(Streams):
             published.settled.add(peer)
         self._members.used(peer, promise.receipt.theirs)
         if (member := self._members.get(peer)) is not None:
+            factor = 1.0 if member.clip_factor is None else member.clip_factor
+            self._clipping.settled(peer, factor * min(1.0, theirs.weight / promise.receipt.weight))
             if promise.since != EARLIER:
                 member.arrivals.arrived(now - promise.since)
             member.refusals, member.problem = 0, ""

@@ -19,7 +19,7 @@ class Lately(Generic[Seen]):
         """This is what the peer is like now."""
         self._seen[peer] = period, seen
 
-    def others(self, peer: str, period: int) -> list[Seen]:
+    def others(self, peer: str, period: int) -> dict[str, Seen]:
         """Return what the others were like, and forget what is too old."""
         self._seen = {one: (when, seen) for one, (when, seen) in self._seen.items() if period - when < LATELY}
-        return [seen for one, (_, seen) in self._seen.items() if one != peer]
+        return {one: seen for one, (_, seen) in self._seen.items() if one != peer}

@@ -30,7 +30,7 @@ class Scoring:
 
     def factor(self, peer: str, harm: float, period: int) -> float:
         """Return how much of its weight an edge with the peer counts for, and remember the harm."""
-        factor = score(harm, self._seen.others(peer, period))
+        factor = score(harm, list(self._seen.others(peer, period).values()))
         self._seen.note(peer, harm, period)
         return factor
 

@@ -28,10 +28,17 @@ BASE = "b" * 64
 
 @dataclass(frozen=True)
 class Script:
-    """What this trainer does. die_in_round: it is killed by SIGKILL there, once if ``once`` names a file to note it."""
+    """What this trainer does. die_in_round: it is killed by SIGKILL there, once if ``once`` names a file to note it.
+
+    rate: part of the way to ``target`` that a round goes
+    lie: what it publishes instead of its value (then it does not mix what it is sent): sign-flip or noise
+    """
 
     value: float = 0.0
     drift: float = 0.0
+    target: float = 0.0
+    rate: float = 0.0
+    lie: str = ""
     seconds: float = 0.05
     bulk: int = 16
     schema: str = "a" * 64
@@ -116,13 +123,19 @@ class Scripted:
 
     def publish(self) -> None:
         self.die_if(self.script.die_in_round)
-        self.value += self.script.drift
+        self.value += self.script.drift + self.script.rate * (self.script.target - self.value)
         self.send(link.Progress(self.round, 3, 1.0 / self.round, 10.0))
-        value = math.nan if self.script.publish_nan else self.value
-        data = snapshot_bytes(value, self.round, self.script.schema, self.script.bulk)
+        data = snapshot_bytes(self.shown(), self.round, self.script.schema, self.script.bulk)
         file = put(self.spool, data)
         self.awaited = True
         self.send(link.RoundTrained(self.round, file, 1, 3, 1.0 / self.round, self.script.seconds))
+
+    def shown(self) -> float:
+        """Return what this node says that it has learned."""
+        if self.script.publish_nan:
+            return math.nan
+        lies = {"sign-flip": -self.value, "noise": 1e4 if self.round % 2 else -1e4}
+        return lies.get(self.script.lie, self.value)
 
     def handle(self, message: link.Message) -> None:
         match message:
@@ -134,7 +147,8 @@ class Scripted:
                 self.inspect(snapshot, own)
             case link.MixRound(round, edges):
                 self.die_if(self.script.die_while_mixing, round)
-                self.value += sum(edge.weight * (value_of(edge.theirs) - value_of(edge.own)) for edge in edges)
+                if not self.script.lie:
+                    self.value += sum(edge.weight * (value_of(edge.theirs) - value_of(edge.own)) for edge in edges)
                 self.awaited, self.round = False, max(self.round, round + 1)
                 self.send(link.RoundMixed(round, len(edges), 0.0, 0.0, abs(self.value), 0.001))
                 if round % self.settings["round"]["evaluate_every"] == 0:

@@ -149,6 +149,34 @@ def test_a_node_that_comes_back_to_a_crowd_catches_up() -> None:
     assert apart < 0.5
 
 
+def test_a_node_that_a_liar_has_led_far_off_comes_back_to_the_honest() -> None:
+    """Three nodes know 10, the liar says -10, and one began at -8; its own data draw it a fifth of its way a round."""
+    crowd, lost = Clipping(), Clipping()
+    value, weight = -8.0, 1 / 5
+    for period in range(1, 60):
+        apart, norm = 10.0 - value, abs(value)
+        for twin in "ab":
+            crowd.factor(twin, [Apart(0.0, 10.0)], lone=False, period=period)
+        theirs = crowd.factor("lost", [Apart(apart, 10.0)], lone=False, period=period)
+        ours = [lost.factor(peer, [Apart(apart, norm)], lone=False, period=period) for peer in "abc"]
+        for peer, factor in zip("abc", ours, strict=True):
+            lost.settled(peer, min(factor, theirs))
+        liar = lost.factor("liar", [Apart(value + 10.0, norm)], lone=False, period=period)
+        lost.settled("liar", liar)
+        pull = sum(min(factor, theirs) for factor in ours) * apart - liar * (value + 10.0)
+        value += weight * pull + (10.0 - value) / 5
+    assert value > 8.0
+
+
+def test_an_edge_that_counted_in_full_counts_with_its_distance() -> None:
+    for left, expected in ((1.0, CROWD), (0.6, CROWD), (0.25, CROWD / 2)):
+        clipping = Clipping()
+        factors(clipping, 1.0, 1.0, 1.0)
+        for peer in "abc":
+            clipping.settled(peer, left)
+        assert clipping.factor("x", [Apart(100.0, 1.0)], lone=False, period=1) == pytest.approx(expected / 100.0)
+
+
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +223,7 @@ def test_the_order_in_which_others_came_does_not_matter(distances: list[float], 
     assert len(results) == 1
 
 
-@given(liars=st.lists(st.floats(1e4, 1e300), max_size=2), honest=st.lists(st.floats(0.7, 2.0), min_size=5, max_size=9))
+@given(liars=st.lists(st.floats(1e4, 1e300), max_size=2), honest=st.lists(st.floats(0.8, 2.0), min_size=5, max_size=9))
 def test_a_few_liars_move_us_no_farther_than_the_honest_could(liars: list[float], honest: list[float]) -> None:
     clipping = Clipping()
     factors(clipping, *honest, *liars)

@@ -8,6 +8,8 @@ import torch
 from decaf_node.sim.attacks import ATTACKS, HostileWorld
 from decaf_node.sim.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(nodes=6, topology="full", rounds=12, payload="least-squares")
 
 
@@ -28,20 +30,17 @@ def test_clipping_costs_an_honest_mesh_nothing(honest: float) -> None:
     assert play("none", "off").errors[-1] == honest
 
 
-@pytest.mark.slow
 def test_noise_wrecks_a_mesh_that_believes_everyone_and_not_one_that_clips(honest: float) -> None:
     assert play("large noise", "off").errors[-1] > 10.0
     assert play("large noise", "clip").errors[-1] < honest + 0.15
 
 
-@pytest.mark.slow
 def test_a_flipped_sign_is_bounded_by_clipping_and_put_out_by_scoring(honest: float) -> None:
     off, clip, score = (play("sign flip", robust).errors[-1] for robust in ("off", "clip", "score"))
     assert score < clip < off
     assert score < honest + 0.1
 
 
-@pytest.mark.slow
 def test_flipped_labels_look_honest_and_are_found_out_by_their_harm(honest: float) -> None:
     off, score = (play("flipped labels", robust).errors[-1] for robust in ("off", "score"))
     assert score < off
