@@ -12,7 +12,7 @@ from decaf_node.daemon.reports import PeerReport
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from tests.daemon.processes import Daemon, mesh, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 
 TARGET = 10.0
 LEARNS = {"target": TARGET, "rate": 0.3}

@@ -15,7 +15,7 @@ ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mo
 NEEDS = {"an_expired_certificate": "faketime"}
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_between_hosts(scenario: str) -> None:
     for tool in ("unshare", "ip", *filter(None, [NEEDS.get(scenario)])):

@@ -12,7 +12,7 @@ import pytest
 from tests.daemon.processes import Daemon, mesh
 from tests.training.tiny import LABELS, make_bert, topic_rows, write_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 PATIENCE = 120.0
 
 

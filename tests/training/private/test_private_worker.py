@@ -13,7 +13,7 @@ from decaf_node.settings import Settings
 from tests.training.fake_daemon import Worker, running_worker
 from tests.training.private.setup import BUDGET, private_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 
 
 def begin(worker: Worker, settings: Settings, account: str | None, start: StartTraining | None = None) -> PrivacySpent:
