@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 import sys
@@ -54,6 +53,8 @@ def join(
 
     Example: decaf-node join decaf1-AbC --model /srv/models/smollm2 --data /srv/data/mine.jsonl
     """
+    import asyncio
+
     from decaf_node.daemon.founding import refuse_member
     from decaf_node.daemon.identity import load_identity, new_identity
     from decaf_node.daemon.join_token import read_token

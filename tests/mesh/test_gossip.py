@@ -10,7 +10,7 @@ from decaf_node.mesh import probes
 from decaf_node.mesh.rumours import KNOWN_AT_MOST, NEWS_AT_MOST
 from tests.mesh.crowd import Count, Crowd
 
-SIZES = [16, 64, *(pytest.param(n, marks=pytest.mark.slow) for n in (256, 1024))]  # the largest takes a minute
+SIZES = [16, 64, pytest.param(256, marks=pytest.mark.slow), pytest.param(1024, marks=pytest.mark.e2e)]
 DEGREE = 2  # of a ring
 
 

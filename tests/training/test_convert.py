@@ -18,7 +18,7 @@ from tests.training.assets import asset
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_a_converted_model_says_what_the_gguf_says(tmp_path: Path) -> None:
     folder = asset(f"smollm2/{GGUF}").parent
     out = tmp_path / "new" / "model"
