@@ -61,7 +61,7 @@ constraints: .venv/installed-dev ## choose the newest versions anew: constraints
 bench: .venv/installed-dev ## the benchmarks that need no GPU
 	@$(PYTHON) -m benchmarks.mix $(ARGS)
 
-compiled: .venv/installed-dev ## the mesh machine compiled for long simulations: build/compiled
+compiled: .venv/installed-dev ## the mesh machine and the simulator compiled, for long simulations: build/compiled
 	@$(PYTHON) -W ignore tools/compiled.py
 	@echo "cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --seeds 10000 ..."
 

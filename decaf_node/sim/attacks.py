@@ -134,7 +134,7 @@ class HostileWorld(World):
 
     def served(self, host: Host, content: Content) -> Content:
         """See ``World``. Who asks twice hears the same lie."""
-        if self.attack.lie is None or not self.lies(host) or content.maker is not host:
+        if self.attack.lie is None or not self.lies(host) or content.maker != host.device:
             return content
         digest = content.snapshot.digest
         if digest not in self._lies:

@@ -15,7 +15,7 @@ from decaf_node.mesh.events import Effect, Event, Offer
 from decaf_node.mesh.phases import Adopting, Done, Exchanging, Inner, Mixing, Saving, Stopped, Stopping
 from decaf_node.mesh.topology import graph_of
 from decaf_node.mesh.weights import ROUNDING
-from decaf_node.sim.network import Content, Stream
+from decaf_node.sim.network import Stream
 from decaf_node.sim.problem import Mixed, Term
 from decaf_node.sim.violation import Violation
 
@@ -141,12 +141,11 @@ class Checks:
 
     # --- edges and mixes -------------------------------------------------------------------------------------
 
-    def published(self, content: Content) -> None:
+    def published(self, host: Host, digest: str) -> None:
         """A trainer has published a snapshot."""
-        digest = content.snapshot.digest
         if digest in self._makers:
             raise Violation("snapshot", f"{digest} is published twice")
-        self._makers[digest] = content.maker, self._world.now
+        self._makers[digest] = host, self._world.now
 
     def offered(self, offer: Offer) -> None:
         """A snapshot is offered."""

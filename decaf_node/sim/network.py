@@ -39,10 +39,13 @@ class Want:
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a published snapshot, and what the world knows of them. life: in which its maker published it."""
+    """The bytes of a published snapshot, and what the world knows of them.
+
+    maker: the device that has published it, in this life of its.
+    """
 
     snapshot: Snapshot
-    maker: Host
+    maker: str
     life: int
     value: Any
     finite: bool

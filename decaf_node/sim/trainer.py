@@ -129,9 +129,9 @@ class Trainer:
         self.bad.discard("not-finite")
         digest = f"{host.device}.{host.life}.{self.life}.{round}"
         snapshot = Snapshot(digest, round, RANK, world.problem.snapshot_bytes)
-        content = Content(snapshot, host, host.life, self.value, finite, host.schema)
+        content = Content(snapshot, host.device, host.life, self.value, finite, host.schema)
         host.disk.spool[digest] = content
-        world.checks.published(content)
+        world.checks.published(host, snapshot.digest)
         host.post(ev.RoundTrained(snapshot))
         host.forget_snapshots()
 
