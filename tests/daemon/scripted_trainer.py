@@ -31,7 +31,7 @@ class Script:
     """What this trainer does. die_in_round: it is killed by SIGKILL there, once if ``once`` names a file to note it.
 
     rate: part of the way to ``target`` that a round goes
-    lie: what it publishes instead of its value (then it does not mix what it is sent): sign-flip or noise
+    lie: what it publishes instead of its value (then it does not mix what it is sent), see ``lies``
     """
 
     value: float = 0.0
@@ -79,6 +79,7 @@ class Scripted:
         self.spool = Path(welcome.spool)
         self.script = Script(**welcome.settings["training"]["arguments"])
         self.value = self.script.value
+        self.first = 0.0  # what it held at the end of its first round
         print("scripted trainer is here")
         if self.script.fail:
             reason, exit_code, fatal = self.script.fail.split()
@@ -124,6 +125,7 @@ class Scripted:
     def publish(self) -> None:
         self.die_if(self.script.die_in_round)
         self.value += self.script.drift + self.script.rate * (self.script.target - self.value)
+        self.first = self.first or self.value
         self.send(link.Progress(self.round, 3, 1.0 / self.round, 10.0))
         data = snapshot_bytes(self.shown(), self.round, self.script.schema, self.script.bulk)
         file = put(self.spool, data)
@@ -134,8 +136,17 @@ class Scripted:
         """Return what this node says that it has learned."""
         if self.script.publish_nan:
             return math.nan
-        lies = {"sign-flip": -self.value, "noise": 1e4 if self.round % 2 else -1e4}
-        return lies.get(self.script.lie, self.value)
+        odd = self.round % 2 == 1
+        lies = {
+            "": self.value,
+            "sign-flip": -self.value,
+            "noise": 1e4 if odd else -1e4,
+            "zero": 0.0,
+            "drift": self.value + 50.0,
+            "old-round": self.first,
+            "alternating": -self.value if odd else self.value,
+        }
+        return lies[self.script.lie]
 
     def handle(self, message: link.Message) -> None:
         match message:
