@@ -28,7 +28,7 @@ def backup_ca(
 
     Whoever has the file and its passphrase can let anyone in. Keep them apart from each other and from this device.
 
-    Example: decaf-node config backup-ca /media/stick/lab-ca.pem
+    Example: decaf-node config backup-ca /media/stick/lab-ca.backup
     """
     from decaf_node.daemon.backup import backup
 
@@ -45,7 +45,7 @@ def restore_ca(
 ) -> None:
     """Make this member the founder again, from a backup of the mesh's key.
 
-    Example: decaf-node config restore-ca /media/stick/lab-ca.pem
+    Example: decaf-node config restore-ca /media/stick/lab-ca.backup
     """
     from decaf_node.daemon.backup import restore
 

@@ -146,10 +146,11 @@ def keep_inviter(folder: Path, chain: Chain) -> None:
         write_private(folder / INVITER, pem_of(chain))
 
 
-def key_pem(key: Key, passphrase: bytes = b"") -> bytes:
-    """Return a key as text, encrypted where there is a passphrase."""
-    protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+def key_pem(key: Key) -> bytes:
+    """Return a key as text, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _issuer(folder: Path, identity: Identity, authorities: Chain) -> Issuer | None:
