@@ -10,10 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 import pytest
+from cryptography import x509
+from grpc.experimental.session_cache import SSLSessionCache, ssl_session_cache_lru
 
 from decaf_node.daemon import rpc
 from decaf_node.daemon.certificates import Issuer, issue_inviter, issue_member, pem_of
@@ -40,8 +43,13 @@ async def member(folder: Path, papers: Papers, revocations: Revocations | None =
 
 
 @asynccontextmanager
-async def caller(address: str, papers: Papers | None) -> AsyncIterator[mesh_pb2_grpc.MeshAsyncStub]:
-    """Give the service at ``address`` to somebody who believes whoever answers, and shows these papers."""
+async def caller(
+    address: str, papers: Papers | None, sessions: SSLSessionCache | None = None
+) -> AsyncIterator[mesh_pb2_grpc.MeshAsyncStub]:
+    """Give the service at ``address`` to somebody who believes whoever answers, and shows these papers.
+
+    sessions: of TLS, which it resumes
+    """
     shown = await look(address)
     credentials = grpc.ssl_channel_credentials(
         pem_of((shown,)),
@@ -49,6 +57,7 @@ async def caller(address: str, papers: Papers | None) -> AsyncIterator[mesh_pb2_
         None if papers is None else pem_of(papers.chain),
     )
     options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name_in(shown))]
+    options += [] if sessions is None else [("grpc.ssl_session_cache", sessions)]
     async with grpc.aio.secure_channel(address, credentials, options) as channel:
         yield mesh_pb2_grpc.MeshStub(channel)
 
@@ -161,6 +170,40 @@ async def test_the_revoked_are_refused_at_both_ends(tmp_path: Path) -> None:
         b.edges.open(mine.node, offer(b.publish()), ())
         refusal = await refusal_of(a, out)
         assert refusal.reason == "security.revoked"
+
+
+class Noting(MutualTls):
+    """Notes of each call whether its session of TLS was resumed."""
+
+    def __init__(self, papers: Papers, revocations: Revocations) -> None:
+        super().__init__(papers, revocations, clock=lambda: self.now)
+        self.now = time.time()
+        self.resumed: list[bool] = []
+
+    def shown(self, context: grpc.aio.ServicerContext[Any, Any]) -> x509.Certificate:
+        self.resumed.append(list((context.auth_context() or {})["ssl_session_reused"]) == [b"true"])
+        return super().shown(context)
+
+
+async def test_a_resumed_session_lets_in_nobody_whom_a_new_one_would_not(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    revocations = Revocations(tmp_path / "r", LAB.issuer.certificate)
+    security, late, out = Noting(LAB.papers(), revocations), LAB.papers(lifetime=3600.0), LAB.papers()
+    lates, outs = (ssl_session_cache_lru(4) for _ in range(2))  # type: ignore[no-untyped-call]
+    async with end(security.papers.node, tmp_path, security=security) as a:
+        for papers, sessions in ((late, lates), (out, outs)):
+            async with caller(a.me.address, papers, sessions) as stub:
+                await stub.Hello(hello(papers.node), timeout=3.0)
+        assert not any(security.resumed)
+        security.resumed.clear()
+        revocations.revoke(LAB.issuer, out.node, frozenset(), time.time())
+        async with caller(a.me.address, out, outs) as stub:
+            assert "[security.revoked]" in str((await refused(stub, out.node)).details())
+        security.now += 7200.0
+        async with caller(a.me.address, late, lates) as stub:
+            assert "[certificate.expired]" in str((await refused(stub, late.node)).details())
+        assert security.resumed
+        assert all(security.resumed)
 
 
 async def refusal_of(a: End, papers: Papers) -> Refusal:
