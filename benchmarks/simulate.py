@@ -3,8 +3,9 @@
 Speed: large meshes for one virtual hour, and a number of storms, each in this one process; CPU seconds. Contraction:
 factor by which a round shrinks the distance from the mean, nodes of one pace (a round takes 0.8 to 1.25 of it) and no
 faults; theory is the factor of ``benchmarks.topologies`` for rounds in lock-step. Load: hellos and frames a node and
-round. Prints tables and writes benchmarks/results/simulate.json; takes about a quarter of an hour. With the machine
-compiled (``make compiled``) it is faster, and writes simulate-compiled.json.
+round. ``loop_ns`` is what an iteration of a plain loop takes here, before and after, to compare machines by, and to see
+whether this one was busy. Prints tables and writes benchmarks/results/simulate.json; takes half an hour and more.
+Compiled (``make compiled``) it is faster, and writes simulate-compiled.json.
 
     python -m benchmarks.simulate [--quick]
     cd build/compiled && PYTHONPATH=../.. ../../.venv/bin/python -m benchmarks.simulate [--quick]
@@ -42,6 +43,7 @@ CALM = Plan(rounds=40, overlap=False)
 CROWD, CROWD_ROUNDS = 1024, 8  # for the load of membership; too few rounds to see it average
 SMALLEST = 1e-9  # a distance below it is rounding
 WARM = 4  # rounds until everyone knows everyone
+LOOP = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ def shrinking(outcome: Outcome, pace: float) -> float:
     return float((distances[-1] / distances[0]) ** (1 / (pace * (len(distances) - 1)))) if len(distances) > 1 else 0.0
 
 
+def loop_ns() -> float:
+    """Return the nanoseconds of CPU of an iteration of a plain loop."""
+    last: dict[int, int] = {}
+    started = time.process_time()
+    for number in range(LOOP):
+        last[number & 1023] = number
+    return 1e9 * (time.process_time() - started) / LOOP
+
+
 def machine() -> dict[str, str]:
     processor = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -114,9 +125,10 @@ def machine() -> dict[str, str]:
     return {"processor": processor, "cores": str(os.cpu_count()), "python": platform.python_version()}
 
 
-def show(speeds: Sequence[Speed], contractions: Sequence[Contraction]) -> None:
+def show(speeds: Sequence[Speed], contractions: Sequence[Contraction], loops: Sequence[float]) -> None:
     console = Console(width=130)
-    table = Table(title=f"Speed, on one core, the machine {'compiled' if COMPILED else 'interpreted'}")
+    console.print(f"A plain loop: {loops[0]:.0f} ns an iteration at the beginning, {loops[1]:.0f} ns at the end.")
+    table = Table(title=f"Speed, on one core, {'compiled' if COMPILED else 'interpreted'}")
     for column in (
         "what",
         "runs",
@@ -168,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small meshes and few seeds; nothing is written")
     quick = parser.parse_args().quick
-    sizes = (16,) if quick else (16, 64, 256)
+    sizes, loops = (16,) if quick else (16, 64, 256), [loop_ns()]
     contractions = [
         measure_contraction(nodes, topology)
         for nodes in sizes
@@ -185,10 +197,11 @@ def main() -> None:
             for topology in LARGE_TOPOLOGIES
         ),
     ]
-    show(speeds, contractions)
+    loops.append(loop_ns())
+    show(speeds, contractions, loops)
     if not quick:
         rows = {"speed": [asdict(row) for row in speeds], "contraction": [asdict(row) for row in contractions]}
-        RESULTS.write_text(json.dumps({"machine": machine()} | rows, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"machine": machine(), "loop_ns": loops} | rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
