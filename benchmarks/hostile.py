@@ -4,11 +4,12 @@ The demo's model, articles and skewed shares, eight nodes on a full graph, one p
 ``lockstep``). One node of eight lies (two of ten where it says so), in the factors and in the head. The figure is the
 honest nodes' accuracy on the same test articles at the end, beside that of a mesh of the honest nodes alone: with the
 same articles in the same order, and mixing with everybody in full. Prints a table (mean and standard error over the
-seeds), and writes benchmarks/results/hostile.json after every run, so that one that is cut short is not lost.
-Snapshots that are refused before they are mixed (not finite, of another model) come to the mesh of the honest alone,
-and are not run. The demo's files must be there (``python tools/fetch_demo.py``).
+seeds), and writes benchmarks/results/hostile.json after every run. Runs of the same plan that are in it already are
+kept, so the table can be filled in pieces; delete those that a change of the code makes untrue. Snapshots that are
+refused before they are mixed (not finite, of another model) come to the mesh of the honest alone, and are not run. The
+demo's files must be there (``python tools/fetch_demo.py``).
 
-    python -m benchmarks.hostile [--seeds 1] [--processes 2]
+    python -m benchmarks.hostile [--seeds 1] [--modes off clip score] [--attacks NAME ...] [--processes 2]
 """
 
 from __future__ import annotations
@@ -255,11 +256,21 @@ def machine() -> dict[str, Any]:
     return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
 
 
+PLAN = {"rounds": ROUNDS, "share": SHARE, "test": TEST, "noise": NOISE, "drift": [PRODUCTS, HEAD], "old": OLD}
+
+
+def saved() -> list[Run]:
+    """Return the runs of this plan that are in the file."""
+    if not RESULTS.exists():
+        return []
+    document = json.loads(RESULTS.read_text())
+    return [Run(**run) for run in document["runs"]] if document["plan"] == PLAN else []
+
+
 def save(runs: Sequence[Run]) -> None:
-    plan = {"rounds": ROUNDS, "share": SHARE, "test": TEST, "noise": NOISE, "drift": [PRODUCTS, HEAD], "old": OLD}
     document = {
         "machine": machine(),
-        "plan": plan,
+        "plan": PLAN,
         "rows": [asdict(row) for row in rows_of(runs)],
         "runs": [asdict(run) for run in runs],
     }
@@ -269,13 +280,18 @@ def save(runs: Sequence[Run]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--modes", nargs="+", choices=ROBUST, default=ROBUST)
+    parser.add_argument("--attacks", nargs="+", choices=[attack.name for attack in ATTACKS])
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    jobs = [(attack, robust, seed) for seed in range(options.seeds) for robust in ROBUST for attack in ATTACKS]
-    runs: list[Run] = []
+    attacks = [attack for attack in ATTACKS if not options.attacks or attack.name in options.attacks]
+    runs = saved()
+    done = {(run.attack, run.robust, run.seed) for run in runs}
+    wanted = [(attack, robust, seed) for seed in range(options.seeds) for robust in options.modes for attack in attacks]
+    jobs = [(attack, robust, seed) for attack, robust, seed in wanted if (attack.name, robust, seed) not in done]
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed(pool.submit(play, *job) for job in jobs):
-            runs.append(done.result())
+        for played in as_completed(pool.submit(play, *job) for job in jobs):
+            runs.append(played.result())
             run = runs[-1]
             print(
                 f"{run.attack}, {run.robust}, seed {run.seed}: {run.accuracy:.1%}, {run.seconds:.0f} s", file=sys.stderr

@@ -114,6 +114,7 @@ class Node:
         self._optimizer = optimizer(self._arguments, self._parameters)
         self._past: list[Adapter] = []
         held_out = slice_of(loaded.evaluation)
+        shared.live.load(shared.initial)
         self._held_out = HeldOut(
             shared.live, lambda: evaluate(shared.model, held_out, shared.scorer, BATCH, ranked=False).loss
         )

@@ -97,7 +97,7 @@ class SnapshotInspected:
     """What a neighbour's snapshot is like. distance: Frobenius, of what is mixed, over all layers, to our own.
 
     norm: of our own, measured like it. plain_distance, plain_norm: the same of all tensors that are averaged plainly.
-    harm: what a half-way mix adds to our held-out loss, in parts of it, where that is asked for (``security.robust``).
+    harm: what a half-way mix adds to our held-out loss, in parts of the untrained one (``security.robust = "score"``).
     """
 
     digest: str

@@ -115,7 +115,7 @@ class SnapshotInspected:
 
     distance: to our snapshot of the edge, in product space; norm: of ours
     plain_distance, plain_norm: the same of the tensors that are averaged plainly (heads, norms, biases)
-    harm: what a half-way mix adds to our held-out loss, in parts of it; 0 where nobody has tried
+    harm: what a half-way mix adds to our held-out loss, in parts of the untrained one; 0 where nobody has tried
     """
 
     peer: str

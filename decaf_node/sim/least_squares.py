@@ -79,8 +79,8 @@ class LeastSquares:
         """See ``Problem``."""
         before, half = own.products[LAYER].dense(), self.mix(own, [(0.5, own, theirs)]).value.products[LAYER].dense()
         covariance, target = self._covariances[number], self.targets[number]
-        loss, mixed = (float(self._loss(dense, covariance, target)) for dense in (before, half))
-        return max(0.0, mixed - loss) / loss if loss > 0 else 0.0
+        loss, mixed, nothing = (float(self._loss(dense, covariance, target)) for dense in (before, half, 0 * before))
+        return max(0.0, mixed - loss) / nothing
 
     def measure(self, values: Sequence[Adapter]) -> Measure:
         """See ``Problem``. loss: mean over all nodes' products, relative to the loss of doing nothing."""

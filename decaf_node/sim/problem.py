@@ -52,7 +52,7 @@ class Problem(Protocol):
         """Return how large a value is."""
 
     def harm(self, own: Any, theirs: Any, number: int) -> float:
-        """Return what a half-way mix adds to a node's own loss, in parts of it."""
+        """Return what a half-way mix adds to a node's own loss, in parts of the loss of doing nothing."""
 
     def residual(self, before: Any, terms: Sequence[Term], after: Any) -> float:
         """Return how far a mix is off the exact sum: its tail, if it is right."""

@@ -24,24 +24,29 @@ def slice_of(examples: Sequence[Example]) -> Sequence[Example]:
 
 
 class HeldOut:
-    """Scores adapters in the place of the live one, which is put back each time."""
+    """Scores adapters in the place of the live one, which is put back each time.
+
+    The unit is the loss with the adapter that is live when this is made, before any training. Our own loss would be no
+    good one: who knows its own few topics by heart has next to none, and everybody else adds many times as much.
+    """
 
     def __init__(self, live: LiveAdapter, loss: Loss) -> None:
         self._live = live
         self._loss = loss
+        self._untrained = loss()
         self._own: tuple[str, float] | None = None
 
     def harm(self, digest: str, own: Adapter, mixed: Adapter) -> float:
-        """Return by what part of our loss ``mixed`` has more than ``own`` (of that digest); 0 if it has less.
+        """Return how much more loss ``mixed`` has than ``own`` (of that digest), in parts of the untrained one.
 
-        Infinity where its loss is no number.
+        0 if it has less. Infinity where its loss is no number.
         """
         if self._own is None or self._own[0] != digest:
             self._own = digest, self._loss_with(own)
         before, after = self._own[1], self._loss_with(mixed)
         if not math.isfinite(after):
             return math.inf
-        return max(0.0, after - before) / before if before > 0 else 0.0
+        return max(0.0, after - before) / self._untrained if self._untrained > 0 else 0.0
 
     def _loss_with(self, adapter: Adapter) -> float:
         now = self._live.read()

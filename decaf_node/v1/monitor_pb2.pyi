@@ -312,7 +312,7 @@ class Peer(_message.Message):
     clip_factor: _builtins.float
     """What these distances, and the harm, left of its weight: 1 is all of it."""
     harm: _builtins.float
-    """What a half-way mix with it adds to our held-out loss, in parts of that, where security.robust is score; else 0."""
+    """What a half-way mix with it adds to our held-out loss, in parts of the untrained one, where security.robust is score."""
     loss: _builtins.float
     """Training loss of its last round; absent unless it shares it."""
     @_builtins.property

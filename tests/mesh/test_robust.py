@@ -115,7 +115,9 @@ def test_distance_and_harm_count_both() -> None:
     s = among_three("score")
     for peer in "ac":
         inspected(s, peer, 1.0, harm=0.5)
-    assert weight(inspected(s, "d", 10.0, harm=2.0)) == pytest.approx(0.25 * (FEW / 10.0) * 0.25)
+    assert weight(inspected(s, "d", 10.0, harm=2.0)) == pytest.approx(
+        0.25 * (FEW / 10.0) * (CROWD_OF_HARM * 0.5 / 2.0) ** 2
+    )
 
 
 @pytest.mark.parametrize("figure", ["norm", "plain_distance", "plain_norm"])

@@ -41,14 +41,21 @@ def adapter(value: float) -> Adapter:
     return Adapter({"layer": Product(torch.full((4, 2), value / 2), torch.ones(2, 5), 1.0)}, {})
 
 
-def test_harm_is_the_part_of_our_loss_that_is_added() -> None:
+def test_harm_is_what_is_added_in_parts_of_the_loss_before_any_training() -> None:
     held_out = HeldOut(Model().live, lambda: 1.0)
     assert held_out.harm("x", adapter(1.0), adapter(1.0)) == 0.0
     model = Model()
     held_out = HeldOut(model.live, model.loss)
-    assert held_out.harm("own", adapter(1.0), adapter(0.0)) == pytest.approx(3.0)  # (2 - 0)^2 beside (2 - 1)^2
+    assert held_out.harm("own", adapter(1.0), adapter(0.0)) == pytest.approx(0.75)  # (2 - 0)^2 - (2 - 1)^2 beside 2^2
     assert held_out.harm("own", adapter(1.0), adapter(1.5)) == 0.0
-    assert model.asked == 3  # our own loss is worked out once
+    assert model.asked == 4  # the untrained loss and our own are worked out once
+
+
+def test_who_knows_its_own_by_heart_has_the_same_unit_as_before() -> None:
+    model = Model()
+    held_out = HeldOut(model.live, model.loss)
+    model.live.load(adapter(2.0))
+    assert held_out.harm("own", adapter(2.0), adapter(1.0)) == pytest.approx(0.25)
 
 
 def test_the_live_adapter_is_put_back_bit_for_bit() -> None:
@@ -63,10 +70,12 @@ def test_the_live_adapter_is_put_back_bit_for_bit() -> None:
 
 
 def test_a_loss_that_is_no_number_is_infinite_harm() -> None:
-    losses = iter([1.0, math.nan, 0.0, 5.0])
+    losses = iter([2.0, 1.0, math.nan])
     held_out = HeldOut(Model().live, lambda: next(losses))
     assert held_out.harm("own", adapter(1.0), adapter(0.0)) == math.inf
-    assert held_out.harm("another", adapter(1.0), adapter(0.0)) == 0.0  # nothing to measure by
+    losses = iter([0.0, 0.0, 5.0])
+    held_out = HeldOut(Model().live, lambda: next(losses))
+    assert held_out.harm("own", adapter(1.0), adapter(0.0)) == 0.0  # nothing to measure by
 
 
 def test_the_slice_is_the_same_each_time_and_from_everywhere() -> None:
@@ -85,7 +94,7 @@ def test_at_inspection_a_half_way_mix_is_tried(tmp_path: Path, algorithm: str) -
     own, liar = (
         publish(tmp_path, adapter(value), dtype=torch.float32, schema="s", base="b", round=1) for value in (1.0, -1.0)
     )
-    assert exchange.inspect(liar, own).harm == pytest.approx(3.0, rel=1e-4)
+    assert exchange.inspect(liar, own).harm == pytest.approx(0.75, rel=1e-4)
     assert exchange.inspect(own, own).harm == pytest.approx(0.0, abs=1e-4)
     plain = Exchange(model.live, tmp_path, settings, Identity("s", "b"))
     assert plain.inspect(liar, own).harm == 0.0
