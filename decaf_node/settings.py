@@ -88,6 +88,8 @@ class MonitorSection(Section):
     operators: tuple[str, ...] = Field(
         (), description="node IDs of members that may also act there (pause, invite, revoke, ...); others only look"
     )
+    metrics: str = Field("", description="host:port of GET /metrics for Prometheus, as 127.0.0.1:7436; empty: off")
+    metrics_open: bool = Field(False, description="metrics beyond loopback too: plain HTTP to anyone who asks")
 
 
 class PrivacySection(Section):

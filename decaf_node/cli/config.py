@@ -13,7 +13,7 @@ import typer
 from decaf_node.cli.authority import backup_ca, restore_ca
 from decaf_node.cli.options import ConfigOption, JsonOption, places_of
 from decaf_node.cli.output import print_json, print_text
-from decaf_node.errors import BadSettings
+from decaf_node.errors import BadSettings, NotAllowed
 
 if TYPE_CHECKING:
     from decaf_node.settings import Settings
@@ -103,11 +103,16 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
+    from decaf_node.daemon.metrics_server import metrics_address
     from decaf_node.daemon.operators import operators_of
 
     try:
         operators_of(settings, settings.security.insecure)
     except BadSettings as error:
+        yield Finding(error.reason, error.message)
+    try:
+        metrics_address(settings)
+    except (BadSettings, NotAllowed) as error:
         yield Finding(error.reason, error.message)
     for path in (settings.security.ca, settings.security.certificate, settings.security.key):
         if path is not None and not path.is_file():

@@ -32,6 +32,8 @@ from decaf_node.daemon.lines import PeerLines, RoundLines
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import Meeting, check_peers
+from decaf_node.daemon.metrics import Reading, Validity
+from decaf_node.daemon.metrics_server import MetricsServer, metrics_address
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.operators import Operators, operators_of
@@ -77,6 +79,7 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, inse
     logs.configure(settings.log.level, settings.log.format)
     check_peers(settings.mesh.peers)
     operators_of(settings, plaintext)
+    metrics_address(settings)
     if plaintext:
         check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
@@ -225,6 +228,9 @@ class Daemon:
         stack.push_async_callback(self.link.close)
         stack.push_async_callback(self.dialler.close)
         stack.push_async_callback(self.tasks.cancel)
+        if (metrics := metrics_address(self._settings)) is not None:
+            scraped = MetricsServer(*metrics, self._reading, self._settings.monitor.metrics_open)
+            stack.push_async_callback(scraped.close)
         self._start_looking(port)
         stack.push_async_callback(self._end_running)
         self._take_signals()
@@ -321,6 +327,12 @@ class Daemon:
     def _watch(self, view: NodeView) -> None:
         self._peer_lines.watch(view)
         self.status.watch(view)
+
+    def _reading(self) -> Reading:
+        """The node now, for the metrics."""
+        tls = self.trust.tls
+        valid = Validity.of(tls.papers.chain[0]) if isinstance(tls, MutualTls) else None
+        return Reading(self.status.status(), self.status.peers(), valid)
 
     def _warn(self, reason: str, message: str) -> None:
         log.warning("%s", message, extra=logs.fields(reason=reason))

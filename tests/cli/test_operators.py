@@ -110,6 +110,8 @@ def test_there_is_no_listener_unless_it_is_asked_for() -> None:
         ({"listen": "127.0.0.1"}, ["monitor.bad-address"]),
         ({"listen": "[::1]:7435"}, []),
         ({"operators": ["desk"]}, ["monitor.bad-operator"]),
+        ({"metrics": "127.0.0.1:7436"}, []),
+        ({"metrics": "0.0.0.0:7436"}, ["monitor.open-metrics"]),
     ],
 )
 def test_config_check_looks_at_it(tmp_path: Path, section: dict[str, Any], reasons: list[str]) -> None:
