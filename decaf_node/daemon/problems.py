@@ -56,9 +56,13 @@ class Problems:
         """It is well again there."""
         self._sentences.pop(place, None)
 
+    def by_place(self) -> dict[str, str]:
+        """Return all of it, in the order of the places."""
+        return {place: self._sentences[place] for place in sorted(self._sentences)}
+
     def text(self) -> str:
         """Return all of it; empty if nothing is wrong."""
-        return " ".join(self._sentences[place] for place in sorted(self._sentences))
+        return " ".join(self.by_place().values())
 
 
 class Notices:
