@@ -12,7 +12,7 @@ import grpc
 from decaf_node.daemon.addresses import join
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.gate import Gate
-from decaf_node.daemon.health import Health, serve_channelz
+from decaf_node.daemon.health import Health, serve_channelz, serve_health
 from decaf_node.daemon.listening import in_use, try_port
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.operators import CALLS_AT_MOST, OPTIONS, Operators
@@ -137,7 +137,7 @@ async def start_remote(
 def _serve(server: grpc.aio.Server, monitor: MonitorService, control: ControlService, health: Health) -> None:
     monitor_pb2_grpc.add_MonitorServicer_to_server(monitor, server)
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
-    health.serve(server)
+    serve_health(server, health)
 
 
 def _clear(path: Path) -> None:

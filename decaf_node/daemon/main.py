@@ -268,7 +268,6 @@ class Daemon:
         self._trainer_task = self._run(self.trainer.run())
         self._run(self.upkeep.run())
         self._run(self.watching.run())
-        self._run(self.health.run())
         if self.enrolment is not None:
             self._run(self.enrolment.run())
         seeds = read_seeds(self._places.state / "members")
