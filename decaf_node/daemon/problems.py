@@ -60,10 +60,6 @@ class Problems:
         """Return all of it, in the order of the places."""
         return {place: self._sentences[place] for place in sorted(self._sentences)}
 
-    def text(self) -> str:
-        """Return all of it; empty if nothing is wrong."""
-        return " ".join(self.by_place().values())
-
 
 class Notices:
     """Says a thing about a peer once, and again only when it changes or after a while. level: of ``logging``."""
