@@ -63,7 +63,9 @@ class GetStatusReply(_message.Message):
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
+    """Name of the node."""
     mesh: _builtins.str
+    """Name of the mesh."""
     version: _builtins.str
     """Version of decaf-node."""
     instance: _builtins.str
@@ -89,17 +91,21 @@ class GetStatusReply(_message.Message):
     schema: _builtins.str
     """Schema fingerprint; empty until the model is loaded."""
     sent_bytes: _builtins.int
-    """Bytes of snapshots sent and received since the daemon started."""
+    """Bytes of snapshots sent since the daemon started."""
     received_bytes: _builtins.int
+    """Received, likewise."""
     state_folder: _builtins.str
-    """Where the node keeps its state, and its exported adapter."""
+    """Where the node keeps its state."""
     adapter_folder: _builtins.str
+    """Where its exported adapter is."""
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Node IDs that the round waits for."""
 
     @_builtins.property
-    def trainer(self) -> Global___Trainer: ...
+    def trainer(self) -> Global___Trainer:
+        """The process that trains."""
+
     @_builtins.property
     def last_round(self) -> Global___Round:
         """The last round that was mixed; absent before the first."""
@@ -158,6 +164,7 @@ class Privacy(_message.Message):
     epsilon: _builtins.float
     """The whole budget, of epsilon for this delta."""
     delta: _builtins.float
+    """The delta of it, a probability."""
     spent: _builtins.float
     """What is spent of epsilon."""
     steps: _builtins.int
@@ -206,6 +213,7 @@ class Trainer(_message.Message):
     device: _builtins.str
     """cpu, cuda:0, ..."""
     rank: _builtins.int
+    """Rank of the adapter."""
     parameters: _builtins.int
     """Trainable parameters."""
     loss: _builtins.float
@@ -213,6 +221,7 @@ class Trainer(_message.Message):
     step: _builtins.int
     """Local steps in this round, so far."""
     steps_per_second: _builtins.float
+    """Local steps a second of late."""
     def __init__(
         self,
         *,
@@ -257,7 +266,9 @@ class ListPeersReply(_message.Message):
 
     PEERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]:
+        """All that are known."""
+
     def __init__(
         self,
         *,
@@ -291,12 +302,15 @@ class Peer(_message.Message):
     HARM_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID."""
     name: _builtins.str
+    """Name of the node."""
     state: _builtins.str
     """alive, late or gone."""
     neighbour: _builtins.bool
     """It is a neighbour in this node's graph."""
     round: _builtins.int
+    """Its round in progress, as last told."""
     heard_seconds: _builtins.float
     """Seconds since it was last heard; absent if never."""
     weight: _builtins.float
@@ -316,7 +330,9 @@ class Peer(_message.Message):
     loss: _builtins.float
     """Training loss of its last round; absent unless it shares it."""
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it can be reached, host:port."""
+
     def __init__(
         self,
         *,
@@ -401,7 +417,9 @@ class ListRoundsReply(_message.Message):
 
     ROUNDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]: ...
+    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -439,14 +457,19 @@ class Round(_message.Message):
     EVALUATION_ACCURACY_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
+    """Number of the round."""
     time: _builtins.float
     """When it was mixed, seconds since 1970."""
     steps: _builtins.int
+    """Local steps."""
     loss: _builtins.float
     """Mean training loss over its steps."""
     train_seconds: _builtins.float
+    """Seconds of local steps."""
     exchange_seconds: _builtins.float
+    """Seconds from there to the mix."""
     mix_seconds: _builtins.float
+    """Seconds of the mix."""
     tail: _builtins.float
     """Frobenius norm of what the truncation cut."""
     interference: _builtins.float
@@ -456,14 +479,19 @@ class Round(_message.Message):
     consensus_distance: _builtins.float
     """Root mean square distance to the neighbours mixed; absent without any."""
     sent_bytes: _builtins.int
+    """Bytes of snapshots sent since the round before."""
     received_bytes: _builtins.int
+    """Bytes of snapshots received since the round before."""
     evaluation_loss: _builtins.float
-    """Held-out loss and accuracy; absent where not evaluated."""
+    """Held-out loss; absent where not evaluated."""
     evaluation_accuracy: _builtins.float
+    """Held-out accuracy, in parts of 1; absent where not evaluated."""
     saved: _builtins.bool
     """The round is durable."""
     @_builtins.property
-    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edge]: ...
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edge]:
+        """What was mixed."""
+
     def __init__(
         self,
         *,
@@ -512,8 +540,11 @@ class Edge(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID."""
     weight: _builtins.float
+    """Weight in the mix."""
     distance: _builtins.float
+    """Frobenius distance of its product to ours."""
     def __init__(
         self,
         *,
@@ -536,10 +567,11 @@ class WatchRequest(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
-    """Go on after the event of this sequence number, where the daemon is still of this instance and keeps what came
-    since (the last 256); else, or with an empty instance, the state comes first.
-    """
+    """Instance of the last event that was heard; empty: the state comes first."""
     after: _builtins.int
+    """Its sequence number: go on after it, where the daemon is still of this instance and keeps what came since (the
+    last 256 changes); else the state comes first.
+    """
     def __init__(
         self,
         *,
@@ -593,7 +625,9 @@ class WatchEvent(_message.Message):
         """A member came, is late or gone, became a neighbour or ceased to be one, or was mixed (weight, clip factor)."""
 
     @_builtins.property
-    def problem(self) -> Global___Problem: ...
+    def problem(self) -> Global___Problem:
+        """Something went wrong, or is over."""
+
     @_builtins.property
     def gap(self) -> Global___Gap:
         """The watcher was too slow: changes are not told, and the state follows."""
@@ -641,7 +675,9 @@ class WatchState(_message.Message):
         """With the last round."""
 
     @_builtins.property
-    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]:
+        """As in ListPeersReply."""
+
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
         """What is wrong, by place."""
