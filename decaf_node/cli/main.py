@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from decaf_node.cli import acting, config, export, founding, joining, looking, members, run, version
+from decaf_node.cli import acting, config, export, founding, joining, looking, members, run, version, watching
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
 from decaf_node.cli.simulate.command import simulate
@@ -38,6 +38,7 @@ app.command("run")(run.run)
 app.command("status")(looking.status)
 app.command("peers")(looking.peers)
 app.command("rounds")(looking.rounds)
+app.command("watch")(watching.watch)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("invite")(members.invite)

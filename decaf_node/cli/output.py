@@ -28,6 +28,11 @@ def json_text(document: Any) -> str:
     return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
+def json_line(document: Any) -> str:
+    """Return ``document`` as JSON without line breaks; see ``print_json``."""
+    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+
+
 def print_text(text: str) -> None:
     _ending_with_the_pipe(lambda: print(text, flush=True))
 

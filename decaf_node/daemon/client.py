@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
+from decaf_node.daemon.event_wire import event_from_wire
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
-from decaf_node.daemon.reports import ApplicantReport, PeerReport, RoundReport, StatusReport, WaitingReport
+from decaf_node.daemon.reports import (
+    ApplicantReport,
+    EventReport,
+    PeerReport,
+    RoundReport,
+    StateReport,
+    StatusReport,
+    WaitingReport,
+)
 from decaf_node.daemon.rpc_errors import error_of
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
@@ -68,6 +78,27 @@ class Client:
         reply = self._ask(lambda: self._monitor.ListRounds(request, timeout=self._timeout))
         return [round_from_wire(row) for row in reply.rounds]
 
+    def watch(self, instance: str = "", after: int = 0) -> Generator[EventReport, None, None]:
+        """Yield the state, or what came after an event of this instance; then changes and heartbeats, without end.
+
+        Raises TryAgain ``daemon.slow`` when heartbeats stay out, and what every call does.
+        """
+        request = monitor_pb2.WatchRequest(instance=instance, after=after)
+        call = self._monitor.Watch(request)
+        patience = self._timeout
+        try:
+            while True:
+                event = event_from_wire(self._ask(partial(_next_in_time, call, patience)))
+                if event is None:
+                    continue
+                if isinstance(event.what, StateReport):
+                    patience = self._timeout + 2 * event.what.heartbeat_seconds
+                yield event
+        except TooLate:
+            raise self._slow(patience) from None
+        finally:
+            call.cancel()
+
     def pause(self) -> str:
         """Stop training at its next step and refuse edges, until ``resume``. Returns the phase then."""
         request = control_pb2.PauseRequest()
@@ -100,6 +131,9 @@ class Client:
         request = control_pb2.RevokeRequest(node=node)
         return self._ask(lambda: self._control.Revoke(request, timeout=self._timeout)).told
 
+    def _slow(self, seconds: float) -> TryAgain:
+        return TryAgain("daemon.slow", f"The daemon at {self._place} has not answered within {seconds:g} s; try again.")
+
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
@@ -107,9 +141,11 @@ class Client:
             if (ours := error_of(error)) is not None:
                 raise ours from None
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise TryAgain(
-                    "daemon.slow",
-                    f"The daemon at {self._place} has not answered within {self._timeout:g} s; try again.",
+                raise self._slow(self._timeout) from None
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                raise DaemonUnreachable(
+                    "daemon.other-version",
+                    f"The daemon at {self._place} does not know this call; it runs another version of decaf-node.",
                 ) from None
             if isinstance(self._place, str):
                 raise DaemonUnreachable(
@@ -120,3 +156,28 @@ class Client:
                 f"No daemon answers at {self._place}; start one with `decaf-node run`, "
                 "or name its runtime folder with --runtime.",
             ) from None
+
+
+class TooLate(Exception):
+    """A stream has been silent for too long."""
+
+
+def _next_in_time(call: Any, seconds: float) -> Any:
+    """Return the next message of a stream. Raises TooLate, StopIteration at the end of it and grpc.RpcError."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        call.cancel()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        return next(call)
+    except grpc.RpcError:
+        if late.is_set():
+            raise TooLate from None
+        raise
+    finally:
+        timer.cancel()

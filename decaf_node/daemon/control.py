@@ -12,6 +12,7 @@ import grpc
 from decaf_node.daemon.addresses import join
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.gate import Gate
+from decaf_node.daemon.health import Health, serve_channelz, serve_health
 from decaf_node.daemon.listening import in_use, try_port
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.operators import CALLS_AT_MOST, OPTIONS, Operators
@@ -90,15 +91,18 @@ class ControlService(control_pb2_grpc.ControlServicer):
         return self._driver.view().phase
 
 
-async def start_control(path: Path, monitor: MonitorService, control: ControlService) -> grpc.aio.Server:
-    """Serve both on the Unix socket ``path`` (absolute), which only this user can open.
+async def start_control(
+    path: Path, monitor: MonitorService, control: ControlService, health: Health
+) -> grpc.aio.Server:
+    """Serve all on the Unix socket ``path`` (absolute), which only this user can open.
 
     A socket that is there is removed if nobody answers on it; raises TryAgain ``daemon.already-running`` if somebody
     does.
     """
     _clear(path)
-    server = grpc.aio.server()
-    _serve(server, monitor, control)
+    server = grpc.aio.server(options=[("grpc.enable_channelz", 1)])
+    _serve(server, monitor, control, health)
+    serve_channelz(server)
     old = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{path}")
@@ -109,13 +113,18 @@ async def start_control(path: Path, monitor: MonitorService, control: ControlSer
 
 
 async def start_remote(
-    listen: str, tls: MutualTls, operators: Operators, monitor: MonitorService, control: ControlService
+    listen: str,
+    tls: MutualTls,
+    operators: Operators,
+    monitor: MonitorService,
+    control: ControlService,
+    health: Health,
 ) -> grpc.aio.Server:
-    """Serve both at ``host:port`` to members, as ``operators`` lets them. Raises as ``rpc.start_server`` does."""
+    """Serve all at ``host:port`` to members, as ``operators`` lets them. Raises as ``rpc.start_server`` does."""
     host, _, port = listen.rpartition(":")
     try_port(host.strip("[]"), int(port))
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_AT_MOST, interceptors=[Prompt(), operators])
-    _serve(server, monitor, control)
+    _serve(server, monitor, control, health)
     try:
         taken = tls.listen(server, listen)
     except RuntimeError as error:
@@ -125,9 +134,10 @@ async def start_remote(
     return server
 
 
-def _serve(server: grpc.aio.Server, monitor: MonitorService, control: ControlService) -> None:
+def _serve(server: grpc.aio.Server, monitor: MonitorService, control: ControlService, health: Health) -> None:
     monitor_pb2_grpc.add_MonitorServicer_to_server(monitor, server)
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
+    serve_health(server, health)
 
 
 def _clear(path: Path) -> None:

@@ -26,6 +26,7 @@ from decaf_node.daemon.durable import disk_errors, make_folder, refuse_shared
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
 from decaf_node.daemon.gate import Gate
+from decaf_node.daemon.health import Health
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host, Me
 from decaf_node.daemon.lines import PeerLines, RoundLines
@@ -51,6 +52,7 @@ from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer
 from decaf_node.daemon.trust import Open, OwnMesh, Trust, load_trust
 from decaf_node.daemon.upkeep import Upkeep
+from decaf_node.daemon.watching import Watching
 from decaf_node.errors import DecafError
 from decaf_node.mesh.events import PeerLeft, StopRequested
 from decaf_node.mesh.node import Node
@@ -183,12 +185,15 @@ class Daemon:
             saved.snapshot if saved else None,
             self._ready,
             self.tasks,
+            lambda row: self.watching.mixed(row),
         )
         self.performer = Performer(self.host, self.talk, self.edges, self.dialler, self.tasks)
         own = trust if isinstance(trust, OwnMesh) else None
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
         self.status = Status(self.host, self.driver, self.talk, self.trainer, self.history)
+        self.watching = Watching(self.status, self.me.instance)
+        self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
         self._peer_lines = PeerLines(self.host.title)
         self._discovery: Discovery | None = None
         self._hurry = asyncio.Event()
@@ -198,7 +203,7 @@ class Daemon:
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
-        services = MonitorService(self.status), ControlService(self.driver, self.gate)
+        services = MonitorService(self.status, self.watching), ControlService(self.driver, self.gate), self.health
         control = await start_control(self._places.control_socket.absolute(), *services)
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
@@ -268,6 +273,7 @@ class Daemon:
         self._run(self.driver.run(self.performer.perform, self._watch))
         self._trainer_task = self._run(self.trainer.run())
         self._run(self.upkeep.run())
+        self._run(self.watching.run())
         if self.enrolment is not None:
             self._run(self.enrolment.run())
         seeds = read_seeds(self._places.state / "members")
@@ -327,6 +333,7 @@ class Daemon:
     def _watch(self, view: NodeView) -> None:
         self._peer_lines.watch(view)
         self.status.watch(view)
+        self.watching.look(view)
 
     def _reading(self) -> Reading:
         """The node now, for the metrics."""

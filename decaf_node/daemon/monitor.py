@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
 import grpc
 
+from decaf_node.daemon.event_wire import event_to_wire
+from decaf_node.daemon.hub import WATCHERS
 from decaf_node.daemon.report_wire import peer_to_wire, round_to_wire, status_to_wire
+from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.status import Status
+from decaf_node.daemon.watching import Watching
 from decaf_node.errors import DecafError
 from decaf_node.v1 import monitor_pb2 as pb
 from decaf_node.v1 import monitor_pb2_grpc
@@ -13,13 +20,15 @@ from decaf_node.v1 import monitor_pb2_grpc
 ROUNDS = 100
 ROUNDS_LIMIT = 1000
 ROUND_LIMIT = 2**53
+FAR_WATCHERS = WATCHERS // 2  # the other half is kept for this device
 
 
 class MonitorService(monitor_pb2_grpc.MonitorServicer):
-    """Answers from ``Status``."""
+    """Answers from ``Status`` and ``Watching``."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, watching: Watching) -> None:
         self._status = status
+        self._watching = watching
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: grpc.aio.ServicerContext[pb.GetStatusRequest, pb.GetStatusReply]
@@ -43,3 +52,15 @@ class MonitorService(monitor_pb2_grpc.MonitorServicer):
         except DecafError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         return pb.ListRoundsReply(rounds=[round_to_wire(row) for row in rows])
+
+    async def Watch(
+        self, request: pb.WatchRequest, context: grpc.aio.ServicerContext[pb.WatchRequest, pb.WatchEvent]
+    ) -> AsyncIterator[pb.WatchEvent]:
+        """See monitor.proto."""
+        at_most = WATCHERS if context.peer().startswith("unix:") else FAR_WATCHERS
+        try:
+            async with aclosing(self._watching.watch(request.instance, request.after, at_most)) as events:
+                async for event in events:
+                    yield event_to_wire(event)
+        except DecafError as error:
+            await refuse(context, error)

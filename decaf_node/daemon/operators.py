@@ -6,8 +6,10 @@ one. What comes over the Unix socket is not asked: its file permissions say who 
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -16,14 +18,18 @@ from decaf_node.daemon.addresses import split
 from decaf_node.daemon.listening import SERVER_OPTIONS
 from decaf_node.daemon.node_id import read_node, short
 from decaf_node.daemon.pace import Pace
+from decaf_node.daemon.prompt import pour
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.security import MutualTls
-from decaf_node.errors import BadSettings, DecafError, NotAllowed, UsageError
+from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain, UsageError
 from decaf_node.settings import Settings
 
-READS = "/decaf_node.v1.Monitor/"
+READS = ("/decaf_node.v1.Monitor/", "/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 CONNECTIONS_AT_MOST = 16
 CALLS_AT_MOST = 32
+STREAMS_AT_MOST = 24  # of those calls: the rest is kept for plain ones
+STREAMS_A_CALLER = 12
+STREAM_CHECK_SECONDS = 5.0  # who is put out while he watches sees no more after so long
 REQUEST_LIMIT_BYTES = 64 * 1024  # a request is a few words; an answer may be large
 OPTIONS: list[tuple[str, Any]] = [
     *((name, value) for name, value in SERVER_OPTIONS if "message_length" not in name),
@@ -39,11 +45,12 @@ class Operators(grpc.aio.ServerInterceptor):
         self._tls = tls
         self._may_act = may_act
         self._pace = pace
+        self._streams: Counter[str] = Counter()
 
-    def check(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> None:
-        """Raise unless the caller may call ``method``: NotAllowed ``monitor.not-operator`` and what ``caller`` raises.
+    def check(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> str:
+        """Return the caller, who may call ``method``.
 
-        Raises TryAgain ``mesh.too-many-calls`` too.
+        Raises NotAllowed ``monitor.not-operator``, TryAgain ``mesh.too-many-calls`` and what ``caller`` does.
         """
         caller = self._tls.caller(context)
         self._pace.take(caller)
@@ -53,6 +60,7 @@ class Operators(grpc.aio.ServerInterceptor):
                 f"This device ({short(caller)}) may look, but not act; add its node ID to monitor.operators in the "
                 "settings there.",
             )
+        return caller
 
     async def intercept_service(
         self,
@@ -64,19 +72,48 @@ class Operators(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method = details.method
-        act: Any = handler.unary_unary  # of grpc.aio, whatever its types say
-        assert act is not None, "both services have plain calls only"
+        # of grpc.aio, whatever its types say
+        act: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
+        assert act is not None, "no service here answers a stream once"
 
         async def checked(request: Any, context: Any) -> Any:
             try:
-                self.check(context, method)
+                caller = self.check(context, method)
+                if handler.response_streaming:
+                    return await self._streamed(caller, context, pour(act, request, context))
             except DecafError as error:
                 await refuse(context, error)
             return await act(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            checked, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        serve: Any = checked
+        make = (
+            grpc.unary_unary_rpc_method_handler
+            if not handler.response_streaming
+            else grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
         )
+        return make(
+            serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+    async def _streamed(self, caller: str, context: Any, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work of a stream, as long as its caller is a member. Raises TryAgain ``monitor.too-many-streams``."""
+        if self._streams[caller] >= STREAMS_A_CALLER or self._streams.total() >= STREAMS_AT_MOST:
+            work.close()
+            raise TryAgain(
+                "monitor.too-many-streams", "Too much is watched here from other devices already; end some of it."
+            )
+        self._streams[caller] += 1
+        pouring = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({pouring}, timeout=STREAM_CHECK_SECONDS))[0]:
+                self._tls.caller(context)
+            pouring.result()
+        finally:
+            pouring.cancel()
+            self._streams[caller] -= 1
+            self._streams += Counter()  # forgets who has none
 
 
 def operators_of(settings: Settings, plaintext: bool) -> frozenset[str]:

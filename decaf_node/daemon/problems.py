@@ -56,9 +56,9 @@ class Problems:
         """It is well again there."""
         self._sentences.pop(place, None)
 
-    def text(self) -> str:
-        """Return all of it; empty if nothing is wrong."""
-        return " ".join(self._sentences[place] for place in sorted(self._sentences))
+    def by_place(self) -> dict[str, str]:
+        """Return all of it, in the order of the places."""
+        return {place: self._sentences[place] for place in sorted(self._sentences)}
 
 
 class Notices:

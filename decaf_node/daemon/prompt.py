@@ -7,7 +7,9 @@ stream of one request, so it is served as one here, with a deadline.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -23,6 +25,17 @@ def anyone(context: Any) -> None:
     """Let every caller be heard."""
 
 
+async def pour(act: Any, request: Any, context: Any) -> None:
+    """Write all that ``act`` answers: it yields it, or writes it itself. gRPC waits for a caller who does not read."""
+    answers = act(request, context)
+    if not inspect.isasyncgen(answers):
+        await answers
+        return
+    async with aclosing(answers):
+        async for answer in answers:
+            await context.write(answer)
+
+
 class Prompt(grpc.aio.ServerInterceptor):
     """Gives the request of each plain call ``seconds`` to come. admit: raises for whom is not listened to at all."""
 
@@ -35,11 +48,11 @@ class Prompt(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Serve a plain call as a stream of one request."""
+        """Serve a call of one request as a stream of one."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.request_streaming:
             return handler
-        act: Any = handler.unary_unary  # of grpc.aio, whatever its types say
+        act: Any = handler.unary_unary or handler.unary_stream  # of grpc.aio, whatever its types say
 
         async def in_time(requests: AsyncIterator[Any], context: Any) -> Any:
             try:
@@ -49,9 +62,14 @@ class Prompt(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
             except (asyncio.TimeoutError, StopAsyncIteration):
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request has not come in time.")
-            return await act(request, context)
+            return await (pour(act, request, context) if handler.response_streaming else act(request, context))
 
         serve: Any = in_time
-        return grpc.stream_unary_rpc_method_handler(
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(
             serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
         )

@@ -11,7 +11,7 @@ import grpc
 
 from decaf_node.daemon.addresses import split, target
 from decaf_node.daemon.certificates import pem_of
-from decaf_node.daemon.client import Client
+from decaf_node.daemon.client import Client, OpenChannel
 from decaf_node.daemon.clock import require_clock
 from decaf_node.daemon.identity import load_identity
 from decaf_node.daemon.papers import Papers, is_member, load_papers
@@ -30,6 +30,18 @@ def client_at(address: str, places: Places, environ: Mapping[str, str] = os.envi
     Raises UsageError ``usage.bad-address``, DaemonUnreachable ``daemon.not-reached``, NotAllowed
     ``security.no-certificate`` where this device is no member, or ``security.revoked``.
     """
+    return Client(address, SECONDS, _way_to(address, places, environ))
+
+
+def channel_at(address: str, places: Places, environ: Mapping[str, str] = os.environ) -> grpc.Channel:
+    """Return a channel to the daemon at ``address``, for scripts that use gRPC themselves.
+
+    Raises what ``client_at`` does.
+    """
+    return _way_to(address, places, environ)([])
+
+
+def _way_to(address: str, places: Places, environ: Mapping[str, str]) -> OpenChannel:
     if split(address) is None:
         raise UsageError("usage.bad-address", f"{address!r} is no address; write it as host:port.")
     only_new_tls()
@@ -43,7 +55,7 @@ def client_at(address: str, places: Places, environ: Mapping[str, str] = os.envi
     tls.admit(shown)
     credentials = grpc.ssl_channel_credentials(pem_of((shown,)), papers.key_pem, pem_of(papers.chain))
     options = [("grpc.ssl_target_name_override", name_in(shown)), ("grpc.enable_http_proxy", 0)]
-    return Client(address, SECONDS, lambda more: grpc.secure_channel(target(address), credentials, [*options, *more]))
+    return lambda more: grpc.secure_channel(target(address), credentials, [*options, *more])
 
 
 def _papers(places: Places, environ: Mapping[str, str]) -> tuple[Papers, MutualTls]:

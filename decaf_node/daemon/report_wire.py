@@ -42,12 +42,12 @@ def round_from_wire(message: pb.Round) -> RoundReport:
     """Return the row of the history in ``message``."""
     return RoundReport(
         round=message.round,
-        time=_seconds(message.time),
+        time=seconds(message.time),
         steps=message.steps,
         loss=message.loss,
-        train_seconds=_seconds(message.train_seconds),
-        exchange_seconds=_seconds(message.exchange_seconds),
-        mix_seconds=_seconds(message.mix_seconds),
+        train_seconds=seconds(message.train_seconds),
+        exchange_seconds=seconds(message.exchange_seconds),
+        mix_seconds=seconds(message.mix_seconds),
         edges=tuple(EdgeReport(_node(edge.node), edge.weight, edge.distance) for edge in message.edges),
         tail=message.tail,
         interference=message.interference,
@@ -86,19 +86,19 @@ def peer_from_wire(message: pb.Peer) -> PeerReport:
     """Return the member in ``message``."""
     return PeerReport(
         node=_node(message.node),
-        name=_text(message.name),
-        state=_text(message.state),
-        addresses=tuple(map(_text, message.addresses)),
+        name=text(message.name),
+        state=text(message.state),
+        addresses=tuple(map(text, message.addresses)),
         neighbour=message.neighbour,
         round=message.round,
-        heard_seconds=_seconds(message.heard_seconds) if message.HasField("heard_seconds") else None,
+        heard_seconds=seconds(message.heard_seconds) if message.HasField("heard_seconds") else None,
         weight=message.weight if message.HasField("weight") else None,
         distance=message.distance if message.HasField("distance") else None,
         plain_distance=message.plain_distance if message.HasField("plain_distance") else None,
         harm=message.harm if message.HasField("harm") else None,
         clip_factor=message.clip_factor if message.HasField("clip_factor") else None,
         mixes=message.mixes,
-        problem=_text(message.problem),
+        problem=text(message.problem),
         loss=message.loss if message.HasField("loss") else None,
     )
 
@@ -136,27 +136,27 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
     """Return the node at a glance in ``message``."""
     return StatusReport(
         node=_node(message.node),
-        name=_text(message.name),
-        mesh=_text(message.mesh),
-        version=_text(message.version),
-        instance=_text(message.instance),
-        phase=_text(message.phase),
-        problem=_text(message.problem),
+        name=text(message.name),
+        mesh=text(message.mesh),
+        version=text(message.version),
+        instance=text(message.instance),
+        phase=text(message.phase),
+        problem=text(message.problem),
         round=message.round,
         saved_round=message.saved_round,
         mixes=message.mixes,
         degree=message.degree,
         waiting_for=tuple(map(_node, message.waiting_for)),
-        uptime_seconds=_seconds(message.uptime_seconds),
+        uptime_seconds=seconds(message.uptime_seconds),
         resident_bytes=message.resident_bytes,
-        address=_text(message.address),
-        schema=_text(message.schema),
+        address=text(message.address),
+        schema=text(message.schema),
         trainer=_trainer_from_wire(message.trainer),
         last_round=round_from_wire(message.last_round) if message.HasField("last_round") else None,
         sent_bytes=message.sent_bytes,
         received_bytes=message.received_bytes,
-        state_folder=_text(message.state_folder),
-        adapter_folder=_text(message.adapter_folder),
+        state_folder=text(message.state_folder),
+        adapter_folder=text(message.adapter_folder),
         privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
     )
 
@@ -200,9 +200,9 @@ def _trainer_to_wire(report: TrainerReport) -> pb.Trainer:
 def _trainer_from_wire(message: pb.Trainer) -> TrainerReport:
     return TrainerReport(
         pid=message.pid,
-        state=_text(message.state),
+        state=text(message.state),
         restarts=message.restarts,
-        device=_text(message.device),
+        device=text(message.device),
         rank=message.rank,
         parameters=message.parameters,
         loss=message.loss if message.HasField("loss") else None,
@@ -211,8 +211,9 @@ def _trainer_from_wire(message: pb.Trainer) -> TrainerReport:
     )
 
 
-def _text(text: str) -> str:
-    return readable(text[:TEXT_LIMIT])
+def text(said: str) -> str:
+    """Return what can be printed of it."""
+    return readable(said[:TEXT_LIMIT])
 
 
 def _node(node: str) -> str:
@@ -221,7 +222,8 @@ def _node(node: str) -> str:
     return node
 
 
-def _seconds(value: float) -> float:
+def seconds(value: float) -> float:
+    """Return the time, if it can be one."""
     if not 0 <= value <= SECONDS_LIMIT:
         raise _bad("a time that cannot be")
     return value

@@ -119,3 +119,50 @@ class WaitingReport:
 
     authority: str
     waiting: tuple[ApplicantReport, ...]
+
+
+@dataclass(frozen=True)
+class PhaseReport:
+    phase: str
+    round: int
+
+
+@dataclass(frozen=True)
+class ProblemReport:
+    """place: what it is about; sentence: empty when it is over."""
+
+    place: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class StateReport:
+    """All that a watcher starts from; see ``WatchState`` in monitor.proto."""
+
+    status: StatusReport
+    peers: tuple[PeerReport, ...]
+    problems: tuple[ProblemReport, ...]
+    heartbeat_seconds: float
+
+
+@dataclass(frozen=True)
+class GapReport:
+    missed: int
+
+
+@dataclass(frozen=True)
+class HeartbeatReport:
+    pass
+
+
+Change = RoundReport | PhaseReport | PeerReport | ProblemReport
+
+
+@dataclass(frozen=True)
+class EventReport:
+    """What a watcher is told; see ``WatchEvent`` in monitor.proto. time: seconds since 1970."""
+
+    instance: str
+    sequence: int
+    time: float
+    what: Change | StateReport | GapReport | HeartbeatReport

@@ -54,7 +54,7 @@ class Status:
             version=installed_version(),
             instance=me.instance,
             phase=view.phase,
-            problem=self._problem(view),
+            problem=" ".join(self.problems(view).values()),
             round=view.round,
             saved_round=view.saved_round,
             mixes=view.mixes,
@@ -75,26 +75,33 @@ class Status:
 
     def peers(self) -> list[PeerReport]:
         """Return every member that the node knows of."""
-        return [_peer_report(peer, self._host.losses.of(peer.peer)) for peer in self._driver.view().peers]
+        return [peer_report(peer, self.loss_of(peer.peer)) for peer in self.view().peers]
+
+    def view(self) -> NodeView:
+        """Return what the node shows of itself now."""
+        return self._driver.view()
+
+    def loss_of(self, peer: str) -> float | None:
+        """Return the training loss that a member has told."""
+        return self._host.losses.of(peer)
 
     async def rounds(self, before: int, limit: int) -> list[RoundReport]:
         """Return the history, newest first."""
         return await self._host.disk(lambda: self._host.store.rounds(before, limit))
 
-    def _problem(self, view: NodeView) -> str:
-        sentences = [self._host.problems.text()]
+    def problems(self, view: NodeView) -> dict[str, str]:
+        """Return what is wrong, a sentence by place (of a member: its node ID)."""
+        sentences = self._host.problems.by_place()
         alone = self._clock() - self._seen
         if all(peer.state == "gone" for peer in view.peers) and alone > ALONE_SECONDS:
-            sentences.append(
+            sentences["alone"] = (
                 f"No other node of the mesh {self._host.me.mesh!r} has been seen for {alone / 60:.0f} min: "
                 "start one on this network, or name its address in mesh.peers."
             )
-        sentences += [
-            f"{self._host.title(peer.peer)}: {peer.problem}"
-            for peer in view.peers
-            if peer.problem and peer.state != "gone"
-        ]
-        return " ".join(sentence for sentence in sentences if sentence)
+        for peer in view.peers:
+            if peer.problem and peer.state != "gone":
+                sentences[peer.peer] = f"{self._host.title(peer.peer)}: {peer.problem}"
+        return sentences
 
     def _privacy_report(self) -> PrivacyReport | None:
         said = self._talk.privacy
@@ -140,7 +147,8 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peer_report(view: PeerView, loss: float | None) -> PeerReport:
+def peer_report(view: PeerView, loss: float | None) -> PeerReport:
+    """Return what is told of a member."""
     return PeerReport(
         node=view.peer,
         name=view.name,

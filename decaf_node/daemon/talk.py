@@ -43,6 +43,7 @@ class Talk:
         saved: link.File | None,
         told: Callable[[str], Awaitable[None]],
         tasks: Tasks,
+        watched: Callable[[RoundReport], None],
     ) -> None:
         self.ready: link.TrainerReady | None = None
         self.progress: link.Progress | None = None
@@ -56,6 +57,7 @@ class Talk:
         self._saved = saved
         self._told = told
         self._tasks = tasks
+        self._watched = watched
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._saving: events.SaveRound | None = None
@@ -246,6 +248,7 @@ class Talk:
         row = self._history.mixed(message)
         await self._record(row)
         self._lines.mixed(row)
+        self._watched(row)
         await self._host.post(events.RoundMixed(message.round))
         await self._prune()
 
@@ -254,6 +257,7 @@ class Talk:
         if row is not None:
             await self._record(row)
             self._lines.evaluated(row)
+            self._watched(row)
 
     async def _state_saved(self, message: link.StateSaved) -> None:
         saving = self._saving

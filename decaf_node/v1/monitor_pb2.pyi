@@ -63,7 +63,9 @@ class GetStatusReply(_message.Message):
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
+    """Name of the node."""
     mesh: _builtins.str
+    """Name of the mesh."""
     version: _builtins.str
     """Version of decaf-node."""
     instance: _builtins.str
@@ -89,17 +91,21 @@ class GetStatusReply(_message.Message):
     schema: _builtins.str
     """Schema fingerprint; empty until the model is loaded."""
     sent_bytes: _builtins.int
-    """Bytes of snapshots sent and received since the daemon started."""
+    """Bytes of snapshots sent since the daemon started."""
     received_bytes: _builtins.int
+    """Received, likewise."""
     state_folder: _builtins.str
-    """Where the node keeps its state, and its exported adapter."""
+    """Where the node keeps its state."""
     adapter_folder: _builtins.str
+    """Where its exported adapter is."""
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Node IDs that the round waits for."""
 
     @_builtins.property
-    def trainer(self) -> Global___Trainer: ...
+    def trainer(self) -> Global___Trainer:
+        """The process that trains."""
+
     @_builtins.property
     def last_round(self) -> Global___Round:
         """The last round that was mixed; absent before the first."""
@@ -158,6 +164,7 @@ class Privacy(_message.Message):
     epsilon: _builtins.float
     """The whole budget, of epsilon for this delta."""
     delta: _builtins.float
+    """The delta of it, a probability."""
     spent: _builtins.float
     """What is spent of epsilon."""
     steps: _builtins.int
@@ -206,6 +213,7 @@ class Trainer(_message.Message):
     device: _builtins.str
     """cpu, cuda:0, ..."""
     rank: _builtins.int
+    """Rank of the adapter."""
     parameters: _builtins.int
     """Trainable parameters."""
     loss: _builtins.float
@@ -213,6 +221,7 @@ class Trainer(_message.Message):
     step: _builtins.int
     """Local steps in this round, so far."""
     steps_per_second: _builtins.float
+    """Local steps a second of late."""
     def __init__(
         self,
         *,
@@ -257,7 +266,9 @@ class ListPeersReply(_message.Message):
 
     PEERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]:
+        """All that are known."""
+
     def __init__(
         self,
         *,
@@ -291,12 +302,15 @@ class Peer(_message.Message):
     HARM_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID."""
     name: _builtins.str
+    """Name of the node."""
     state: _builtins.str
     """alive, late or gone."""
     neighbour: _builtins.bool
     """It is a neighbour in this node's graph."""
     round: _builtins.int
+    """Its round in progress, as last told."""
     heard_seconds: _builtins.float
     """Seconds since it was last heard; absent if never."""
     weight: _builtins.float
@@ -316,7 +330,9 @@ class Peer(_message.Message):
     loss: _builtins.float
     """Training loss of its last round; absent unless it shares it."""
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it can be reached, host:port."""
+
     def __init__(
         self,
         *,
@@ -401,7 +417,9 @@ class ListRoundsReply(_message.Message):
 
     ROUNDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]: ...
+    def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -439,14 +457,19 @@ class Round(_message.Message):
     EVALUATION_ACCURACY_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
+    """Number of the round."""
     time: _builtins.float
     """When it was mixed, seconds since 1970."""
     steps: _builtins.int
+    """Local steps."""
     loss: _builtins.float
     """Mean training loss over its steps."""
     train_seconds: _builtins.float
+    """Seconds of local steps."""
     exchange_seconds: _builtins.float
+    """Seconds from there to the mix."""
     mix_seconds: _builtins.float
+    """Seconds of the mix."""
     tail: _builtins.float
     """Frobenius norm of what the truncation cut."""
     interference: _builtins.float
@@ -456,14 +479,19 @@ class Round(_message.Message):
     consensus_distance: _builtins.float
     """Root mean square distance to the neighbours mixed; absent without any."""
     sent_bytes: _builtins.int
+    """Bytes of snapshots sent since the round before."""
     received_bytes: _builtins.int
+    """Bytes of snapshots received since the round before."""
     evaluation_loss: _builtins.float
-    """Held-out loss and accuracy; absent where not evaluated."""
+    """Held-out loss; absent where not evaluated."""
     evaluation_accuracy: _builtins.float
+    """Held-out accuracy, in parts of 1; absent where not evaluated."""
     saved: _builtins.bool
     """The round is durable."""
     @_builtins.property
-    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edge]: ...
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edge]:
+        """What was mixed."""
+
     def __init__(
         self,
         *,
@@ -512,8 +540,11 @@ class Edge(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID."""
     weight: _builtins.float
+    """Weight in the mix."""
     distance: _builtins.float
+    """Frobenius distance of its product to ours."""
     def __init__(
         self,
         *,
@@ -528,3 +559,224 @@ class Edge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Edge: _TypeAlias = Edge  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """Instance of the last event that was heard; empty: the state comes first."""
+    after: _builtins.int
+    """Its sequence number: go on after it, where the daemon is still of this instance and keeps what came since (the
+    last 256 changes); else the state comes first.
+    """
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchEvent(_message.Message):
+    """What a watcher hears of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """Changes with every start of the daemon; sequence numbers begin anew then."""
+    sequence: _builtins.int
+    """Of a change: 1 more than that of the change before it. Of a state: that of the last change that is in it, 0 before
+    the first. Of a gap and a heartbeat: the last that this watcher was told.
+    """
+    time: _builtins.float
+    """When it happened by the node's clock, seconds since 1970."""
+    @_builtins.property
+    def state(self) -> Global___WatchState:
+        """The whole state: replaces what the watcher knew."""
+
+    @_builtins.property
+    def round(self) -> Global___Round:
+        """A round was mixed; once more where it is evaluated after that."""
+
+    @_builtins.property
+    def phase(self) -> Global___PhaseChange: ...
+    @_builtins.property
+    def peer(self) -> Global___Peer:
+        """A member came, is late or gone, became a neighbour or ceased to be one, or was mixed (weight, clip factor)."""
+
+    @_builtins.property
+    def problem(self) -> Global___Problem:
+        """Something went wrong, or is over."""
+
+    @_builtins.property
+    def gap(self) -> Global___Gap:
+        """The watcher was too slow: changes are not told, and the state follows."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Nothing else was told for some seconds."""
+
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        time: _builtins.float = ...,
+        state: Global___WatchState | None = ...,
+        round: Global___Round | None = ...,
+        phase: Global___PhaseChange | None = ...,
+        peer: Global___Peer | None = ...,
+        problem: Global___Problem | None = ...,
+        gap: Global___Gap | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap", "heartbeat", b"heartbeat", "peer", b"peer", "phase", b"phase", "problem", b"problem", "round", b"round", "state", b"state", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap", "heartbeat", b"heartbeat", "instance", b"instance", "peer", b"peer", "phase", b"phase", "problem", b"problem", "round", b"round", "sequence", b"sequence", "state", b"state", "time", b"time", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["state", "round", "phase", "peer", "problem", "gap", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___WatchEvent: _TypeAlias = WatchEvent  # noqa: Y015
+
+@_typing.final
+class WatchState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    heartbeat_seconds: _builtins.float
+    """A heartbeat comes at least this often, in seconds."""
+    @_builtins.property
+    def status(self) -> Global___GetStatusReply:
+        """With the last round."""
+
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]:
+        """As in ListPeersReply."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What is wrong, by place."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___GetStatusReply | None = ...,
+        peers: _abc.Iterable[Global___Peer] | None = ...,
+        problems: _abc.Iterable[Global___Problem] | None = ...,
+        heartbeat_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_seconds", b"heartbeat_seconds", "peers", b"peers", "problems", b"problems", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchState: _TypeAlias = WatchState  # noqa: Y015
+
+@_typing.final
+class PhaseChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    """As in GetStatusReply."""
+    round: _builtins.int
+    """Round in progress."""
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseChange: _TypeAlias = PhaseChange  # noqa: Y015
+
+@_typing.final
+class Problem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """What it is about: trainer, disk, ..., alone, or a node ID."""
+    sentence: _builtins.str
+    """What is wrong and what to do about it; empty: it is over."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Problem: _TypeAlias = Problem  # noqa: Y015
+
+@_typing.final
+class Gap(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSED_FIELD_NUMBER: _builtins.int
+    missed: _builtins.int
+    """Changes that are not told."""
+    def __init__(
+        self,
+        *,
+        missed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missed", b"missed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gap: _TypeAlias = Gap  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015

@@ -50,6 +50,11 @@ class MonitorStub(object):
                 request_serializer=decaf__node_dot_v1_dot_monitor__pb2.ListRoundsRequest.SerializeToString,
                 response_deserializer=decaf__node_dot_v1_dot_monitor__pb2.ListRoundsReply.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/decaf_node.v1.Monitor/Watch',
+                request_serializer=decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.FromString,
+                _registered_method=True)
 
 
 class MonitorServicer(object):
@@ -77,6 +82,13 @@ class MonitorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_MonitorServicer_to_server(servicer, server):
                     servicer.ListRounds,
                     request_deserializer=decaf__node_dot_v1_dot_monitor__pb2.ListRoundsRequest.FromString,
                     response_serializer=decaf__node_dot_v1_dot_monitor__pb2.ListRoundsReply.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class Monitor(object):
             '/decaf_node.v1.Monitor/ListRounds',
             decaf__node_dot_v1_dot_monitor__pb2.ListRoundsRequest.SerializeToString,
             decaf__node_dot_v1_dot_monitor__pb2.ListRoundsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/decaf_node.v1.Monitor/Watch',
+            decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.SerializeToString,
+            decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.FromString,
             options,
             channel_credentials,
             insecure,

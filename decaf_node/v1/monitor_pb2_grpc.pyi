@@ -39,6 +39,8 @@ class MonitorStub:
     """Every member this node knows of."""
     ListRounds: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListRoundsRequest, _monitor_pb2.ListRoundsReply]
     """The history of rounds, newest first."""
+    Watch: _grpc.UnaryStreamMultiCallable[_monitor_pb2.WatchRequest, _monitor_pb2.WatchEvent]
+    """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
 
 @_typing.type_check_only
 class MonitorAsyncStub(MonitorStub):
@@ -51,6 +53,8 @@ class MonitorAsyncStub(MonitorStub):
     """Every member this node knows of."""
     ListRounds: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListRoundsRequest, _monitor_pb2.ListRoundsReply]  # type: ignore[assignment]
     """The history of rounds, newest first."""
+    Watch: _aio.UnaryStreamMultiCallable[_monitor_pb2.WatchRequest, _monitor_pb2.WatchEvent]  # type: ignore[assignment]
+    """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
 
 class MonitorServicer(metaclass=_abc_1.ABCMeta):
     """For operators: read only."""
@@ -78,5 +82,13 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.ListRoundsReply, _abc.Awaitable[_monitor_pb2.ListRoundsReply]]:
         """The history of rounds, newest first."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _monitor_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_monitor_pb2.WatchEvent], _abc.AsyncIterator[_monitor_pb2.WatchEvent]]:
+        """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
 
 def add_MonitorServicer_to_server(servicer: MonitorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,107 @@
+"""``decaf-node watch``: what happens at a node, a line an event, as it happens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from decaf_node.cli.asking import AtOption, client_of
+from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption
+from decaf_node.cli.output import json_line, print_text
+from decaf_node.cli.words import clock, number, percent
+
+if TYPE_CHECKING:
+    from decaf_node.daemon.reports import EventReport, PeerReport, ProblemReport, RoundReport, StateReport
+
+LinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON document a line instead of text.")]
+
+
+def watch(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: LinesOption = False,
+) -> None:
+    """Show what happens at this node, a line an event, until Ctrl-C: the state first, then each change.
+
+    Example: decaf-node watch --json
+    """
+    with client_of(config, state, runtime, at) as client:
+        for event in client.watch():
+            line = json_line(_document(event)) if as_json else line_of(event)
+            if line:
+                print_text(line)
+
+
+def _kind(event: EventReport) -> str:
+    return type(event.what).__name__.removesuffix("Report").lower()
+
+
+def _document(event: EventReport) -> dict[str, Any]:
+    kind = _kind(event)
+    return {
+        "event": kind,
+        "instance": event.instance,
+        "sequence": event.sequence,
+        "time": event.time,
+        kind: asdict(event.what),
+    }
+
+
+def line_of(event: EventReport) -> str:
+    """Return a line for a person; empty for a heartbeat."""
+    what: Any = event.what
+    match _kind(event):
+        case "state":
+            said = _state(what)
+        case "round":
+            said = _round(what)
+        case "phase":
+            said = f"round {what.round}: {what.phase}"
+        case "peer":
+            said = _peer(what)
+        case "problem":
+            said = _problem(what)
+        case "gap":
+            said = f"{what.missed} events came too fast to be told; the state follows"
+        case _:
+            return ""
+    return f"{clock(event.time)}  {said}"
+
+
+def _state(state: StateReport) -> str:
+    status = state.status
+    here = sum(peer.state == "alive" for peer in state.peers)
+    wrong = "".join(f"\n          wrong: {problem.sentence}" for problem in state.problems)
+    return f"{status.name} of the mesh {status.mesh!r}: round {status.round}, {status.phase}, {here} others here{wrong}"
+
+
+def _round(row: RoundReport) -> str:
+    parts = [f"round {row.round} mixed with {len({edge.node for edge in row.edges})}"]
+    if row.steps:
+        parts.append(f"loss {number(row.loss)}")
+    if row.evaluation_loss is not None:
+        parts.append(f"held-out loss {number(row.evaluation_loss)}")
+    if row.evaluation_accuracy is not None:
+        parts.append(f"accuracy {percent(row.evaluation_accuracy)}")
+    if row.consensus_distance is not None:
+        parts.append(f"distance {number(row.consensus_distance)}")
+    return ", ".join(parts)
+
+
+def _peer(peer: PeerReport) -> str:
+    parts = [f"{peer.name or peer.node} is {peer.state}"]
+    if peer.neighbour:
+        parts.append("a neighbour")
+    if peer.weight is not None:
+        parts.append(f"{peer.mixes} mixes, weight {number(peer.weight, 2)}")
+    if peer.clip_factor is not None and peer.clip_factor < 1:
+        parts.append(f"clip {number(peer.clip_factor, 2)}")
+    return ", ".join(parts)
+
+
+def _problem(problem: ProblemReport) -> str:
+    return f"wrong: {problem.sentence}" if problem.sentence else f"over: {problem.place}"

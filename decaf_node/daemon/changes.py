@@ -1,0 +1,44 @@
+"""What has changed since the last look: the phase, members, and what is wrong. No clock, no sockets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from decaf_node.daemon.reports import PhaseReport, ProblemReport
+from decaf_node.mesh.view import NodeView, PeerView
+
+
+class Changes:
+    """Remembers what was seen."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._peers: dict[str, tuple[object, ...]] = {}
+        self._problems: dict[str, str] = {}
+
+    def look(self, view: NodeView, problems: Mapping[str, str]) -> Iterator[PhaseReport | PeerView | ProblemReport]:
+        """Yield what is new. problems: a sentence by place."""
+        if view.phase != self._phase:
+            self._phase = view.phase
+            yield PhaseReport(view.phase, view.round)
+        before, self._peers = self._peers, {peer.peer: _told_of(peer) for peer in view.peers}
+        yield from (peer for peer in view.peers if before.get(peer.peer) != self._peers[peer.peer])
+        yield from self._problems_since(problems)
+
+    def _problems_since(self, problems: Mapping[str, str]) -> Iterator[ProblemReport]:
+        before, self._problems = self._problems, dict(problems)
+        yield from (ProblemReport(place, "") for place in before if place not in problems)
+        for place, sentence in problems.items():
+            if place not in before or _wording(before[place]) != _wording(sentence):
+                yield ProblemReport(place, sentence)
+
+
+def _told_of(peer: PeerView) -> tuple[object, ...]:
+    """What of a member is worth a word: its round and when it was heard change all the time."""
+    return peer.name, peer.state, peer.neighbour, peer.mixes, peer.weight, peer.clip_factor, peer.problem
+
+
+def _wording(sentence: str) -> str:
+    """The sentence without its numbers: a minute more is no other problem."""
+    return re.sub(r"[0-9]+", "", sentence)
