@@ -17,7 +17,7 @@ from decaf_node.mesh.presence import GONE_SILENCES, Presence
 from decaf_node.mesh.timers import Timers
 
 NEAR_ALL = 16  # members up to which all are near: so many hellos in an interval cost nothing
-FAR_PROBES = 1.0  # far members probed in an interval, on average: enough to carry rumours, and to find lost ones
+FAR_PROBES = 2.0  # far members probed in an interval, on average: enough to carry rumours, and to find lost ones
 GONE_PROBES_FAR = 1.0  # gone ones, of a large mesh, likewise
 BURST = 8  # far and gone ones probed at one time, also where many are due: after a suspend, or a mass entry
 SECOND = 1.25  # intervals after which the higher ID of a pair probes, if the lower one has not
