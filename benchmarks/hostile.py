@@ -47,7 +47,7 @@ ROBUST = ("off", "clip", "score")
 SHARE, TEST = 80, 300  # articles; a quarter of a share is held out, which leaves as much to train on as in the demo
 NOISE = 100.0  # times the norm of the sound snapshot
 PRODUCTS, HEAD = 24.0, 3.3  # norms of the drift: about those of an honest adapter at the end
-ROUNDS = 12
+ROUNDS = 36
 OLD = 3  # the round whose copy is sent for ever
 
 
