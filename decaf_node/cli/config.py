@@ -103,8 +103,8 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
-    from decaf_node.daemon.metrics_server import metrics_address
     from decaf_node.daemon.operators import operators_of
+    from decaf_node.daemon.scraping import metrics_address
 
     try:
         operators_of(settings, settings.security.insecure)

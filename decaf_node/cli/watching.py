@@ -10,10 +10,10 @@ import typer
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption
 from decaf_node.cli.output import json_line, print_text
-from decaf_node.cli.words import clock, number, percent
+from decaf_node.cli.words import clock, number
 
 if TYPE_CHECKING:
-    from decaf_node.daemon.reports import EventReport, PeerReport, ProblemReport, RoundReport, StateReport
+    from decaf_node.daemon.reports import EventReport, PeerReport, ProblemReport, StateReport
 
 LinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON document a line instead of text.")]
 
@@ -53,12 +53,15 @@ def _document(event: EventReport) -> dict[str, Any]:
 
 def line_of(event: EventReport) -> str:
     """Return a line for a person; empty for a heartbeat."""
+    from decaf_node.daemon.lines import round_line
+    from decaf_node.daemon.node_id import short
+
     what: Any = event.what
     match _kind(event):
         case "state":
             said = _state(what)
         case "round":
-            said = _round(what)
+            said = round_line(what, short)
         case "phase":
             said = f"round {what.round}: {what.phase}"
         case "peer":
@@ -77,19 +80,6 @@ def _state(state: StateReport) -> str:
     here = sum(peer.state == "alive" for peer in state.peers)
     wrong = "".join(f"\n          wrong: {problem.sentence}" for problem in state.problems)
     return f"{status.name} of the mesh {status.mesh!r}: round {status.round}, {status.phase}, {here} others here{wrong}"
-
-
-def _round(row: RoundReport) -> str:
-    parts = [f"round {row.round} mixed with {len({edge.node for edge in row.edges})}"]
-    if row.steps:
-        parts.append(f"loss {number(row.loss)}")
-    if row.evaluation_loss is not None:
-        parts.append(f"held-out loss {number(row.evaluation_loss)}")
-    if row.evaluation_accuracy is not None:
-        parts.append(f"accuracy {percent(row.evaluation_accuracy)}")
-    if row.consensus_distance is not None:
-        parts.append(f"distance {number(row.consensus_distance)}")
-    return ", ".join(parts)
 
 
 def _peer(peer: PeerReport) -> str:

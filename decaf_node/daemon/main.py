@@ -33,8 +33,6 @@ from decaf_node.daemon.lines import PeerLines, RoundLines
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import Meeting, check_peers
-from decaf_node.daemon.metrics import Reading, Validity
-from decaf_node.daemon.metrics_server import MetricsServer, metrics_address
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.operators import Operators, operators_of
@@ -42,6 +40,7 @@ from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.rpc import MeshService, start_server
+from decaf_node.daemon.scraping import metrics_address, serve_metrics
 from decaf_node.daemon.security import MutualTls, only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
@@ -233,9 +232,8 @@ class Daemon:
         stack.push_async_callback(self.link.close)
         stack.push_async_callback(self.dialler.close)
         stack.push_async_callback(self.tasks.cancel)
-        if (metrics := metrics_address(self._settings)) is not None:
-            scraped = MetricsServer(*metrics, self._reading, self._settings.monitor.metrics_open)
-            stack.push_async_callback(scraped.close)
+        if (metrics := serve_metrics(self._settings, self.status, self.trust.tls)) is not None:
+            stack.push_async_callback(metrics.close)
         self._start_looking(port)
         stack.push_async_callback(self._end_running)
         self._take_signals()
@@ -334,12 +332,6 @@ class Daemon:
         self._peer_lines.watch(view)
         self.status.watch(view)
         self.watching.look(view)
-
-    def _reading(self) -> Reading:
-        """The node now, for the metrics."""
-        tls = self.trust.tls
-        valid = Validity.of(tls.papers.chain[0]) if isinstance(tls, MutualTls) else None
-        return Reading(self.status.status(), self.status.peers(), valid)
 
     def _warn(self, reason: str, message: str) -> None:
         log.warning("%s", message, extra=logs.fields(reason=reason))

@@ -24,10 +24,9 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from decaf_node.daemon.addresses import is_loopback, join, split
+from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.metrics import Disk, Reading, metrics_of
 from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain
-from decaf_node.settings import Settings
 
 REQUESTS_AT_MOST = 4
 SILENT_SECONDS = 5.0  # a connection that says nothing is dropped then
@@ -35,26 +34,6 @@ READING_SECONDS = 5.0  # the event loop answers by then, or Prometheus hears 503
 POLL_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
-
-
-def metrics_address(settings: Settings) -> tuple[str, int] | None:
-    """Return where metrics are served; None: nowhere.
-
-    Raises BadSettings ``monitor.bad-address``, NotAllowed ``monitor.open-metrics``.
-    """
-    text = settings.monitor.metrics
-    if not text:
-        return None
-    address = split(re.sub(r":0$", ":1", text))  # 0 takes a free one
-    if address is None:
-        raise BadSettings("monitor.bad-address", f"monitor.metrics {text!r} is no address; write it as host:port.")
-    if not _is_local(address[0]) and not settings.monitor.metrics_open:
-        raise NotAllowed(
-            "monitor.open-metrics",
-            f"monitor.metrics {text!r} would show this node's figures to everyone on that network, without TLS; use "
-            "127.0.0.1, or write metrics_open = true under [monitor] too.",
-        )
-    return address[0], int(text.rpartition(":")[2])
 
 
 class MetricsServer:
@@ -177,13 +156,6 @@ def disk_of(folder: Path) -> Disk | None:
 def _names_this_machine(host: str) -> bool:
     bare = (split(host) or split(f"{host}:1") or ("", 0))[0]
     return bare in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", bare) is not None
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return is_loopback(host)
-    except (OSError, UnicodeError):  # UnicodeError: what cannot be a name at all
-        raise BadSettings("monitor.bad-address", f"monitor.metrics: the host {host!r} is not known.") from None
 
 
 def _why(host: str, port: int, error: OSError) -> DecafError:

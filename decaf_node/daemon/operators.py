@@ -18,7 +18,7 @@ from decaf_node.daemon.addresses import split
 from decaf_node.daemon.listening import SERVER_OPTIONS
 from decaf_node.daemon.node_id import read_node, short
 from decaf_node.daemon.pace import Pace
-from decaf_node.daemon.prompt import pour
+from decaf_node.daemon.prompt import handler_like, pour
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.security import MutualTls
 from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain, UsageError
@@ -85,17 +85,7 @@ class Operators(grpc.aio.ServerInterceptor):
                 await refuse(context, error)
             return await act(request, context)
 
-        serve: Any = checked
-        make = (
-            grpc.unary_unary_rpc_method_handler
-            if not handler.response_streaming
-            else grpc.stream_stream_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
-        )
-        return make(
-            serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        return handler_like(handler, checked, handler.request_streaming)
 
     async def _streamed(self, caller: str, context: Any, work: Coroutine[Any, Any, None]) -> None:
         """Do the work of a stream, as long as its caller is a member. Raises TryAgain ``monitor.too-many-streams``."""

@@ -36,6 +36,24 @@ async def pour(act: Any, request: Any, context: Any) -> None:
             await context.write(answer)
 
 
+_MAKERS: dict[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def handler_like(
+    handler: grpc.RpcMethodHandler[Any, Any], serve: Any, request_streaming: bool
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler of the same messages that does ``serve``. request_streaming: gRPC hands it a stream of them."""
+    made: grpc.RpcMethodHandler[Any, Any] = _MAKERS[request_streaming, handler.response_streaming](
+        serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+    )
+    return made
+
+
 class Prompt(grpc.aio.ServerInterceptor):
     """Gives the request of each plain call ``seconds`` to come. admit: raises for whom is not listened to at all."""
 
@@ -64,12 +82,4 @@ class Prompt(grpc.aio.ServerInterceptor):
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request has not come in time.")
             return await (pour(act, request, context) if handler.response_streaming else act(request, context))
 
-        serve: Any = in_time
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-        return make(
-            serve, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        return handler_like(handler, in_time, request_streaming=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import decaf_node
+from tests.cli.command import PROGRAM, decaf_node
+from tests.cli.test_main import HEAVY
 from tests.daemon.processes import Daemon, mesh
 
 pytestmark = pytest.mark.slow
@@ -93,6 +94,19 @@ def test_export_copies_the_saved_adapter(daemon: Daemon, tmp_path: Path) -> None
     target = tmp_path / "adapter"
     assert "load_exported" in ask(daemon, "export", str(target))
     assert any(target.iterdir())
+
+
+def test_status_loads_nothing_that_it_does_not_need(daemon: Daemon) -> None:
+    """What that costs: ``benchmarks/commands.py``."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *PROGRAM[1:], "status", "--runtime", daemon.runtime],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    packages = {line.rsplit("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "grpc" in packages
+    assert packages.isdisjoint({*HEAVY, "zeroconf", "prometheus_client"})
 
 
 def test_a_daemon_that_does_not_answer_in_time_is_75(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from decaf_node.daemon import metrics_server
 from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Disk, Reading, Validity, metrics_of
-from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer, disk_of, metrics_address
+from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer, disk_of
 from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.scraping import metrics_address
 from decaf_node.errors import DecafError
 from decaf_node.mesh import phases
 from decaf_node.settings import Settings, parse_settings
