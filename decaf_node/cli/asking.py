@@ -1,4 +1,4 @@
-"""Which daemon a command asks: that of this machine, or with ``--at`` one of another."""
+"""Which daemon a command asks: that of this machine, or with ``--node`` one of another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 AtOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--at", metavar="HOST:PORT", help="Ask the daemon of another device (monitor.listen there)."),
+    typer.Option("--node", metavar="HOST:PORT", help="Ask the daemon of another device (monitor.listen there)."),
 ]
 
 

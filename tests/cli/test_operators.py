@@ -25,7 +25,7 @@ ACT = (("pause",), ("resume",), ("invite",), ("approve",), ("revoke", "A" * 52))
 
 def at(node: Daemon, address: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run the command on the device of ``node``, for the daemon at ``address``."""
-    return decaf_node(*command, "--at", address, "--state", node.state, "--config", node.config, "--json")
+    return decaf_node(*command, "--node", address, "--state", node.state, "--config", node.config, "--json")
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -125,5 +125,5 @@ def test_config_check_looks_at_it(tmp_path: Path, section: dict[str, Any], reaso
 
 
 def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
-    done = decaf_node("status", "--at", "nowhere", "--state", tmp_path, "--config", tmp_path / "none", "--json")
+    done = decaf_node("status", "--node", "nowhere", "--state", tmp_path, "--config", tmp_path / "none", "--json")
     assert (json.loads(done.stdout)["error"]["reason"], done.returncode) == ("usage.bad-address", 64)

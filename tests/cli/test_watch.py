@@ -91,7 +91,7 @@ def test_a_member_watches_from_another_device_until_it_is_put_out() -> None:
                 health_pb2.HealthCheckResponse.SERVING,
                 health_pb2.HealthCheckResponse.NOT_SERVING,
             )
-            with watching(b, "--at", place, "--json") as process:
+            with watching(b, "--node", place, "--json") as process:
                 first = json.loads(line(process))
                 assert first["state"]["status"]["node"] == a.status().node
                 ask_json(a, "revoke", member)
