@@ -63,6 +63,7 @@ bench: .venv/installed-dev ## the benchmarks that need no GPU
 
 compiled: .venv/installed-dev ## the mesh machine and the simulator compiled, for long simulations: build/compiled
 	@$(PYTHON) -W ignore tools/compiled.py
+	@cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --rounds 3 --seeds 2 --jobs 2 --json >/dev/null
 	@echo "cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --seeds 10000 ..."
 
 clean: ## take away all that make has made here

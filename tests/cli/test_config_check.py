@@ -33,6 +33,7 @@ def test_fine_settings_are_fine(config: Path) -> None:
     assert json.loads(decaf_node("config", "check", "--config", config, "--json").stdout)["findings"] == []
 
 
+@pytest.mark.slow
 def test_findings_are_printed_and_exit_with_78(config: Path) -> None:
     (config.parent / "data/a.jsonl").unlink()
     (config.parent / "model/config.json").unlink()

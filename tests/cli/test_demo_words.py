@@ -183,6 +183,7 @@ def test_introduction_and_whereabouts_fit_80_columns(layout: Layout, dealt: Deal
     assert "decaf-demo/1/adapter" in text
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_png(nodes: list[Node], baselines: Baselines, tmp_path: Path) -> None:
     draw(tmp_path / "curves.png", nodes, baselines)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -20,6 +20,8 @@ import pytest
 TOOL = Path(__file__).parents[2] / "tools/fetch_demo.py"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "/nowhere"}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tool() -> dict[str, Any]:

@@ -58,6 +58,7 @@ def test_misuse_with_json_is_one_document() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["status", "peers", "rounds", "pause", "resume", "invite", "approve"])
 def test_without_a_daemon_it_is_69(command: str, tmp_path: Path) -> None:
     done = decaf_node(command, "--runtime", tmp_path)

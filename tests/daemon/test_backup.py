@@ -21,6 +21,8 @@ from tests.daemon.trusted import Authority
 PHRASE = "correct horse battery"
 LAB = Authority()
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def founder(tmp_path: Path) -> Path:

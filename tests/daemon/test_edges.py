@@ -506,6 +506,7 @@ async def test_a_header_that_claims_10_gb_costs_no_memory(tmp_path: Path) -> Non
         assert psutil.Process().memory_info().rss - memory < 16e6
 
 
+@pytest.mark.slow
 async def test_calls_that_are_begun_and_never_ended_keep_nobody_out(tmp_path: Path) -> None:
     """One peer holds as many as it can; another is answered all the same, and soon there are none."""
     async with end(LOW, tmp_path, streams=4, calls=20) as low, end(HIGH, tmp_path) as high:

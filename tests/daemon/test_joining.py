@@ -153,6 +153,7 @@ async def test_addresses_are_tried_one_after_the_other(tmp_path: Path) -> None:
         assert is_member(tmp_path / "b" / "identity")
 
 
+@pytest.mark.slow
 async def test_each_layer_has_its_reason() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-x\r\n")
@@ -171,6 +172,7 @@ async def test_each_layer_has_its_reason() -> None:
     assert await refused() == "join.unreachable"
 
 
+@pytest.mark.slow
 async def test_a_member_is_asked_in_vain_if_nobody_approves(tmp_path: Path) -> None:
     async with listener(tmp_path) as enrolment:
         await enrolment.wait_for_applicants(60.0)
@@ -223,6 +225,7 @@ def test_what_is_trained_is_an_object(data: bytes) -> None:
     assert read_parts(b"") == {}
 
 
+@pytest.mark.slow
 async def test_a_call_that_is_begun_and_never_ended_is_in_the_way_no_longer(tmp_path: Path) -> None:
     async with listener(tmp_path) as door:
         (place,) = read_token(await door.invite(60.0, 1)).addresses

@@ -243,6 +243,7 @@ async def test_tls_before_1_3_is_refused(tmp_path: Path) -> None:
             await asyncio.open_connection(host, int(port), ssl=context)
 
 
+@pytest.mark.slow
 async def test_connections_that_say_nothing_are_in_nobodys_way_and_dropped(tmp_path: Path) -> None:
     one, two = LAB.papers(), LAB.papers()
     async with member(tmp_path, one) as a, member(tmp_path, two) as b:

@@ -155,6 +155,7 @@ def test_averaging_mixes_by_weights_and_adopts_the_middle_one() -> None:
     assert problem.measure([1.0, 3.0]).consensus == 1.0
 
 
+@pytest.mark.slow
 def test_alone_a_node_does_not_reach_the_optimum_and_together_they_do() -> None:
     """The known optimum has loss 0. Gossip here is exact: everyone mixes with everyone after each round."""
     problem = LeastSquares(6, seed=3)

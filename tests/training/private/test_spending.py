@@ -36,6 +36,7 @@ def test_kinds_of_steps_add_up_in_any_order() -> None:
     assert epsilon_of({}, DELTA) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epsilon", "rate", "steps"), [(8.0, 0.05, 60), (1.0, 0.01, 1000), (0.3, 0.02, 20), (3.0, 1.0, 5)]
 )
