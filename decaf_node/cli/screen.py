@@ -8,14 +8,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from decaf_node.cli.words import duration, number, percent, short_id, size
+from decaf_node.cli.words import clock, duration, number, percent, short_id, size
 from decaf_node.daemon.node_id import printed
-from decaf_node.daemon.reports import PeerReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, PeerReport, StatusReport
 
 Row = tuple[str, str]
 
 
-def status_screen(report: StatusReport, known: Sequence[PeerReport]) -> RenderableType:
+def status_screen(report: StatusReport, known: Sequence[PeerReport], alerts: Sequence[AlertReport]) -> RenderableType:
     """Return one readable screen: what is wrong first, then what the node does, then where things are."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -23,13 +23,17 @@ def status_screen(report: StatusReport, known: Sequence[PeerReport]) -> Renderab
     for name, value in (*_doing(report, known), *_learning(report), *_being(report)):
         table.add_row(name, Text(value))
     title = Text(f"{report.name} ({short_id(report.node)}) in mesh {report.mesh}", style="bold")
-    return Group(title, _verdict(report), Text(), table)
+    return Group(title, *_verdict(report, alerts), Text(), table)
 
 
-def _verdict(report: StatusReport) -> Text:
-    if report.problem:
-        return Text(f"! {report.problem}", style="bold red")
-    return Text("Nothing is wrong.", style="green")
+def _verdict(report: StatusReport, alerts: Sequence[AlertReport]) -> Iterator[Text]:
+    for alert in alerts:
+        style = "bold red" if alert.severity == "critical" else "yellow"
+        yield Text(f"! {alert.words} (since {clock(alert.since)})", style=style)
+    if report.problem and not alerts:
+        yield Text(f"! {report.problem}", style="bold red")
+    if not report.problem and not alerts:
+        yield Text("Nothing is wrong.", style="green")
 
 
 def _doing(report: StatusReport, known: Sequence[PeerReport]) -> Iterator[Row]:

@@ -11,19 +11,23 @@ from typing import Any, TypeVar
 
 import grpc
 
+from decaf_node.daemon.alert_wire import alert_from_wire
 from decaf_node.daemon.event_wire import event_from_wire
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
 from decaf_node.daemon.reports import (
+    AlertReport,
     ApplicantReport,
     EventReport,
     PeerReport,
     RoundReport,
     StateReport,
     StatusReport,
+    TopologyReport,
     WaitingReport,
 )
 from decaf_node.daemon.rpc_errors import error_of
+from decaf_node.daemon.topology_wire import topology_from_wire
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 
@@ -77,6 +81,17 @@ class Client:
         request = monitor_pb2.ListRoundsRequest(before=before, limit=limit)
         reply = self._ask(lambda: self._monitor.ListRounds(request, timeout=self._timeout))
         return [round_from_wire(row) for row in reply.rounds]
+
+    def topology(self) -> TopologyReport:
+        """Who mixes with whom, as the node works it out."""
+        request = monitor_pb2.GetTopologyRequest()
+        return topology_from_wire(self._ask(lambda: self._monitor.GetTopology(request, timeout=self._timeout)))
+
+    def alerts(self) -> list[AlertReport]:
+        """What is wrong now, the worst first."""
+        request = monitor_pb2.ListAlertsRequest()
+        reply = self._ask(lambda: self._monitor.ListAlerts(request, timeout=self._timeout))
+        return [alert_from_wire(alert) for alert in reply.alerts]
 
     def watch(self, instance: str = "", after: int = 0) -> Generator[EventReport, None, None]:
         """Yield the state, or what came after an event of this instance; then changes and heartbeats, without end.

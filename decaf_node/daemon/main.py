@@ -17,6 +17,7 @@ import grpc
 from decaf_node import link
 from decaf_node.daemon import logs
 from decaf_node.daemon.addresses import join, split
+from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.control import ControlService, start_control, start_remote
 from decaf_node.daemon.dial import Answer, Dialler
@@ -39,6 +40,7 @@ from decaf_node.daemon.operators import Operators, operators_of
 from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
+from decaf_node.daemon.problems import problem_of
 from decaf_node.daemon.rpc import MeshService, start_server
 from decaf_node.daemon.scraping import metrics_address, serve_metrics
 from decaf_node.daemon.security import MutualTls, only_new_tls
@@ -190,7 +192,10 @@ class Daemon:
         own = trust if isinstance(trust, OwnMesh) else None
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
-        self.status = Status(self.host, self.driver, self.talk, self.trainer, self.history)
+        self.alerts = Alerts(self.host, lambda: self.trainer.restarts, policy.exchange)
+        self.status = Status(
+            self.host, self.driver, self.talk, self.trainer, self.history, self.alerts, policy.topology
+        )
         self.watching = Watching(self.status, self.me.instance)
         self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
         self._peer_lines = PeerLines(self.host.title)
@@ -272,6 +277,7 @@ class Daemon:
         self._trainer_task = self._run(self.trainer.run())
         self._run(self.upkeep.run())
         self._run(self.watching.run())
+        self._run(self.alerts.run())
         if self.enrolment is not None:
             self._run(self.enrolment.run())
         seeds = read_seeds(self._places.state / "members")
@@ -330,7 +336,6 @@ class Daemon:
 
     def _watch(self, view: NodeView) -> None:
         self._peer_lines.watch(view)
-        self.status.watch(view)
         self.watching.look(view)
 
     def _warn(self, reason: str, message: str) -> None:
@@ -366,7 +371,7 @@ class Daemon:
         try:
             self.trust.reload()
         except DecafError as error:
-            self.host.problems.set("certificate", f"What was shown before is shown on: {error.message}")
+            self.host.problems.set("certificate", problem_of(error, "What was shown before is shown on: "))
         else:
             self.host.problems.clear("certificate")
             log.info("The certificates are read anew.")

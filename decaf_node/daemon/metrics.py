@@ -12,6 +12,7 @@ from cryptography import x509
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
+from decaf_node.daemon.disk_room import Disk
 from decaf_node.daemon.reports import PeerReport, PrivacyReport, RoundReport, StatusReport
 
 NEIGHBOURS = 64
@@ -33,14 +34,6 @@ class Validity:
     def of(certificate: x509.Certificate) -> Validity:
         """Return that of a certificate."""
         return Validity(certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Of the file system that holds the state folder: its size, and what this user may still write."""
-
-    size_bytes: int
-    free_bytes: int
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def round_from_wire(message: pb.Round) -> RoundReport:
         train_seconds=seconds(message.train_seconds),
         exchange_seconds=seconds(message.exchange_seconds),
         mix_seconds=seconds(message.mix_seconds),
-        edges=tuple(EdgeReport(_node(edge.node), edge.weight, edge.distance) for edge in message.edges),
+        edges=tuple(EdgeReport(node_id(edge.node), edge.weight, edge.distance) for edge in message.edges),
         tail=message.tail,
         interference=message.interference,
         norm=message.norm,
@@ -85,7 +85,7 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
 def peer_from_wire(message: pb.Peer) -> PeerReport:
     """Return the member in ``message``."""
     return PeerReport(
-        node=_node(message.node),
+        node=node_id(message.node),
         name=text(message.name),
         state=text(message.state),
         addresses=tuple(map(text, message.addresses)),
@@ -135,7 +135,7 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
 def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
     """Return the node at a glance in ``message``."""
     return StatusReport(
-        node=_node(message.node),
+        node=node_id(message.node),
         name=text(message.name),
         mesh=text(message.mesh),
         version=text(message.version),
@@ -146,7 +146,7 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         saved_round=message.saved_round,
         mixes=message.mixes,
         degree=message.degree,
-        waiting_for=tuple(map(_node, message.waiting_for)),
+        waiting_for=tuple(map(node_id, message.waiting_for)),
         uptime_seconds=seconds(message.uptime_seconds),
         resident_bytes=message.resident_bytes,
         address=text(message.address),
@@ -216,7 +216,8 @@ def text(said: str) -> str:
     return readable(said[:TEXT_LIMIT])
 
 
-def _node(node: str) -> str:
+def node_id(node: str) -> str:
+    """Return the node ID, if it is one."""
     if NODE_ID.fullmatch(node) is None:
         raise _bad("a node ID that is none")
     return node

@@ -107,6 +107,40 @@ class StatusReport:
 
 
 @dataclass(frozen=True)
+class MemberReport:
+    """See ``Member`` in monitor.proto."""
+
+    node: str
+    name: str
+    state: str
+    round: int
+    degree: int
+
+
+@dataclass(frozen=True)
+class LinkReport:
+    """See ``Link`` in monitor.proto."""
+
+    one: str
+    other: str
+    weight: float | None
+    current: bool
+
+
+@dataclass(frozen=True)
+class TopologyReport:
+    """See ``GetTopologyReply`` in monitor.proto."""
+
+    graph: str
+    topology: str
+    node: str
+    members: tuple[MemberReport, ...]
+    links: tuple[LinkReport, ...]
+    link_count: int
+    turns: int
+
+
+@dataclass(frozen=True)
 class ApplicantReport:
     node: str
     name: str
@@ -128,11 +162,29 @@ class PhaseReport:
 
 
 @dataclass(frozen=True)
+class AlertReport:
+    """Something that is wrong now; see ``Alert`` in monitor.proto."""
+
+    id: str
+    severity: str
+    place: str
+    since: float
+    sentence: str
+    remedy: str
+
+    @property
+    def words(self) -> str:
+        """What is wrong and what to do about it."""
+        return f"{self.sentence} {self.remedy}".rstrip()
+
+
+@dataclass(frozen=True)
 class ProblemReport:
-    """place: what it is about; sentence: empty when it is over."""
+    """place: what it is about; sentence: empty when it is over; alert: None then, and from older nodes."""
 
     place: str
     sentence: str
+    alert: AlertReport | None = None
 
 
 @dataclass(frozen=True)

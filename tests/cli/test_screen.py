@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -10,13 +11,13 @@ from rich.console import Console
 from decaf_node.cli.looking import peer_table
 from decaf_node.cli.screen import status_screen
 from decaf_node.cli.words import duration, number, percent, short_id, size
-from decaf_node.daemon.reports import PeerReport, PrivacyReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, PeerReport, PrivacyReport, StatusReport
 from tests.cli.reports import NODE, peer_report, status_report
 
 
-def shown(report: StatusReport, *known: PeerReport) -> list[str]:
+def shown(report: StatusReport, *known: PeerReport, alerts: Sequence[AlertReport] = ()) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=80).print(status_screen(report, known))
+    Console(file=out, width=80).print(status_screen(report, known, alerts))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -34,6 +35,16 @@ def test_the_essential_comes_first() -> None:
 def test_a_problem_stands_on_top() -> None:
     lines = shown(status_report(problem="The disk is full; free some space."))
     assert lines[1] == "! The disk is full; free some space."
+
+
+def test_all_that_is_wrong_is_listed() -> None:
+    alerts = (
+        AlertReport("disk.full", "critical", "disk", 1e9, "The disk is full.", "Make room."),
+        AlertReport("mesh.alone", "warning", "alone", 2e9, "No other node is seen.", ""),
+    )
+    lines = shown(status_report(problem="The disk is full. Make room. No other node is seen."), alerts=alerts)
+    assert lines[1].startswith("! The disk is full. Make room. (since 2001-09-")
+    assert lines[2].startswith("! No other node is seen. (since 2033-05-")
 
 
 def test_a_young_node_has_nothing_to_show_yet() -> None:

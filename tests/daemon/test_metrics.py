@@ -18,8 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from decaf_node.daemon import metrics_server
-from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Disk, Reading, Validity, metrics_of
-from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer, disk_of
+from decaf_node.daemon.disk_room import Disk, disk_of
+from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Reading, Validity, metrics_of
+from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer
 from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.scraping import metrics_address
 from decaf_node.errors import DecafError

@@ -9,8 +9,24 @@ import pytest
 
 from decaf_node.daemon import report_wire
 from decaf_node.daemon.addresses import from_source, is_loopback, split, target
+from decaf_node.daemon.alert_wire import alert_from_wire, alert_to_wire
+from decaf_node.daemon.event_wire import event_from_wire, event_to_wire
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
-from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import (
+    AlertReport,
+    EdgeReport,
+    EventReport,
+    LinkReport,
+    MemberReport,
+    PeerReport,
+    PrivacyReport,
+    ProblemReport,
+    RoundReport,
+    StatusReport,
+    TopologyReport,
+    TrainerReport,
+)
+from decaf_node.daemon.topology_wire import topology_from_wire, topology_to_wire
 from decaf_node.daemon.wire import (
     CHUNK_LIMIT_BYTES,
     Chunk,
@@ -25,6 +41,7 @@ from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.mesh.rumours import INCARNATIONS, NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2 as pb
+from decaf_node.v1 import monitor_pb2
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 NODE = "A" * 52
@@ -116,6 +133,23 @@ def test_reports_come_back_as_they_were() -> None:
         dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
+
+
+ALERT = AlertReport("disk.full", "critical", "disk", 1.5, "It is full.", "Make room.")
+TOPOLOGY = TopologyReport(
+    *("ring", "auto", NODE, (MemberReport(NODE, "a", "alive", 3, 1), MemberReport("B" * 52, "", "gone", 0, 0))),
+    *((LinkReport(NODE, "B" * 52, 0.25, True), LinkReport("B" * 52, "C" * 52, None, False)), 5, 2),
+)
+
+
+def test_alerts_and_the_graph_come_back_as_they_were() -> None:
+    assert alert_from_wire(alert_to_wire(ALERT)) == ALERT
+    assert topology_from_wire(topology_to_wire(TOPOLOGY)) == TOPOLOGY
+    for problem in (ProblemReport("disk", "It is full.", ALERT), ProblemReport("disk", "")):
+        event = EventReport("i", 1, 0.5, problem)
+        assert event_from_wire(event_to_wire(event)) == event
+    old = monitor_pb2.WatchEvent(problem=monitor_pb2.Problem(place="disk", sentence="It is full."))
+    assert event_from_wire(old) == EventReport("", 0, 0.0, ProblemReport("disk", "It is full."))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300])
