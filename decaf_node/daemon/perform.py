@@ -48,7 +48,8 @@ class Performer:
                 self.stopped.set()
             case events.ProbePeer(peer, news):
                 self._tasks.spawn(self._probe(peer, news))
-            case events.SaveReceipt(peer, receipt):
+            case events.SaveReceipt(peer, receipt, clip_factor):
+                self._talk.clipped(peer, receipt.theirs, clip_factor)
                 self._tasks.spawn(self._save_receipt(peer, receipt))
             case events.Warn(reason, message, peer):
                 self._warn(reason, message, peer)

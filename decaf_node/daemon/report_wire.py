@@ -25,7 +25,7 @@ def round_to_wire(report: RoundReport) -> pb.Round:
         train_seconds=report.train_seconds,
         exchange_seconds=report.exchange_seconds,
         mix_seconds=report.mix_seconds,
-        edges=[pb.Edge(node=edge.node, weight=edge.weight, distance=edge.distance) for edge in report.edges],
+        edges=map(_edge_to_wire, report.edges),
         tail=report.tail,
         interference=report.interference,
         norm=report.norm,
@@ -48,7 +48,7 @@ def round_from_wire(message: pb.Round) -> RoundReport:
         train_seconds=seconds(message.train_seconds),
         exchange_seconds=seconds(message.exchange_seconds),
         mix_seconds=seconds(message.mix_seconds),
-        edges=tuple(EdgeReport(node_id(edge.node), edge.weight, edge.distance) for edge in message.edges),
+        edges=tuple(map(_edge_from_wire, message.edges)),
         tail=message.tail,
         interference=message.interference,
         norm=message.norm,
@@ -59,6 +59,15 @@ def round_from_wire(message: pb.Round) -> RoundReport:
         evaluation_accuracy=message.evaluation_accuracy if message.HasField("evaluation_accuracy") else None,
         saved=message.saved,
     )
+
+
+def _edge_to_wire(edge: EdgeReport) -> pb.Edge:
+    return pb.Edge(node=edge.node, weight=edge.weight, distance=edge.distance, clip_factor=edge.clip_factor)
+
+
+def _edge_from_wire(message: pb.Edge) -> EdgeReport:
+    factor = message.clip_factor if message.HasField("clip_factor") else None
+    return EdgeReport(node_id(message.node), message.weight, message.distance, factor)
 
 
 def peer_to_wire(report: PeerReport) -> pb.Peer:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EdgeReport:
+    """See ``Edge`` in monitor.proto. distance: NaN where it is not known any more."""
+
     node: str
     weight: float
     distance: float
+    clip_factor: float | None = None
 
 
 @dataclass(frozen=True)

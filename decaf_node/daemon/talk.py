@@ -90,6 +90,10 @@ class Talk:
 
         self._tell(make, drop)
 
+    def clipped(self, peer: str, digest: str, factor: float) -> None:
+        """What clipping leaves of the weight of this edge, for the history."""
+        self._history.clipped(peer, digest, factor)
+
     def mix(self, round: int, edges: tuple[Edge, ...]) -> None:
         """See ``events.MixRound``."""
         self._history.mixing(round, edges, self._host.traffic.since_mark())

@@ -321,7 +321,7 @@ class Edges(Streams):
         published.promised.add(peer)
         self.ledger.promise(peer, ours, pair.since)
         self.sessions[peer] = Promising(pair, receipt)
-        return [ev.SaveReceipt(peer, ours)]
+        return [ev.SaveReceipt(peer, ours, factor)]
 
     def receipt_saved(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
         """Our receipt survives a crash: send it. From here on the other end may count the edge."""

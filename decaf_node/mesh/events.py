@@ -410,10 +410,11 @@ class FetchSnapshot:
 
 @dataclass(frozen=True)
 class SaveReceipt:
-    """Keep our receipt; ``ReceiptSaved`` follows."""
+    """Keep our receipt; ``ReceiptSaved`` follows. clip_factor: what clipping left of the edge's weight, 1 being all."""
 
     peer: str
     receipt: Receipt
+    clip_factor: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from decaf_node.daemon.client import Client
 from decaf_node.daemon.history import History
 from decaf_node.daemon.lines import PeerLines, RoundLines, amount
 from decaf_node.daemon.problems import Notices, Problem, Problems, problem_of
+from decaf_node.daemon.reports import EdgeReport
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.traffic import Bytes, Traffic
 from decaf_node.errors import DaemonUnreachable, TryAgain
@@ -107,13 +108,14 @@ def test_a_row_of_the_history_is_put_together() -> None:
     history.trained(link.RoundTrained(1, link.File("p", "d", 1), 1, 3, 0.5, 2.0))
     history.inspected("PEER", "theirs", 3.0)
     history.inspected("OTHER", "others", 4.0)
+    history.clipped("OTHER", "others", 0.5)
     now = 12.5
     history.mixing(1, (EDGE, OTHER), Bytes(10, 20))
     assert history.last is None
     row = history.mixed(link.RoundMixed(1, 2, 0.1, 0.2, 0.3, 0.05))
     assert row == history.last
     assert (row.steps, row.loss, row.train_seconds, row.exchange_seconds, row.mix_seconds) == (3, 0.5, 2.0, 2.5, 0.05)
-    assert [(edge.node, edge.weight, edge.distance) for edge in row.edges] == [("PEER", 0.5, 3.0), ("OTHER", 0.25, 4.0)]
+    assert row.edges == (EdgeReport("PEER", 0.5, 3.0), EdgeReport("OTHER", 0.25, 4.0, 0.5))
     assert row.consensus_distance == pytest.approx(math.sqrt((9 + 16) / 2))
     assert (row.sent_bytes, row.received_bytes, row.time, row.saved) == (10, 20, 1234.5, False)
     later = history.evaluated(link.Evaluated(1, 0.7, 0.9, 10, 1.0))

@@ -109,7 +109,23 @@ def test_what_a_peer_says_cannot_forge_lines() -> None:
 
 
 ROUND = RoundReport(
-    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport(NODE, 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
+    7,
+    1.5,
+    3,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+    (EdgeReport(NODE, 0.5, 1.25, 0.75), EdgeReport(NODE, 0.5, 1.25)),
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    10,
+    20,
+    0.6,
+    0.7,
+    True,
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
