@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from decaf_node import link
+from decaf_node.daemon.evaluating import Evaluating
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.lines import RoundLines
@@ -60,6 +61,7 @@ class Talk:
         self._told = told
         self._tasks = tasks
         self._watched = watched
+        self.evaluating = Evaluating(lambda: self._say(link.Evaluate))
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._saving: events.SaveRound | None = None
@@ -76,6 +78,10 @@ class Talk:
             return link.StartTraining(round, saved.snapshot, saved.trainer)
 
         self._tell(make)
+
+    def end_round(self, round: int) -> None:
+        """See ``events.EndRound``."""
+        self._say(lambda: link.EndRound(round))
 
     def inspect(self, peer: str, digest: str, own: str) -> None:
         """See ``events.InspectSnapshot``."""
@@ -157,6 +163,8 @@ class Talk:
                 await self._is_mixed(message)
             case link.Evaluated():
                 await self._evaluated(message)
+            case link.EvaluatedNow():
+                self.evaluating.answer(message)
             case link.StateSaved():
                 await self._state_saved(message)
             case link.SaveFailed(round, problem):
@@ -177,6 +185,7 @@ class Talk:
             self._host.problems.set("trainer", self._gone(cause))
         self._lines.flush()
         self.ready, self.progress = None, None
+        self.evaluating.answer(None)
         self._inspecting.clear()
         self._saving = None
         await self._host.post(events.TrainerLost(cause))

@@ -184,6 +184,8 @@ class Node:
                 return rounds.pause(now)
             case ev.ResumeRequested():
                 return rounds.resume()
+            case ev.MixRequested():
+                return rounds.end_steps()
             case ev.StopRequested():
                 return rounds.stop(now)
             case ev.Tick():
