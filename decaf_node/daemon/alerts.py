@@ -167,7 +167,7 @@ def _no_edge(title: str, problem: str) -> Problem:
 def _lost(title: str, seconds: float) -> Problem:
     return Problem(
         "neighbour.lost",
-        f"{title} is gone: it was last heard {seconds / 60:.0f} min ago.",
+        f"{title} is gone: it was last heard {f'{seconds / 60:.0f} min' if seconds >= 60 else f'{seconds:.0f} s'} ago.",
         "Start it, or look at the network between.",
     )
 
