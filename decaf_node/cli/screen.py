@@ -10,7 +10,7 @@ from rich.text import Text
 
 from decaf_node.cli.words import clock, duration, number, percent, short_id, size
 from decaf_node.daemon.node_id import printed
-from decaf_node.daemon.reports import AlertReport, PeerReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, GpuReport, MachineReport, PeerReport, StatusReport
 
 Row = tuple[str, str]
 
@@ -79,8 +79,35 @@ def _being(report: StatusReport) -> Iterator[Row]:
             else ""
         ),
     )
+    if report.machine is not None:
+        yield from _device(report.machine)
     yield "daemon", f"up {duration(report.uptime_seconds)}, {size(report.resident_bytes)}, version {report.version}"
     yield "node ID", printed(report.node)
     yield "state", report.state_folder
     if report.saved_round:
         yield "adapter", report.adapter_folder
+
+
+def _device(machine: MachineReport) -> Iterator[Row]:
+    for gpu in machine.gpus:
+        use = None if gpu.use is None else f"{gpu.use:.0%} busy"
+        yield "GPU", _listed(gpu.name, use, _memory(gpu), _heat(gpu), _power(gpu))
+    yield "device", _listed(_memory(machine), _heat(machine), _power(machine)) or "no figures"
+
+
+def _listed(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _memory(of: GpuReport | MachineReport) -> str | None:
+    if of.memory_used_bytes is None or of.memory_total_bytes is None:
+        return None
+    return f"{size(of.memory_used_bytes)} of {size(of.memory_total_bytes)} in use"
+
+
+def _heat(of: GpuReport | MachineReport) -> str | None:
+    return None if of.temperature_celsius is None else f"{of.temperature_celsius:.0f} °C"
+
+
+def _power(of: GpuReport | MachineReport) -> str | None:
+    return None if of.power_watts is None else f"{of.power_watts:.1f} W"

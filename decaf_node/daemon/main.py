@@ -27,6 +27,7 @@ from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.durable import disk_errors, make_folder, refuse_shared
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
+from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.health import Health
 from decaf_node.daemon.history import History
@@ -207,9 +208,10 @@ class Daemon:
         own = trust if isinstance(trust, OwnMesh) else None
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
+        self.figures = Figures()
         self.alerts = Alerts(self.host, lambda: self.trainer.restarts, policy.exchange)
         self.status = Status(
-            self.host, self.driver, self.talk, self.trainer, self.history, self.alerts, policy.topology
+            self.host, self.driver, self.talk, self.trainer, self.history, self.alerts, policy.topology, self.figures
         )
         self.watching = Watching(self.status, self.me.instance)
         self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
@@ -257,6 +259,8 @@ class Daemon:
         stack.push_async_callback(self.tasks.cancel)
         if (metrics := serve_metrics(self._settings, self.status, self.trust.tls)) is not None:
             stack.push_async_callback(metrics.close)
+        self.figures.start()
+        stack.callback(self.figures.stop)
         self._start_looking(port)
         stack.push_async_callback(self._end_running)
         self.stopping.take_signals()

@@ -6,6 +6,7 @@ raises BadData ``monitor.bad-report``.
 
 from __future__ import annotations
 
+from decaf_node.daemon.machine_wire import machine_from_wire, machine_to_wire
 from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.texts import NODE_ID, readable
 from decaf_node.errors import BadData
@@ -138,6 +139,7 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         state_folder=report.state_folder,
         adapter_folder=report.adapter_folder,
         privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
+        machine=None if report.machine is None else machine_to_wire(report.machine),
     )
 
 
@@ -167,6 +169,7 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         state_folder=text(message.state_folder),
         adapter_folder=text(message.adapter_folder),
         privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
+        machine=machine_from_wire(message.machine) if message.HasField("machine") else None,
     )
 
 

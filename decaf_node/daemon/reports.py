@@ -64,6 +64,38 @@ class PrivacyReport:
 
 
 @dataclass(frozen=True)
+class GpuReport:
+    """See ``Gpu`` in monitor.proto."""
+
+    name: str
+    use: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: float | None
+    power_watts: float | None
+
+
+@dataclass(frozen=True)
+class RailReport:
+    """See ``Rail`` in monitor.proto."""
+
+    name: str
+    power_watts: float
+
+
+@dataclass(frozen=True)
+class MachineReport:
+    """Figures of the device; see ``Machine`` in monitor.proto."""
+
+    gpus: tuple[GpuReport, ...]
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: float | None
+    power_watts: float | None
+    rails: tuple[RailReport, ...] = ()
+
+
+@dataclass(frozen=True)
 class PeerReport:
     node: str
     name: str
@@ -107,6 +139,7 @@ class StatusReport:
     state_folder: str
     adapter_folder: str
     privacy: PrivacyReport | None
+    machine: MachineReport | None = None
 
 
 @dataclass(frozen=True)

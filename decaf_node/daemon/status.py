@@ -11,6 +11,7 @@ from pathlib import Path
 
 from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.reports import (
@@ -40,6 +41,7 @@ class Status:
         history: History,
         alerts: Alerts,
         topology: str,
+        figures: Figures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
@@ -49,6 +51,7 @@ class Status:
         self._history = history
         self._alerts = alerts
         self._topology = topology
+        self._figures = figures
         self._clock = clock
         self._started = clock()
         self._drawing = asyncio.Lock()
@@ -80,6 +83,7 @@ class Status:
             state_folder=str(self._host.store.folder),
             adapter_folder=str(self._host.store.adapter_folder),
             privacy=self._privacy_report(),
+            machine=self._figures.now(),
         )
 
     def peers(self) -> list[PeerReport]:

@@ -166,6 +166,7 @@ class Machine(_message.Message):
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
     POWER_WATTS_FIELD_NUMBER: _builtins.int
+    RAILS_FIELD_NUMBER: _builtins.int
     memory_used_bytes: _builtins.int
     """Memory of the system that is in use; a Jetson's GPU shares it."""
     memory_total_bytes: _builtins.int
@@ -173,10 +174,14 @@ class Machine(_message.Message):
     temperature_celsius: _builtins.float
     """The hottest of the system's thermal zones, in degrees Celsius."""
     power_watts: _builtins.float
-    """What the whole board draws, in watts."""
+    """What the whole board draws, in watts; absent where that is not measured."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]:
         """GPUs, in the order of the driver; empty where none can be read."""
+
+    @_builtins.property
+    def rails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rail]:
+        """What each measured supply of a Jetson draws; several parts may share one."""
 
     def __init__(
         self,
@@ -186,10 +191,11 @@ class Machine(_message.Message):
         memory_total_bytes: _builtins.int | None = ...,
         temperature_celsius: _builtins.float | None = ...,
         power_watts: _builtins.float | None = ...,
+        rails: _abc.Iterable[Global___Rail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "gpus", b"gpus", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "gpus", b"gpus", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "rails", b"rails", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
@@ -209,6 +215,32 @@ class Machine(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
 
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
+
+@_typing.final
+class Rail(_message.Message):
+    """A measured power supply of a board."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As the board labels it: VDD_IN, VDD_GPU_SOC, ..."""
+    power_watts: _builtins.float
+    """In watts."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        power_watts: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "power_watts", b"power_watts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rail: _TypeAlias = Rail  # noqa: Y015
 
 @_typing.final
 class Gpu(_message.Message):

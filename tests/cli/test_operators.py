@@ -38,7 +38,7 @@ def reason(done: subprocess.CompletedProcess[str]) -> str:
 def refused_to(node: Daemon, address: str, method: str) -> str:
     """Return why ``node`` may not call the method of the daemon at ``address``."""
     with channel_at(address, Places(node.config, node.state, node.runtime), {}) as channel:
-        call = channel.unary_unary(method)
+        call: Any = channel.unary_unary(method)
         with pytest.raises(grpc.RpcError) as caught:
             call(b"", timeout=10.0)
     error = error_of(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from decaf_node.cli.looking import peer_table
 from decaf_node.cli.screen import status_screen
 from decaf_node.cli.words import duration, number, percent, short_id, size
-from decaf_node.daemon.reports import AlertReport, PeerReport, PrivacyReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, GpuReport, MachineReport, PeerReport, PrivacyReport, StatusReport
 from tests.cli.reports import NODE, peer_report, status_report
 
 
@@ -62,6 +63,17 @@ def test_a_privacy_budget_has_a_line_where_there_is_one() -> None:
     over = PrivacyReport(epsilon=8.0, delta=1e-5, spent=7.996, steps=4000, steps_left=0, noise=0.9)
     wanted = "privacy     epsilon 7.996 of 8 (delta 1e-05), all spent: it trains no more"
     assert wanted in shown(status_report(privacy=over))
+
+
+def test_the_device_is_shown_as_far_as_it_is_known() -> None:
+    assert not any(line.startswith(("GPU", "device")) for line in shown(status_report()))
+    gpu = GpuReport("NVIDIA RTX A2000", 0.97, 3_100_000_000, 6_100_000_000, 71.0, 48.04)
+    desk = MachineReport((gpu,), 12_300_000_000, 32_000_000_000, 55.2, None)
+    lines = shown(replace(status_report(), machine=desk))
+    assert "GPU         NVIDIA RTX A2000, 97% busy, 3.1 GB of 6.1 GB in use, 71 °C, 48.0 W" in lines
+    assert "device      12.3 GB of 32.0 GB in use, 55 °C" in lines
+    bare = MachineReport((), None, None, None, None)
+    assert "device      no figures" in shown(replace(status_report(), machine=bare))
 
 
 def test_losses_are_a_column_only_where_somebody_shares_one() -> None:

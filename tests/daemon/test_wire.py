@@ -16,11 +16,14 @@ from decaf_node.daemon.reports import (
     AlertReport,
     EdgeReport,
     EventReport,
+    GpuReport,
     LinkReport,
+    MachineReport,
     MemberReport,
     PeerReport,
     PrivacyReport,
     ProblemReport,
+    RailReport,
     RoundReport,
     StatusReport,
     TopologyReport,
@@ -139,6 +142,12 @@ STATUS = StatusReport(
 )
 
 
+MACHINE = MachineReport(
+    (GpuReport("A2000", 0.5, 1, 2, 60.0, 40.0), GpuReport("Orin", None, None, None, None, None)),
+    *(3, 4, 50.0, 12.5, (RailReport("VDD_IN", 12.5),)),
+)
+
+
 def test_reports_come_back_as_they_were() -> None:
     for row in (ROUND, BARE):
         assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
@@ -146,6 +155,8 @@ def test_reports_come_back_as_they_were() -> None:
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,
+        dataclasses.replace(STATUS, machine=MACHINE),
+        dataclasses.replace(STATUS, machine=MachineReport((), None, None, None, None)),
         dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
