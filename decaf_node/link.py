@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from decaf_node.errors import BadData
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,17 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class EvaluatedNow:
+    """The answer to ``Evaluate``. round: the last that is mixed; examples: 0 where there is no held-out part."""
+
+    round: int
+    loss: float
+    accuracy: float | None
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StateSaved:
     """The state after ``round`` lies in the folder named by ``SaveState``; not yet durable (the daemon sees to it)."""
 
@@ -195,6 +206,18 @@ class StartTraining:
     round: int
     snapshot: File | None = None
     trainer: File | None = None
+
+
+@dataclass(frozen=True)
+class EndRound:
+    """End the local steps of ``round`` with the next one, if they are still under way."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score the held-out part with the adapter as it is; answered by ``EvaluatedNow``. Training waits meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +286,25 @@ FromTrainer = (
     | SnapshotInspected
     | RoundMixed
     | Evaluated
+    | EvaluatedNow
     | StateSaved
     | SaveFailed
     | StateAdopted
     | TrainerFailed
 )
-ToTrainer = Welcome | StartTraining | InspectSnapshot | MixRound | AdoptState | SaveState | Pause | Resume | Stop
+ToTrainer = (
+    Welcome
+    | StartTraining
+    | EndRound
+    | Evaluate
+    | InspectSnapshot
+    | MixRound
+    | AdoptState
+    | SaveState
+    | Pause
+    | Resume
+    | Stop
+)
 Message = FromTrainer | ToTrainer
 
 _KINDS: dict[str, TypeAdapter[Any]] = {

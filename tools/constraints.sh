@@ -7,5 +7,5 @@ chosen=$(.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --ex
     --constraints <(echo "$1") --no-header --no-annotate --no-emit-index-url --upgrade pyproject.toml)
 {
     echo "# Exact versions, made by \`make constraints\`. What torch brings for CUDA is left to torch."
-    grep -vE '^(nvidia-|cuda-|triton)' <<<"$chosen" | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9]+/\1/'
+    awk '/^nvidia-ml-py==/ || !/^(nvidia-|cuda-|triton)/' <<<"$chosen" | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9]+/\1/'
 } >constraints.txt

@@ -1,15 +1,16 @@
-"""``decaf-node pause`` and ``resume``: act on the daemon of this machine."""
+"""``decaf-node pause``, ``resume``, ``mix``, ``eval``, ``reload``, ``log-level`` and ``leave``: act on a daemon."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
 
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_json, print_text
-
-if TYPE_CHECKING:
-    pass
+from decaf_node.cli.words import number, percent
 
 
 def pause(
@@ -38,6 +39,100 @@ def resume(
     Example: decaf-node resume
     """
     _tell(client_of(config, state, runtime, at).resume(), as_json)
+
+
+def mix(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End the local steps of this round now, and mix.
+
+    Example: decaf-node mix
+    """
+    round = client_of(config, state, runtime, at).mix_now()
+    if as_json:
+        print_json({"round": round})
+    else:
+        print_text(f"Round {round} ends with the next step, and is mixed then.")
+
+
+def evaluate(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the held-out part now, with the adapter as it is.
+
+    Example: decaf-node eval
+    """
+    found = client_of(config, state, runtime, at).evaluate()
+    if as_json:
+        print_json(asdict(found))
+        return
+    accuracy = "" if found.accuracy is None else f"accuracy {percent(found.accuracy)}, "
+    print_text(f"{accuracy}loss {number(found.loss)} on {found.examples} held-out examples, after round {found.round}.")
+
+
+def reload(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read settings and certificates again, and say which settings need a restart.
+
+    Example: decaf-node reload
+    """
+    answer = client_of(config, state, runtime, at).reload()
+    if as_json:
+        print_json({**asdict(answer), "sentence": answer.sentence})
+    else:
+        print_text(answer.sentence)
+
+
+def log_level(
+    level: Annotated[Literal["debug", "info", "warning", "error"], typer.Argument(help="What is logged at least.")],
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Log more or less, until the daemon ends or the settings are read again.
+
+    Example: decaf-node log-level debug
+    """
+    before = client_of(config, state, runtime, at).set_log_level(level)
+    if as_json:
+        print_json({"before": before})
+    else:
+        print_text(f"The log level is {level} now, and was {before}.")
+
+
+def leave(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    runtime: RuntimeOption = None,
+    at: AtOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Save, say goodbye to the mesh, and end the daemon. It is a member still when it is started again.
+
+    Example: decaf-node leave
+    """
+    answer = client_of(config, state, runtime, at).leave()
+    if as_json:
+        print_json(asdict(answer))
+        return
+    saved = f"round {answer.saved_round} is saved" if answer.saved_round else "no round is saved yet"
+    members = "1 member was told" if answer.told == 1 else f"{answer.told} members were told"
+    print_text(f"The node has left the mesh: {members}, and {saved}. Its daemon ends.")
 
 
 def _tell(phase: str, as_json: bool) -> None:

@@ -12,11 +12,13 @@ from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_json, print_rich, print_text
 from decaf_node.cli.words import NOTHING, clock, number, percent, seconds, short_id, size
+from decaf_node.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from decaf_node.daemon.reports import PeerReport, RoundReport
+    from decaf_node.daemon.client import Client
+    from decaf_node.daemon.reports import AlertReport, PeerReport, RoundReport
 
 
 def status(
@@ -32,13 +34,24 @@ def status(
     """
     with client_of(config, state, runtime, at) as client:
         report = client.status()
+        alerts = _alerts_of(client)
         known = [] if as_json else client.peers()
     if as_json:
-        print_json(asdict(report))
+        print_json({**asdict(report), "alerts": [asdict(alert) for alert in alerts]})
         return
     from decaf_node.cli.screen import status_screen
 
-    print_rich(status_screen(report, known))
+    print_rich(status_screen(report, known, alerts))
+
+
+def _alerts_of(client: Client) -> list[AlertReport]:
+    """Return what is wrong; an older daemon has no list of it, only the problem in its status."""
+    try:
+        return client.alerts()
+    except DaemonUnreachable as error:
+        if error.reason != "daemon.other-version":
+            raise
+        return []
 
 
 def peers(

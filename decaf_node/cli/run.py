@@ -32,13 +32,17 @@ def run(
 
     Example: decaf-node run --config desk.toml --log-format json
     """
-    from decaf_node.settings import load_settings
+    from decaf_node.settings import Settings, load_settings
 
     places = places_of(config, state, runtime)
-    settings = load_settings(places.config, os.environ)
     log = {key: value for key, value in (("format", log_format), ("level", log_level)) if value is not None}
-    settings = settings.model_copy(update={"log": settings.log.model_copy(update=log)})
+
+    def read() -> Settings:
+        settings = load_settings(places.config, os.environ)
+        return settings.model_copy(update={"log": settings.log.model_copy(update=log)})
+
+    settings = read()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is imported: its own notes are for its authors
     from decaf_node.daemon.main import run as run_daemon  # only now: wrong settings are said at once
 
-    raise typer.Exit(run_daemon(settings, places, insecure=insecure))
+    raise typer.Exit(run_daemon(settings, read, places, insecure=insecure))

@@ -8,14 +8,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from decaf_node.cli.words import duration, number, percent, short_id, size
+from decaf_node.cli.words import clock, duration, number, percent, short_id, size
 from decaf_node.daemon.node_id import printed
-from decaf_node.daemon.reports import PeerReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, GpuReport, MachineReport, PeerReport, StatusReport
 
 Row = tuple[str, str]
 
 
-def status_screen(report: StatusReport, known: Sequence[PeerReport]) -> RenderableType:
+def status_screen(report: StatusReport, known: Sequence[PeerReport], alerts: Sequence[AlertReport]) -> RenderableType:
     """Return one readable screen: what is wrong first, then what the node does, then where things are."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -23,13 +23,17 @@ def status_screen(report: StatusReport, known: Sequence[PeerReport]) -> Renderab
     for name, value in (*_doing(report, known), *_learning(report), *_being(report)):
         table.add_row(name, Text(value))
     title = Text(f"{report.name} ({short_id(report.node)}) in mesh {report.mesh}", style="bold")
-    return Group(title, _verdict(report), Text(), table)
+    return Group(title, *_verdict(report, alerts), Text(), table)
 
 
-def _verdict(report: StatusReport) -> Text:
-    if report.problem:
-        return Text(f"! {report.problem}", style="bold red")
-    return Text("Nothing is wrong.", style="green")
+def _verdict(report: StatusReport, alerts: Sequence[AlertReport]) -> Iterator[Text]:
+    for alert in alerts:
+        style = "bold red" if alert.severity == "critical" else "yellow"
+        yield Text(f"! {alert.words} (since {clock(alert.since)})", style=style)
+    if report.problem and not alerts:
+        yield Text(f"! {report.problem}", style="bold red")
+    if not report.problem and not alerts:
+        yield Text("Nothing is wrong.", style="green")
 
 
 def _doing(report: StatusReport, known: Sequence[PeerReport]) -> Iterator[Row]:
@@ -75,8 +79,35 @@ def _being(report: StatusReport) -> Iterator[Row]:
             else ""
         ),
     )
+    if report.machine is not None:
+        yield from _device(report.machine)
     yield "daemon", f"up {duration(report.uptime_seconds)}, {size(report.resident_bytes)}, version {report.version}"
     yield "node ID", printed(report.node)
     yield "state", report.state_folder
     if report.saved_round:
         yield "adapter", report.adapter_folder
+
+
+def _device(machine: MachineReport) -> Iterator[Row]:
+    for gpu in machine.gpus:
+        use = None if gpu.use is None else f"{gpu.use:.0%} busy"
+        yield "GPU", _listed(gpu.name, use, _memory(gpu), _heat(gpu), _power(gpu))
+    yield "device", _listed(_memory(machine), _heat(machine), _power(machine)) or "no figures"
+
+
+def _listed(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _memory(of: GpuReport | MachineReport) -> str | None:
+    if of.memory_used_bytes is None or of.memory_total_bytes is None:
+        return None
+    return f"{size(of.memory_used_bytes)} of {size(of.memory_total_bytes)} in use"
+
+
+def _heat(of: GpuReport | MachineReport) -> str | None:
+    return None if of.temperature_celsius is None else f"{of.temperature_celsius:.0f} °C"
+
+
+def _power(of: GpuReport | MachineReport) -> str | None:
+    return None if of.power_watts is None else f"{of.power_watts:.1f} W"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
-from decaf_node.daemon.reports import PhaseReport, ProblemReport
+from decaf_node.daemon.reports import AlertReport, PhaseReport, ProblemReport
 from decaf_node.mesh.view import NodeView, PeerView
 
 
@@ -17,21 +17,21 @@ class Changes:
         self._peers: dict[str, tuple[object, ...]] = {}
         self._problems: dict[str, str] = {}
 
-    def look(self, view: NodeView, problems: Mapping[str, str]) -> Iterator[PhaseReport | PeerView | ProblemReport]:
-        """Yield what is new. problems: a sentence by place."""
+    def look(self, view: NodeView, alerts: Sequence[AlertReport]) -> Iterator[PhaseReport | PeerView | ProblemReport]:
+        """Yield what is new. alerts: what is wrong, one of each place."""
         if view.phase != self._phase:
             self._phase = view.phase
             yield PhaseReport(view.phase, view.round)
         before, self._peers = self._peers, {peer.peer: _told_of(peer) for peer in view.peers}
         yield from (peer for peer in view.peers if before.get(peer.peer) != self._peers[peer.peer])
-        yield from self._problems_since(problems)
+        yield from self._problems_since(alerts)
 
-    def _problems_since(self, problems: Mapping[str, str]) -> Iterator[ProblemReport]:
-        before, self._problems = self._problems, dict(problems)
-        yield from (ProblemReport(place, "") for place in before if place not in problems)
-        for place, sentence in problems.items():
-            if place not in before or _wording(before[place]) != _wording(sentence):
-                yield ProblemReport(place, sentence)
+    def _problems_since(self, alerts: Sequence[AlertReport]) -> Iterator[ProblemReport]:
+        before, self._problems = self._problems, {alert.place: alert.words for alert in alerts}
+        yield from (ProblemReport(place, "") for place in before if place not in self._problems)
+        for alert in alerts:
+            if alert.place not in before or _wording(before[alert.place]) != _wording(alert.words):
+                yield ProblemReport(alert.place, alert.words, alert)
 
 
 def _told_of(peer: PeerView) -> tuple[object, ...]:

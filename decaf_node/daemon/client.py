@@ -11,24 +11,31 @@ from typing import Any, TypeVar
 
 import grpc
 
+from decaf_node.daemon.alert_wire import alert_from_wire
+from decaf_node.daemon.answers import EvaluateAnswer, ExportAnswer, LeaveAnswer, ReloadAnswer
+from decaf_node.daemon.control_wire import evaluate_from_wire, export_from_wire, leave_from_wire, reload_from_wire
 from decaf_node.daemon.event_wire import event_from_wire
 from decaf_node.daemon.logs import printable
-from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire
+from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire, text
 from decaf_node.daemon.reports import (
+    AlertReport,
     ApplicantReport,
     EventReport,
     PeerReport,
     RoundReport,
     StateReport,
     StatusReport,
+    TopologyReport,
     WaitingReport,
 )
 from decaf_node.daemon.rpc_errors import error_of
+from decaf_node.daemon.topology_wire import topology_from_wire
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 
 Answer = TypeVar("Answer")
 OpenChannel = Callable[[list[tuple[str, int]]], grpc.Channel]
+LONG_SECONDS = 600.0  # for what may take the node so long: to evaluate, to copy, to come to an end
 REPLY_LIMIT_BYTES = 64 * 1024 * 1024  # a thousand rounds with hundreds of edges each
 
 
@@ -77,6 +84,17 @@ class Client:
         request = monitor_pb2.ListRoundsRequest(before=before, limit=limit)
         reply = self._ask(lambda: self._monitor.ListRounds(request, timeout=self._timeout))
         return [round_from_wire(row) for row in reply.rounds]
+
+    def topology(self) -> TopologyReport:
+        """Who mixes with whom, as the node works it out."""
+        request = monitor_pb2.GetTopologyRequest()
+        return topology_from_wire(self._ask(lambda: self._monitor.GetTopology(request, timeout=self._timeout)))
+
+    def alerts(self) -> list[AlertReport]:
+        """What is wrong now, the worst first."""
+        request = monitor_pb2.ListAlertsRequest()
+        reply = self._ask(lambda: self._monitor.ListAlerts(request, timeout=self._timeout))
+        return [alert_from_wire(alert) for alert in reply.alerts]
 
     def watch(self, instance: str = "", after: int = 0) -> Generator[EventReport, None, None]:
         """Yield the state, or what came after an event of this instance; then changes and heartbeats, without end.
@@ -130,6 +148,36 @@ class Client:
         """Put a member out; return how many know by now. Raises NotAllowed ``revoke.not-founder``."""
         request = control_pb2.RevokeRequest(node=node)
         return self._ask(lambda: self._control.Revoke(request, timeout=self._timeout)).told
+
+    def leave(self) -> LeaveAnswer:
+        """Save, say goodbye, and end the daemon."""
+        request = control_pb2.LeaveRequest()
+        return leave_from_wire(self._ask(lambda: self._control.Leave(request, timeout=LONG_SECONDS)))
+
+    def mix_now(self) -> int:
+        """End the local steps of this round, and mix. Returns the round. Raises TryAgain ``control.not-training``."""
+        request = control_pb2.MixNowRequest()
+        return self._ask(lambda: self._control.MixNow(request, timeout=self._timeout)).round
+
+    def evaluate(self) -> EvaluateAnswer:
+        """Score the held-out part now. Raises NotAllowed ``control.no-evaluation``, TryAgain ``trainer.not-ready``."""
+        request = control_pb2.EvaluateRequest()
+        return evaluate_from_wire(self._ask(lambda: self._control.Evaluate(request, timeout=LONG_SECONDS)))
+
+    def export(self, folder: str = "") -> ExportAnswer:
+        """Return where the last saved adapter is, copied to ``folder`` there if one is named."""
+        request = control_pb2.ExportRequest(folder=folder)
+        return export_from_wire(self._ask(lambda: self._control.Export(request, timeout=LONG_SECONDS)))
+
+    def reload(self) -> ReloadAnswer:
+        """Have settings and certificates read anew. Raises what is wrong with them."""
+        request = control_pb2.ReloadRequest()
+        return reload_from_wire(self._ask(lambda: self._control.Reload(request, timeout=LONG_SECONDS)))
+
+    def set_log_level(self, level: str) -> str:
+        """Log from this level on; returns the one before. Raises UsageError ``usage.bad-log-level``."""
+        request = control_pb2.SetLogLevelRequest(level=level)
+        return text(self._ask(lambda: self._control.SetLogLevel(request, timeout=self._timeout)).before)
 
     def _slow(self, seconds: float) -> TryAgain:
         return TryAgain("daemon.slow", f"The daemon at {self._place} has not answered within {seconds:g} s; try again.")

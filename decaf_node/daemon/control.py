@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 
+from decaf_node.daemon.acts import Acts, refuse_from_afar
 from decaf_node.daemon.addresses import join
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.gate import Gate
@@ -28,11 +29,12 @@ log = logging.getLogger(__name__)
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
-    """Hands what operators want to the machine, and to those who let members in and put them out."""
+    """Hands what operators want to those who do it."""
 
-    def __init__(self, driver: Driver, gate: Gate) -> None:
+    def __init__(self, driver: Driver, gate: Gate, acts: Acts) -> None:
         self._driver = driver
         self._gate = gate
+        self._acts = acts
 
     async def Pause(
         self, request: pb.PauseRequest, context: grpc.aio.ServicerContext[pb.PauseRequest, pb.PauseReply]
@@ -83,6 +85,75 @@ class ControlService(control_pb2_grpc.ControlServicer):
         """See control.proto."""
         try:
             return pb.RevokeReply(told=await self._gate.revoke(request.node))
+        except DecafError as error:
+            await refuse(context, error)
+
+    async def Leave(
+        self, request: pb.LeaveRequest, context: grpc.aio.ServicerContext[pb.LeaveRequest, pb.LeaveReply]
+    ) -> pb.LeaveReply:
+        """See control.proto."""
+        answer = await self._acts.leave()
+        return pb.LeaveReply(saved_round=answer.saved_round, told=answer.told)
+
+    async def MixNow(
+        self, request: pb.MixNowRequest, context: grpc.aio.ServicerContext[pb.MixNowRequest, pb.MixNowReply]
+    ) -> pb.MixNowReply:
+        """See control.proto."""
+        try:
+            return pb.MixNowReply(round=await self._acts.mix_now())
+        except DecafError as error:
+            await refuse(context, error)
+
+    async def Evaluate(
+        self, request: pb.EvaluateRequest, context: grpc.aio.ServicerContext[pb.EvaluateRequest, pb.EvaluateReply]
+    ) -> pb.EvaluateReply:
+        """See control.proto."""
+        try:
+            found = await self._acts.evaluate()
+        except DecafError as error:
+            await refuse(context, error)
+        return pb.EvaluateReply(
+            round=found.round,
+            loss=found.loss,
+            accuracy=found.accuracy,
+            examples=found.examples,
+            seconds=found.seconds,
+        )
+
+    async def Export(
+        self, request: pb.ExportRequest, context: grpc.aio.ServicerContext[pb.ExportRequest, pb.ExportReply]
+    ) -> pb.ExportReply:
+        """See control.proto."""
+        try:
+            refuse_from_afar(request.folder, context.peer())
+            answer = await self._acts.export(request.folder)
+        except DecafError as error:
+            await refuse(context, error)
+        return pb.ExportReply(folder=answer.folder, round=answer.round)
+
+    async def Reload(
+        self, request: pb.ReloadRequest, context: grpc.aio.ServicerContext[pb.ReloadRequest, pb.ReloadReply]
+    ) -> pb.ReloadReply:
+        """See control.proto."""
+        try:
+            answer = await self._acts.reload()
+        except DecafError as error:
+            await refuse(context, error)
+        return pb.ReloadReply(
+            applied=answer.applied,
+            needs_restart=answer.needs_restart,
+            certificates=answer.certificates,
+            sentence=answer.sentence,
+        )
+
+    async def SetLogLevel(
+        self,
+        request: pb.SetLogLevelRequest,
+        context: grpc.aio.ServicerContext[pb.SetLogLevelRequest, pb.SetLogLevelReply],
+    ) -> pb.SetLogLevelReply:
+        """See control.proto."""
+        try:
+            return pb.SetLogLevelReply(before=self._acts.set_log_level(request.level))
         except DecafError as error:
             await refuse(context, error)
 

@@ -28,6 +28,9 @@ LOG_BYTES = 4 * 1024 * 1024
 FORGET_ROUNDS = 256  # a receipt whose edge was neither completed nor mixed for so many rounds never will be
 EARLY_RECEIPTS = 1024
 FOREVER = 2**63 - 1  # no round number is larger
+PAGE = "SELECT report, saved FROM rounds WHERE round < ? ORDER BY round DESC LIMIT ?"
+TRIM = "DELETE FROM rounds WHERE number <= (SELECT max(number) FROM rounds) - ?"
+FORGET_LOST = "DELETE FROM rounds WHERE saved = 0"
 
 # One entry for each version of the file; an older file goes through those that it lacks.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -46,6 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE unheard (number INTEGER PRIMARY KEY, peer TEXT NOT NULL, own TEXT NOT NULL,"
         " theirs TEXT NOT NULL, proposed REAL NOT NULL)",
     ),
+    (),  # reports have clip factors from here on, which older versions cannot read
 )
 
 
@@ -198,7 +202,7 @@ class Database:
                 " ON CONFLICT (round) DO UPDATE SET report = excluded.report, saved = saved OR excluded.saved",
                 {"round": report.round, "saved": report.saved, "report": json.dumps(asdict(report))},
             )
-            run("DELETE FROM rounds WHERE number <= (SELECT max(number) FROM rounds) - ?", (history,))
+            run(TRIM, (history,))
 
     def mark_saved(self, round: int) -> None:
         with self._transaction() as run:
@@ -207,13 +211,11 @@ class Database:
     def forget_lost_rounds(self) -> None:
         """Drop the history of rounds that no saved round holds: a crash has undone them."""
         with self._transaction() as run:
-            run("DELETE FROM rounds WHERE saved = 0")
+            run(FORGET_LOST)
 
     def rounds(self, before: int, limit: int) -> list[RoundReport]:
         """Return at most ``limit`` rounds, newest first; only those before ``before``, unless it is 0."""
-        rows = self._read(
-            "SELECT report, saved FROM rounds WHERE round < ? ORDER BY round DESC LIMIT ?", (before or FOREVER, limit)
-        )
+        rows = self._read(PAGE, (before or FOREVER, limit))
         return [_report(json.loads(report), bool(saved)) for report, saved in rows]
 
     # --- below ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from decaf_node.mesh.events import Effect, Event, HelloReceived, Tick
 from decaf_node.mesh.rumours import NO_NEWS, News
+from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.view import NodeView
 
 WATCH_PAUSES = 20  # times as long as a look at the node takes: of a thousand members it would be more than the rest
@@ -27,6 +28,9 @@ class Machine(Protocol):
 
     def view(self, now: float) -> NodeView:
         """Return what it shows of itself."""
+
+    def graph(self, now: float) -> tuple[Graph, int]:
+        """Return who mixes with whom, and in which turn."""
 
     def needed(self) -> frozenset[str]:
         """Return the digests of the snapshots that it still needs."""
@@ -77,6 +81,10 @@ class Driver:
     def view(self) -> NodeView:
         """Return what the node shows of itself now."""
         return self._machine.view(self._clock())
+
+    def graph(self) -> tuple[Graph, int]:
+        """Return who mixes with whom now, and in which turn; see ``Node.graph``."""
+        return self._machine.graph(self._clock())
 
     async def run(self, perform: Callable[[Effect], None], watch: Callable[[NodeView], None]) -> None:
         """Turn events into effects, until cancelled.

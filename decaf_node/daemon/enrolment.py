@@ -20,7 +20,7 @@ from decaf_node.daemon.join_token import JoinToken, write_token
 from decaf_node.daemon.listening import SERVER_OPTIONS, in_use, try_port
 from decaf_node.daemon.logs import fields
 from decaf_node.daemon.node_id import node_of, printed, short
-from decaf_node.daemon.problems import Notices, Problems
+from decaf_node.daemon.problems import Notices, Problems, problem_of
 from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.texts import readable
@@ -191,7 +191,7 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
         try:
             await self._open()
         except DecafError as error:
-            self._problems.set("enrolment", f"Devices are expected, but cannot join: {error.message}")
+            self._problems.set("enrolment", problem_of(error, "Devices are expected, but cannot join: "))
         else:
             self._problems.clear("enrolment")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decaf_node.daemon.alert_wire import alert_from_wire, alert_to_wire
 from decaf_node.daemon.report_wire import (
     peer_from_wire,
     peer_to_wire,
@@ -94,8 +95,10 @@ def _state_from_wire(message: pb.WatchState) -> StateReport:
 
 
 def _problem_to_wire(problem: ProblemReport) -> pb.Problem:
-    return pb.Problem(place=problem.place, sentence=problem.sentence)
+    alert = None if problem.alert is None else alert_to_wire(problem.alert)
+    return pb.Problem(place=problem.place, sentence=problem.sentence, alert=alert)
 
 
 def _problem_from_wire(message: pb.Problem) -> ProblemReport:
-    return ProblemReport(text(message.place), text(message.sentence))
+    alert = alert_from_wire(message.alert) if message.HasField("alert") else None
+    return ProblemReport(text(message.place), text(message.sentence), alert)

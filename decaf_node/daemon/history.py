@@ -13,7 +13,7 @@ from decaf_node.daemon.traffic import Bytes
 from decaf_node.mesh.events import Edge
 
 OPEN_ROUNDS = 8  # a round is evaluated and saved by the time that so many have followed
-DISTANCES = 4096
+MEASURED_EDGES = 4096
 
 
 class History:
@@ -26,6 +26,7 @@ class History:
         self._open: dict[int, RoundReport] = {}
         self._trained: tuple[int, float] | None = None
         self._distances: dict[tuple[str, str], float] = {}
+        self._factors: dict[tuple[str, str], float] = {}
 
     def trained(self, message: link.RoundTrained) -> None:
         """The local steps of a round are done."""
@@ -35,16 +36,15 @@ class History:
 
     def inspected(self, peer: str, digest: str, distance: float) -> None:
         """The trainer has measured how far a neighbour's snapshot is."""
-        if len(self._distances) >= DISTANCES:
-            self._distances.clear()
-        self._distances[peer, digest] = distance
+        _remember(self._distances, peer, digest, distance)
+
+    def clipped(self, peer: str, digest: str, factor: float) -> None:
+        """So much of the weight of the edge with this snapshot is left."""
+        _remember(self._factors, peer, digest, factor)
 
     def mixing(self, round: int, edges: Iterable[Edge], passed: Bytes) -> None:
         """These edges go into the mix of the round; ``passed`` over the network since the round before."""
-        reports = tuple(
-            EdgeReport(edge.peer, edge.weight, self._distances.pop((edge.peer, edge.theirs), math.nan))
-            for edge in edges
-        )
+        reports = tuple(map(self._edge, edges))
         measured = [edge.distance for edge in reports if math.isfinite(edge.distance)]
         now = self._clock()
         number, since = self._trained or (round, now)
@@ -95,6 +95,12 @@ class History:
         if self.last is not None and self.last.round <= round:
             self.last = replace(self.last, saved=True)
 
+    def _edge(self, edge: Edge) -> EdgeReport:
+        """Return an edge that is mixed. Of one from before a restart its weight is all that is known."""
+        key = edge.peer, edge.theirs
+        distance, factor = self._distances.pop(key, math.nan), self._factors.pop(key, None)
+        return EdgeReport(edge.peer, edge.weight, distance, factor)
+
     def _row(self, round: int) -> RoundReport:
         return self._open.get(round) or _blank(round)
 
@@ -103,6 +109,12 @@ class History:
         for old in sorted(self._open)[:-OPEN_ROUNDS]:
             del self._open[old]
         return row
+
+
+def _remember(figures: dict[tuple[str, str], float], peer: str, digest: str, figure: float) -> None:
+    if len(figures) >= MEASURED_EDGES:
+        figures.clear()
+    figures[peer, digest] = figure
 
 
 def _blank(round: int) -> RoundReport:

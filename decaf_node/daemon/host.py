@@ -16,7 +16,7 @@ from decaf_node.daemon.fetch import Fetch, check_header
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.losses import Losses
 from decaf_node.daemon.node_id import short
-from decaf_node.daemon.problems import Notices, Problems
+from decaf_node.daemon.problems import Notices, Problems, problem_of
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.tasks import Tasks
@@ -148,7 +148,7 @@ class Host:
         except DecafError as error:
             part = error.reason.partition(".")[0]
             if part == "disk" or error.reason == "spool.full":
-                self.problems.set(part, error.message)
+                self.problems.set(part, problem_of(error, critical=True))
             raise
 
     def _is_here(self, snapshot: Snapshot) -> bool:

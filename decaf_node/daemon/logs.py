@@ -11,6 +11,7 @@ import math
 import sys
 from typing import Any, Literal, TextIO
 
+LEVELS = ("debug", "info", "warning", "error")
 LINE_LIMIT = 4000
 NAME = "decaf_node"
 
@@ -57,6 +58,14 @@ def configure(level: str, style: Literal["auto", "plain", "json"], stream: TextI
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+
+
+def set_level(level: str) -> str:
+    """Log from this one of ``LEVELS`` on; return the one before."""
+    logger = logging.getLogger(NAME)
+    before = logging.getLevelName(logger.level).lower()
+    logger.setLevel(level.upper())
+    return before
 
 
 def fields(**values: Any) -> dict[str, dict[str, Any]]:

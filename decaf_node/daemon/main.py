@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from typing import Any
 
@@ -16,7 +16,9 @@ import grpc
 
 from decaf_node import link
 from decaf_node.daemon import logs
+from decaf_node.daemon.acts import Acts
 from decaf_node.daemon.addresses import join, split
+from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.control import ControlService, start_control, start_remote
 from decaf_node.daemon.dial import Answer, Dialler
@@ -25,6 +27,7 @@ from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.durable import disk_errors, make_folder, refuse_shared
 from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
+from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.health import Health
 from decaf_node.daemon.history import History
@@ -32,6 +35,7 @@ from decaf_node.daemon.host import Host, Me
 from decaf_node.daemon.lines import PeerLines, RoundLines
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.listening import check_plaintext
+from decaf_node.daemon.live_settings import live_settings
 from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.node_id import short
@@ -39,37 +43,44 @@ from decaf_node.daemon.operators import Operators, operators_of
 from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
+from decaf_node.daemon.reloading import Reloading
 from decaf_node.daemon.rpc import MeshService, start_server
 from decaf_node.daemon.scraping import metrics_address, serve_metrics
 from decaf_node.daemon.security import MutualTls, only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.status import Status
+from decaf_node.daemon.stopping import LEAVE_SECONDS, Stopping
 from decaf_node.daemon.store import Store, open_store
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer
-from decaf_node.daemon.trust import Open, OwnMesh, Trust, load_trust
+from decaf_node.daemon.trust import OwnMesh, Trust, load_trust
 from decaf_node.daemon.upkeep import Upkeep
 from decaf_node.daemon.watching import Watching
-from decaf_node.errors import DecafError
-from decaf_node.mesh.events import PeerLeft, StopRequested
+from decaf_node.mesh.events import PeerLeft
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.view import NodeView
 from decaf_node.settings import Places, Settings
 
 log = logging.getLogger(__name__)
 
-LEAVE_SECONDS = 2.0  # of limits.stop, kept for goodbyes, for the trainer to end and for the servers
 SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
 SEEDS_TOLD = 8
 ACCOUNT = "privacy.json"  # in the state folder; the trainer writes it
 
 
-def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, insecure: bool = False) -> int:
-    """Be a node until SIGTERM, SIGINT or an error; return the exit code.
+def run(
+    settings: Settings,
+    reread: Callable[[], Settings],
+    places: Places,
+    worker: Sequence[str] = WORKER,
+    insecure: bool = False,
+) -> int:
+    """Be a node until SIGTERM, SIGINT, ``Leave`` or an error; return the exit code.
 
+    reread:   reads the settings again, for SIGHUP and ``Reload``
     worker:   what Python runs as the trainer, before ``--socket PATH``
     insecure: speak in plaintext on this machine, whatever the settings say
 
@@ -90,15 +101,21 @@ def run(settings: Settings, places: Places, worker: Sequence[str] = WORKER, inse
         trust = load_trust(places.state / "identity", settings.security, plaintext)
         store.check_identity(trust.node)
         spool = Spool(places.spool, settings.limits.spool_bytes)
-        daemon = asyncio.run(_serve(settings, places, worker, trust, store, spool))
+        daemon = asyncio.run(_serve(settings, reread, places, worker, trust, store, spool))
     log.info("Stopped.")
     return daemon
 
 
 async def _serve(
-    settings: Settings, places: Places, worker: Sequence[str], trust: Trust, store: Store, spool: Spool
+    settings: Settings,
+    reread: Callable[[], Settings],
+    places: Places,
+    worker: Sequence[str],
+    trust: Trust,
+    store: Store,
+    spool: Spool,
 ) -> int:
-    daemon = Daemon(settings, places, worker, trust, store, spool)
+    daemon = Daemon(settings, reread, places, worker, trust, store, spool)
     async with AsyncExitStack() as stack:
         await daemon.start(stack)
         try:
@@ -114,6 +131,7 @@ class Daemon:
     def __init__(
         self,
         settings: Settings,
+        reread: Callable[[], Settings],
         places: Places,
         worker: Sequence[str],
         trust: Trust,
@@ -190,28 +208,35 @@ class Daemon:
         own = trust if isinstance(trust, OwnMesh) else None
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
-        self.status = Status(self.host, self.driver, self.talk, self.trainer, self.history)
+        self.figures = Figures()
+        self.alerts = Alerts(self.host, lambda: self.trainer.restarts, policy.exchange)
+        self.status = Status(
+            self.host, self.driver, self.talk, self.trainer, self.history, self.alerts, policy.topology, self.figures
+        )
         self.watching = Watching(self.status, self.me.instance)
         self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
         self._peer_lines = PeerLines(self.host.title)
+        self._operators: Operators | None = None
+        live = live_settings(self.meeting, self.me, lambda: self._operators)
+        self.reloading = Reloading(settings, reread, trust, self.host.problems, live)
+        self.stopping = Stopping(self.driver, self.tasks, limits.stop)
+        self.acts = Acts(self.driver, self.talk, store, self.stopping.leave, self.reloading.reload)
         self._discovery: Discovery | None = None
-        self._hurry = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
-        self._stop_by: float | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
-        services = MonitorService(self.status, self.watching), ControlService(self.driver, self.gate), self.health
+        acting = ControlService(self.driver, self.gate, self.acts)
+        services = MonitorService(self.status, self.watching), acting, self.health
         control = await start_control(self._places.control_socket.absolute(), *services)
         stack.push_async_callback(self._end_server, control)
         stack.callback(self._places.control_socket.unlink, True)
         if self._settings.monitor.listen:
             assert isinstance(self.trust.tls, MutualTls), "``run`` looks"
-            operators = Operators(
-                self.trust.tls, operators_of(self._settings, False), Pace(self._settings.limits.calls)
-            )
-            remote = await start_remote(self._settings.monitor.listen, self.trust.tls, operators, *services)
+            may_act = operators_of(self._settings, False)
+            self._operators = Operators(self.trust.tls, may_act, Pace(self._settings.limits.calls))
+            remote = await start_remote(self._settings.monitor.listen, self.trust.tls, self._operators, *services)
             stack.push_async_callback(self._end_server, remote)
         server, port = await start_server(
             MeshService(
@@ -234,16 +259,21 @@ class Daemon:
         stack.push_async_callback(self.tasks.cancel)
         if (metrics := serve_metrics(self._settings, self.status, self.trust.tls)) is not None:
             stack.push_async_callback(metrics.close)
+        self.figures.start()
+        stack.callback(self.figures.stop)
         self._start_looking(port)
         stack.push_async_callback(self._end_running)
-        self._take_signals()
+        self.stopping.take_signals()
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: self.tasks.spawn(self.reloading.reload_quietly())
+        )
         self._say_who()
 
     async def wait(self) -> None:
         """Return when the node has stopped, or must; raise what has ended it otherwise."""
         ends: set[asyncio.Future[Any]] = {
             asyncio.ensure_future(self.performer.stopped.wait()),
-            asyncio.ensure_future(self._hurry.wait()),
+            asyncio.ensure_future(self.stopping.hurry.wait()),
             self.tasks.failed,
         }
         ended, _ = await asyncio.wait({*ends, *self._running}, return_when=asyncio.FIRST_COMPLETED)
@@ -255,13 +285,14 @@ class Daemon:
     async def leave(self) -> None:
         """Say goodbye, and let the trainer end: as long as the stop may take, but not long after an error."""
         now = asyncio.get_running_loop().time()
-        end = now + LEAVE_SECONDS if self._stop_by is None or self._hurry.is_set() else self._stop_by
+        end = self.stopping.end(now)
         self.trainer.stop()
         ends = [self.performer.goodbye(LAST_ACTS_SECONDS), self.edges.close_all()]
         if self._discovery is not None:
             ends.append(self._discovery.close())
         running = {self.tasks.spawn(end) for end in ends}
         await asyncio.wait(running, timeout=LEAVE_SECONDS / 2)
+        self.stopping.goodbye.set_result(self.performer.told)
         await asyncio.wait({self._trainer_task}, timeout=end - now - LEAVE_SECONDS / 2 - 2 * SERVER_GRACE_SECONDS)
 
     # --- starting ----------------------------------------------------------------------------------------------------
@@ -272,6 +303,7 @@ class Daemon:
         self._trainer_task = self._run(self.trainer.run())
         self._run(self.upkeep.run())
         self._run(self.watching.run())
+        self._run(self.alerts.run())
         if self.enrolment is not None:
             self._run(self.enrolment.run())
         seeds = read_seeds(self._places.state / "members")
@@ -294,27 +326,6 @@ class Daemon:
         self._running.append(task)
         return task
 
-    def _take_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-
-    def _stop(self) -> None:
-        """A signal came: stop cleanly; at once if it is the second."""
-        if self._stop_by is not None:
-            self._hurry.set()
-            return
-        self._stop_by = asyncio.get_running_loop().time() + self._settings.limits.stop
-        log.info("Stopping: the round is saved first. A second signal stops at once.")
-        self.tasks.spawn(self.driver.post(StopRequested()))
-        self.tasks.spawn(self._limit_stop())
-
-    async def _limit_stop(self) -> None:
-        await asyncio.sleep(max(0.0, self._settings.limits.stop - LEAVE_SECONDS))
-        log.warning("The round could not be saved in time (limits.stop); the round saved before it is kept.")
-        self._hurry.set()
-
     def _say_who(self) -> None:
         me, folder = self.me, self._places.state
         said = logs.fields(event="started", node=me.node, name=me.name, mesh=me.mesh, address=me.address)
@@ -330,7 +341,6 @@ class Daemon:
 
     def _watch(self, view: NodeView) -> None:
         self._peer_lines.watch(view)
-        self.status.watch(view)
         self.watching.look(view)
 
     def _warn(self, reason: str, message: str) -> None:
@@ -358,18 +368,6 @@ class Daemon:
     def _enrolment_opened(self, port: int) -> None:
         if self._discovery is not None:
             self.tasks.spawn(self._discovery.expect(port))
-
-    def _reload(self) -> None:
-        """SIGHUP: read the certificates anew, where there are any."""
-        if isinstance(self.trust, Open):
-            return
-        try:
-            self.trust.reload()
-        except DecafError as error:
-            self.host.problems.set("certificate", f"What was shown before is shown on: {error.message}")
-        else:
-            self.host.problems.clear("certificate")
-            log.info("The certificates are read anew.")
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
         self.host.losses.heard(answer.who)

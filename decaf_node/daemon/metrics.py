@@ -12,7 +12,8 @@ from cryptography import x509
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-from decaf_node.daemon.reports import PeerReport, PrivacyReport, RoundReport, StatusReport
+from decaf_node.daemon.disk_room import Disk
+from decaf_node.daemon.reports import MachineReport, PeerReport, PrivacyReport, RoundReport, StatusReport
 
 NEIGHBOURS = 64
 PHASES = (
@@ -36,14 +37,6 @@ class Validity:
 
 
 @dataclass(frozen=True)
-class Disk:
-    """Of the file system that holds the state folder: its size, and what this user may still write."""
-
-    size_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True)
 class Reading:
     """A node at one moment. certificate: None in plaintext."""
 
@@ -60,6 +53,8 @@ def metrics_of(reading: Reading, disk: Disk | None) -> Iterator[Metric]:
         yield from _last_round(reading.status.last_round)
     if reading.status.privacy is not None:
         yield from _privacy(reading.status.privacy)
+    if reading.status.machine is not None:
+        yield from _machine(reading.status.machine)
     yield from _peers(reading.peers)
     if reading.certificate is not None:
         yield from _certificate(reading.certificate)
@@ -116,6 +111,28 @@ def _privacy(privacy: PrivacyReport) -> Iterator[Metric]:
     yield _gauge("privacy_epsilon", "The whole budget of differential privacy.", privacy.epsilon)
     yield _gauge("privacy_epsilon_spent", "What is spent of epsilon.", privacy.spent)
     yield _gauge("privacy_steps_left", "Local steps that the budget still allows.", privacy.steps_left)
+
+
+def _machine(machine: MachineReport) -> Iterator[Metric]:
+    """The figures of the device; what is not known is absent."""
+    yield from _known("memory_used_bytes", "Memory of the system in use.", machine.memory_used_bytes)
+    yield from _known("memory_size_bytes", "Memory of the system.", machine.memory_total_bytes)
+    yield from _known("temperature_celsius", "Hottest thermal zone of the system.", machine.temperature_celsius)
+    yield from _known("power_watts", "What the whole board draws.", machine.power_watts)
+    gpus = machine.gpus
+    yield _of_gpus("use_ratio", "Which part of the time it was busy of late.", [gpu.use for gpu in gpus])
+    yield _of_gpus("memory_used_bytes", "Its own memory in use.", [gpu.memory_used_bytes for gpu in gpus])
+    yield _of_gpus("memory_size_bytes", "Its own memory.", [gpu.memory_total_bytes for gpu in gpus])
+    yield _of_gpus("temperature_celsius", "How hot it is.", [gpu.temperature_celsius for gpu in gpus])
+    yield _of_gpus("power_watts", "What it draws.", [gpu.power_watts for gpu in gpus])
+
+
+def _of_gpus(name: str, text: str, values: Sequence[float | None]) -> Metric:
+    family = GaugeMetricFamily(f"decaf_node_gpu_{name}", text, labels=["gpu"])
+    for number, value in enumerate(values):
+        if value is not None:
+            family.add_metric([str(number)], float(value))
+    return family
 
 
 def _peers(peers: Sequence[PeerReport]) -> Iterator[Metric]:

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import re
-import shutil
 import socket
 import socketserver
 import threading
@@ -25,7 +24,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from decaf_node.daemon.addresses import join, split
-from decaf_node.daemon.metrics import Disk, Reading, metrics_of
+from decaf_node.daemon.disk_room import disk_of
+from decaf_node.daemon.metrics import Reading, metrics_of
 from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain
 
 REQUESTS_AT_MOST = 4
@@ -142,15 +142,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """A scrape is no news."""
-
-
-def disk_of(folder: Path) -> Disk | None:
-    """Return the room where the folder is; None if it cannot be told."""
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return None
-    return Disk(usage.total, usage.free)
 
 
 def _names_this_machine(host: str) -> bool:

@@ -7,11 +7,13 @@ from contextlib import aclosing
 
 import grpc
 
+from decaf_node.daemon.alert_wire import alert_to_wire
 from decaf_node.daemon.event_wire import event_to_wire
 from decaf_node.daemon.hub import WATCHERS
 from decaf_node.daemon.report_wire import peer_to_wire, round_to_wire, status_to_wire
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.status import Status
+from decaf_node.daemon.topology_wire import topology_to_wire
 from decaf_node.daemon.watching import Watching
 from decaf_node.errors import DecafError
 from decaf_node.v1 import monitor_pb2 as pb
@@ -52,6 +54,20 @@ class MonitorService(monitor_pb2_grpc.MonitorServicer):
         except DecafError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         return pb.ListRoundsReply(rounds=[round_to_wire(row) for row in rows])
+
+    async def GetTopology(
+        self,
+        request: pb.GetTopologyRequest,
+        context: grpc.aio.ServicerContext[pb.GetTopologyRequest, pb.GetTopologyReply],
+    ) -> pb.GetTopologyReply:
+        """See monitor.proto."""
+        return topology_to_wire(await self._status.topology())
+
+    async def ListAlerts(
+        self, request: pb.ListAlertsRequest, context: grpc.aio.ServicerContext[pb.ListAlertsRequest, pb.ListAlertsReply]
+    ) -> pb.ListAlertsReply:
+        """See monitor.proto."""
+        return pb.ListAlertsReply(alerts=map(alert_to_wire, self._status.alerts(self._status.view())))
 
     async def Watch(
         self, request: pb.WatchRequest, context: grpc.aio.ServicerContext[pb.WatchRequest, pb.WatchEvent]

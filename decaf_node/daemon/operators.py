@@ -47,6 +47,10 @@ class Operators(grpc.aio.ServerInterceptor):
         self._pace = pace
         self._streams: Counter[str] = Counter()
 
+    def let_act(self, may_act: frozenset[str]) -> None:
+        """These may act from now on, and no others."""
+        self._may_act = may_act
+
     def check(self, context: grpc.aio.ServicerContext[Any, Any], method: str) -> str:
         """Return the caller, who may call ``method``.
 

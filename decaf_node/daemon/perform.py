@@ -23,10 +23,14 @@ GOODBYES_AT_MOST = 32  # neighbours are among those met last; all others hear of
 
 
 class Performer:
-    """Acts on effects without waiting. ``stopped`` is set when the machine has nothing left to do."""
+    """Acts on effects without waiting. ``stopped`` is set when the machine has nothing left to do.
+
+    told: how many peers have heard the goodbye
+    """
 
     def __init__(self, host: Host, talk: Talk, edges: Edges, dialler: Dialler, tasks: Tasks) -> None:
         self.stopped = asyncio.Event()
+        self.told = 0
         self._host = host
         self._talk = talk
         self._edges = edges
@@ -38,6 +42,8 @@ class Performer:
         match effect:
             case events.StartTraining() | events.InspectSnapshot() | events.MixRound() | events.AdoptState():
                 self._train(effect)
+            case events.EndRound(round):
+                self._talk.end_round(round)
             case events.SaveRound():
                 self._talk.save(effect)
             case events.PauseTraining():
@@ -48,7 +54,8 @@ class Performer:
                 self.stopped.set()
             case events.ProbePeer(peer, news):
                 self._tasks.spawn(self._probe(peer, news))
-            case events.SaveReceipt(peer, receipt):
+            case events.SaveReceipt(peer, receipt, clip_factor):
+                self._talk.clipped(peer, receipt.theirs, clip_factor)
                 self._tasks.spawn(self._save_receipt(peer, receipt))
             case events.Warn(reason, message, peer):
                 self._warn(reason, message, peer)
@@ -120,3 +127,4 @@ class Performer:
     async def _leave(self, peer: str) -> None:
         with contextlib.suppress(TryAgain):
             await self._dialler.hello(peer, leaving=True)
+            self.told += 1

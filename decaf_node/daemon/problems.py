@@ -6,14 +6,43 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from decaf_node.daemon.logs import fields, printable
+from decaf_node.errors import DecafError
 
 log = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 600.0  # the same notice is said again after so long
 CHANGE_SECONDS = 10.0  # and one that differs in a number, say, after so long
 NOTICES = 1024
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong and what to do about it. id: stable, as ``disk.full``; critical: see ``Alert`` in monitor.proto."""
+
+    id: str
+    sentence: str
+    remedy: str = ""
+    critical: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is wrong and what to do about it."""
+        return f"{self.sentence} {self.remedy}".rstrip()
+
+
+def problem_of(error: DecafError, before: str = "", critical: bool = False) -> Problem:
+    """Return what an error says, behind ``before``."""
+    what, remedy = in_parts(error.message)
+    return Problem(error.reason, before + what, remedy, critical)
+
+
+def in_parts(sentence: str) -> tuple[str, str]:
+    """Return what is wrong and what to do about it: after the last semicolon, as in all our sentences, if anywhere."""
+    what, found, remedy = sentence.rpartition("; ")
+    return (f"{what}.", remedy[:1].upper() + remedy[1:]) if found else (sentence, "")
 
 
 class Problems:
@@ -24,17 +53,18 @@ class Problems:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._sentences: dict[str, str] = {}
+        self._problems: dict[str, Problem] = {}
         self._said: OrderedDict[str, float] = OrderedDict()
 
-    def set(self, place: str, sentence: str, every: float = 0.0) -> None:
-        """Something is wrong at ``place`` (trainer, disk, ...): what, and what to do about it.
+    def set(self, place: str, problem: Problem, every: float = 0.0) -> None:
+        """Something is wrong at ``place`` (trainer, disk, ...).
 
         every: seconds before the log speaks of the place again, though it were well meanwhile, or another sentence
         """
-        if self._sentences.get(place) != sentence and self._is_due(place, every):
-            log.warning("%s", sentence, extra=fields(place=place))
-        self._sentences[place] = printable(sentence)
+        problem = replace(problem, sentence=printable(problem.sentence), remedy=printable(problem.remedy))
+        if self._problems.get(place) != problem and self._is_due(place, every):
+            log.warning("%s", problem.words, extra=fields(place=place, problem=problem.id))
+        self._problems[place] = problem
 
     def _is_due(self, place: str, every: float) -> bool:
         if every <= 0.0:
@@ -50,15 +80,15 @@ class Problems:
 
     def has(self, place: str) -> bool:
         """Tell whether something is wrong there."""
-        return place in self._sentences
+        return place in self._problems
 
     def clear(self, place: str) -> None:
         """It is well again there."""
-        self._sentences.pop(place, None)
+        self._problems.pop(place, None)
 
-    def by_place(self) -> dict[str, str]:
+    def by_place(self) -> dict[str, Problem]:
         """Return all of it, in the order of the places."""
-        return {place: self._sentences[place] for place in sorted(self._sentences)}
+        return {place: self._problems[place] for place in sorted(self._problems)}
 
 
 class Notices:

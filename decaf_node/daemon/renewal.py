@@ -7,7 +7,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 import grpc
 from cryptography import x509
@@ -16,7 +15,7 @@ from decaf_node.daemon.certificates import check_chain, inviters_of, read_chain
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.node_id import node_of
 from decaf_node.daemon.papers import keep_inviter, keep_papers
-from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.problems import Problem, Problems, problem_of
 from decaf_node.daemon.trust import OwnMesh
 from decaf_node.errors import BadData, DecafError
 
@@ -34,6 +33,12 @@ def part_left(certificate: x509.Certificate, lifetime: float, now: float) -> flo
     """Return which part of a certificate's life is left, of ``lifetime`` at most."""
     end = certificate.not_valid_after_utc.timestamp()
     return (end - now) / min(lifetime, end - certificate.not_valid_before_utc.timestamp())
+
+
+def near_expiry(certificate: x509.Certificate, why: str, remedy: str) -> Problem:
+    """Return what is said of a certificate that ends soon."""
+    sentence = f"This node's certificate expires on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and {why}."
+    return Problem("certificate.near-expiry", sentence, remedy, critical=True)
 
 
 class Renewal:
@@ -63,14 +68,12 @@ class Renewal:
                 public = self._own.identity.key.public_key()
                 await self._take(self._own.signing.certificate(public, inviters_of(shown)), b"")
             except DecafError as error:
-                self._problems.set("certificate", f"This node's certificate cannot be renewed: {error.message}")
+                failed = problem_of(error, "This node's certificate cannot be renewed: ", critical=True)
+                self._problems.set("certificate", failed)
         elif self.left < PRESSING:
-            end = datetime.fromtimestamp(self._own.tls.papers.chain[0].not_valid_after_utc.timestamp(), timezone.utc)
-            self._problems.set(
-                "certificate",
-                f"This node's certificate expires on {end:%Y-%m-%d %H:%M} UTC, and no member that could renew it has "
-                "been reached; start the founder or an inviter.",
-            )
+            why = "no member that could renew it has been reached"
+            remedy = "Start the founder or an inviter."
+            self._problems.set("certificate", near_expiry(self._own.tls.papers.chain[0], why, remedy))
 
     async def met(self, way: Way, waits: bool) -> None:
         """Ask a peer for a new certificate if it is time, or if an inviter's ``waits`` there."""

@@ -6,6 +6,7 @@ raises BadData ``monitor.bad-report``.
 
 from __future__ import annotations
 
+from decaf_node.daemon.machine_wire import machine_from_wire, machine_to_wire
 from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
 from decaf_node.daemon.texts import NODE_ID, readable
 from decaf_node.errors import BadData
@@ -25,7 +26,7 @@ def round_to_wire(report: RoundReport) -> pb.Round:
         train_seconds=report.train_seconds,
         exchange_seconds=report.exchange_seconds,
         mix_seconds=report.mix_seconds,
-        edges=[pb.Edge(node=edge.node, weight=edge.weight, distance=edge.distance) for edge in report.edges],
+        edges=map(_edge_to_wire, report.edges),
         tail=report.tail,
         interference=report.interference,
         norm=report.norm,
@@ -48,7 +49,7 @@ def round_from_wire(message: pb.Round) -> RoundReport:
         train_seconds=seconds(message.train_seconds),
         exchange_seconds=seconds(message.exchange_seconds),
         mix_seconds=seconds(message.mix_seconds),
-        edges=tuple(EdgeReport(_node(edge.node), edge.weight, edge.distance) for edge in message.edges),
+        edges=tuple(map(_edge_from_wire, message.edges)),
         tail=message.tail,
         interference=message.interference,
         norm=message.norm,
@@ -59,6 +60,15 @@ def round_from_wire(message: pb.Round) -> RoundReport:
         evaluation_accuracy=message.evaluation_accuracy if message.HasField("evaluation_accuracy") else None,
         saved=message.saved,
     )
+
+
+def _edge_to_wire(edge: EdgeReport) -> pb.Edge:
+    return pb.Edge(node=edge.node, weight=edge.weight, distance=edge.distance, clip_factor=edge.clip_factor)
+
+
+def _edge_from_wire(message: pb.Edge) -> EdgeReport:
+    factor = message.clip_factor if message.HasField("clip_factor") else None
+    return EdgeReport(node_id(message.node), message.weight, message.distance, factor)
 
 
 def peer_to_wire(report: PeerReport) -> pb.Peer:
@@ -85,7 +95,7 @@ def peer_to_wire(report: PeerReport) -> pb.Peer:
 def peer_from_wire(message: pb.Peer) -> PeerReport:
     """Return the member in ``message``."""
     return PeerReport(
-        node=_node(message.node),
+        node=node_id(message.node),
         name=text(message.name),
         state=text(message.state),
         addresses=tuple(map(text, message.addresses)),
@@ -129,13 +139,14 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         state_folder=report.state_folder,
         adapter_folder=report.adapter_folder,
         privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
+        machine=None if report.machine is None else machine_to_wire(report.machine),
     )
 
 
 def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
     """Return the node at a glance in ``message``."""
     return StatusReport(
-        node=_node(message.node),
+        node=node_id(message.node),
         name=text(message.name),
         mesh=text(message.mesh),
         version=text(message.version),
@@ -146,7 +157,7 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         saved_round=message.saved_round,
         mixes=message.mixes,
         degree=message.degree,
-        waiting_for=tuple(map(_node, message.waiting_for)),
+        waiting_for=tuple(map(node_id, message.waiting_for)),
         uptime_seconds=seconds(message.uptime_seconds),
         resident_bytes=message.resident_bytes,
         address=text(message.address),
@@ -158,6 +169,7 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         state_folder=text(message.state_folder),
         adapter_folder=text(message.adapter_folder),
         privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
+        machine=machine_from_wire(message.machine) if message.HasField("machine") else None,
     )
 
 
@@ -216,7 +228,8 @@ def text(said: str) -> str:
     return readable(said[:TEXT_LIMIT])
 
 
-def _node(node: str) -> str:
+def node_id(node: str) -> str:
+    """Return the node ID, if it is one."""
     if NODE_ID.fullmatch(node) is None:
         raise _bad("a node ID that is none")
     return node

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EdgeReport:
+    """See ``Edge`` in monitor.proto. distance: NaN where it is not known any more."""
+
     node: str
     weight: float
     distance: float
+    clip_factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,38 @@ class PrivacyReport:
 
 
 @dataclass(frozen=True)
+class GpuReport:
+    """See ``Gpu`` in monitor.proto."""
+
+    name: str
+    use: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: float | None
+    power_watts: float | None
+
+
+@dataclass(frozen=True)
+class RailReport:
+    """See ``Rail`` in monitor.proto."""
+
+    name: str
+    power_watts: float
+
+
+@dataclass(frozen=True)
+class MachineReport:
+    """Figures of the device; see ``Machine`` in monitor.proto."""
+
+    gpus: tuple[GpuReport, ...]
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: float | None
+    power_watts: float | None
+    rails: tuple[RailReport, ...] = ()
+
+
+@dataclass(frozen=True)
 class PeerReport:
     node: str
     name: str
@@ -104,6 +139,41 @@ class StatusReport:
     state_folder: str
     adapter_folder: str
     privacy: PrivacyReport | None
+    machine: MachineReport | None = None
+
+
+@dataclass(frozen=True)
+class MemberReport:
+    """See ``Member`` in monitor.proto."""
+
+    node: str
+    name: str
+    state: str
+    round: int
+    degree: int
+
+
+@dataclass(frozen=True)
+class LinkReport:
+    """See ``Link`` in monitor.proto."""
+
+    one: str
+    other: str
+    weight: float | None
+    current: bool
+
+
+@dataclass(frozen=True)
+class TopologyReport:
+    """See ``GetTopologyReply`` in monitor.proto."""
+
+    graph: str
+    topology: str
+    node: str
+    members: tuple[MemberReport, ...]
+    links: tuple[LinkReport, ...]
+    link_count: int
+    turns: int
 
 
 @dataclass(frozen=True)
@@ -128,11 +198,29 @@ class PhaseReport:
 
 
 @dataclass(frozen=True)
+class AlertReport:
+    """Something that is wrong now; see ``Alert`` in monitor.proto."""
+
+    id: str
+    severity: str
+    place: str
+    since: float
+    sentence: str
+    remedy: str
+
+    @property
+    def words(self) -> str:
+        """What is wrong and what to do about it."""
+        return f"{self.sentence} {self.remedy}".rstrip()
+
+
+@dataclass(frozen=True)
 class ProblemReport:
-    """place: what it is about; sentence: empty when it is over."""
+    """place: what it is about; sentence: empty when it is over; alert: None then, and from older nodes."""
 
     place: str
     sentence: str
+    alert: AlertReport | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.security import Security
 from decaf_node.daemon.transport import ServerTransport
 from decaf_node.daemon.trust_wire import signed_from_wire, signed_to_wire
-from decaf_node.daemon.upkeep import Upkeep, cloned_words
+from decaf_node.daemon.upkeep import Upkeep, cloned
 from decaf_node.daemon.wire import (
     VERSION,
     Introduction,
@@ -140,7 +140,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             self._check(introduction, caller)
             clone = self._upkeep.heard(introduction, context.peer())
             if clone is not None and not clone.first:
-                raise NotAllowed("identity.cloned", f"{cloned_words(clone.source)} and only that one is mixed")
+                raise NotAllowed("identity.cloned", f"{cloned(clone.source).words} and only that one is mixed")
             await self._meeting.heard(introduction, context.peer())
             if refusal := self._edges.refusal(introduction.node):
                 await transport.write(encode(Refusal(*refusal)))

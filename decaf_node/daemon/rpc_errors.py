@@ -8,11 +8,12 @@ from typing import Any, NoReturn, cast
 import grpc
 
 from decaf_node.daemon.logs import printable
-from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain, from_exit_code
+from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain, UsageError, from_exit_code
 
 EXIT_CODES = re.compile(r"[0-9]{1,3}")
 REASON, EXIT_CODE = "decaf-reason", "decaf-exit-code"
 CODES = {
+    UsageError.exit_code: grpc.StatusCode.INVALID_ARGUMENT,
     NotAllowed.exit_code: grpc.StatusCode.PERMISSION_DENIED,
     BadData.exit_code: grpc.StatusCode.INVALID_ARGUMENT,
     TryAgain.exit_code: grpc.StatusCode.RESOURCE_EXHAUSTED,

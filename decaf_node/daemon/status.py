@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
-from decaf_node.daemon.reports import PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import (
+    AlertReport,
+    PeerReport,
+    PrivacyReport,
+    RoundReport,
+    StatusReport,
+    TopologyReport,
+    TrainerReport,
+)
 from decaf_node.daemon.talk import Talk
+from decaf_node.daemon.topology import topology_report
 from decaf_node.daemon.trainer import Trainer
 from decaf_node.mesh.view import NodeView, PeerView
 
-ALONE_SECONDS = 60.0  # mDNS and the dialling of static peers take a few seconds
-
 
 class Status:
-    """Answers what the operators ask. clock: monotonic seconds."""
+    """Answers what the operators ask. topology: mesh.topology; clock: monotonic seconds."""
 
     def __init__(
         self,
@@ -29,6 +39,9 @@ class Status:
         talk: Talk,
         trainer: Trainer,
         history: History,
+        alerts: Alerts,
+        topology: str,
+        figures: Figures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
@@ -36,13 +49,12 @@ class Status:
         self._talk = talk
         self._trainer = trainer
         self._history = history
+        self._alerts = alerts
+        self._topology = topology
+        self._figures = figures
         self._clock = clock
-        self._started = self._seen = clock()
-
-    def watch(self, view: NodeView) -> None:
-        """Look at the node after a step: when was another last here?"""
-        if any(peer.state != "gone" for peer in view.peers):
-            self._seen = self._clock()
+        self._started = clock()
+        self._drawing = asyncio.Lock()
 
     def status(self) -> StatusReport:
         """Return the node at a glance."""
@@ -54,7 +66,7 @@ class Status:
             version=installed_version(),
             instance=me.instance,
             phase=view.phase,
-            problem=" ".join(self.problems(view).values()),
+            problem=" ".join(alert.words for alert in self._alerts.look(view)),
             round=view.round,
             saved_round=view.saved_round,
             mixes=view.mixes,
@@ -71,6 +83,7 @@ class Status:
             state_folder=str(self._host.store.folder),
             adapter_folder=str(self._host.store.adapter_folder),
             privacy=self._privacy_report(),
+            machine=self._figures.now(),
         )
 
     def peers(self) -> list[PeerReport]:
@@ -89,19 +102,15 @@ class Status:
         """Return the history, newest first."""
         return await self._host.disk(lambda: self._host.store.rounds(before, limit))
 
-    def problems(self, view: NodeView) -> dict[str, str]:
-        """Return what is wrong, a sentence by place (of a member: its node ID)."""
-        sentences = self._host.problems.by_place()
-        alone = self._clock() - self._seen
-        if all(peer.state == "gone" for peer in view.peers) and alone > ALONE_SECONDS:
-            sentences["alone"] = (
-                f"No other node of the mesh {self._host.me.mesh!r} has been seen for {alone / 60:.0f} min: "
-                "start one on this network, or name its address in mesh.peers."
-            )
-        for peer in view.peers:
-            if peer.problem and peer.state != "gone":
-                sentences[peer.peer] = f"{self._host.title(peer.peer)}: {peer.problem}"
-        return sentences
+    def alerts(self, view: NodeView) -> list[AlertReport]:
+        """Return what is wrong, the worst first."""
+        return self._alerts.look(view)
+
+    async def topology(self) -> TopologyReport:
+        """Return who mixes with whom. One at a time, in a thread: for a thousand members it takes a while."""
+        async with self._drawing:
+            view, (graph, turn), me = self._driver.view(), self._driver.graph(), self._host.me
+            return await asyncio.to_thread(topology_report, self._topology, graph, turn, me.node, me.name, view)
 
     def _privacy_report(self) -> PrivacyReport | None:
         said = self._talk.privacy

@@ -91,6 +91,17 @@ class Store:
         """Where the trainer may keep what need not outlive it."""
         return self.folder / "scratch"
 
+    def exported(self) -> tuple[Path, int]:
+        """Return the folder of the last saved adapter, and the round that it is of.
+
+        Raises TryAgain ``export.nothing-saved``.
+        """
+        shown = _target(self.adapter_folder)
+        for row in self._database.saved():
+            if row.snapshot == shown:
+                return self._exported(row.snapshot), row.round
+        raise TryAgain("export.nothing-saved", "No round is saved yet; try again after the node's first saved round.")
+
     def close(self) -> None:
         """Give the folder free; a second time does nothing."""
         self._database.close()

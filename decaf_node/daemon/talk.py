@@ -7,17 +7,20 @@ import contextlib
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from decaf_node import link
+from decaf_node.daemon.evaluating import Evaluating
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.lines import RoundLines
 from decaf_node.daemon.link_server import LinkServer
+from decaf_node.daemon.problems import Problem, problem_of
 from decaf_node.daemon.reports import RoundReport
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import Trainer
-from decaf_node.errors import Bug, DecafError, TryAgain
+from decaf_node.errors import Bug, DecafError, TryAgain, from_exit_code
 from decaf_node.mesh import events
 from decaf_node.mesh.events import Edge, Snapshot
 
@@ -58,6 +61,7 @@ class Talk:
         self._told = told
         self._tasks = tasks
         self._watched = watched
+        self.evaluating = Evaluating(lambda: self._say(link.Evaluate))
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._saving: events.SaveRound | None = None
@@ -75,6 +79,10 @@ class Talk:
 
         self._tell(make)
 
+    def end_round(self, round: int) -> None:
+        """See ``events.EndRound``."""
+        self._say(lambda: link.EndRound(round))
+
     def inspect(self, peer: str, digest: str, own: str) -> None:
         """See ``events.InspectSnapshot``."""
         self._inspecting[digest].append(peer)
@@ -87,6 +95,10 @@ class Talk:
             self._next_waiting(digest)
 
         self._tell(make, drop)
+
+    def clipped(self, peer: str, digest: str, factor: float) -> None:
+        """What clipping leaves of the weight of this edge, for the history."""
+        self._history.clipped(peer, digest, factor)
 
     def mix(self, round: int, edges: tuple[Edge, ...]) -> None:
         """See ``events.MixRound``."""
@@ -118,7 +130,7 @@ class Talk:
             return link.SaveState(effect.round, str(folder))
 
         async def fail(error: DecafError) -> None:
-            await self._save_failed(effect.round, error.message)
+            await self._save_failed(effect.round, error)
 
         self._tell(make, fail)
 
@@ -151,14 +163,17 @@ class Talk:
                 await self._is_mixed(message)
             case link.Evaluated():
                 await self._evaluated(message)
+            case link.EvaluatedNow():
+                self.evaluating.answer(message)
             case link.StateSaved():
                 await self._state_saved(message)
             case link.SaveFailed(round, problem):
-                await self._save_failed(round, problem)
+                await self._save_failed(round, TryAgain("save.failed", problem))
             case link.StateAdopted(_, chosen):
                 await self._host.post(events.StateAdopted(chosen))
             case link.TrainerFailed():
-                self._host.problems.set("trainer", message.message)
+                said = from_exit_code(message.exit_code, message.reason, message.message)
+                self._host.problems.set("trainer", problem_of(said, critical=True))
                 self._trainer.failed(message)
             case _:
                 log.warning("The trainer sent a message of the daemon (%s).", type(message).__name__)
@@ -170,13 +185,19 @@ class Talk:
             self._host.problems.set("trainer", self._gone(cause))
         self._lines.flush()
         self.ready, self.progress = None, None
+        self.evaluating.answer(None)
         self._inspecting.clear()
         self._saving = None
         await self._host.post(events.TrainerLost(cause))
 
-    def _gone(self, cause: str) -> str:
-        onward = "start it again" if self._trainer.external else "it is started again"
-        return f"There is no trainer ({cause.rstrip('.')}); {onward}. The mesh is served meanwhile."
+    def _gone(self, cause: str) -> Problem:
+        remedy = "Start it again" if self._trainer.external else "It is started again"
+        return Problem(
+            "trainer.lost",
+            f"There is no trainer ({cause.rstrip('.')}).",
+            f"{remedy}; the mesh is served meanwhile.",
+            critical=True,
+        )
 
     async def _is_ready(self, message: link.TrainerReady) -> None:
         try:
@@ -208,11 +229,13 @@ class Talk:
             self._host.problems.clear("privacy")
             return
         self.progress = None  # it was the last
-        self._host.problems.set(
-            "privacy",
+        spent = Problem(
+            "privacy.spent",
             f"The privacy budget is spent: epsilon {message.spent:.3g} of {message.epsilon:g} in {message.steps} "
-            "steps. This node trains no more and goes on mixing; whoever raises privacy.epsilon weakens the promise.",
+            "steps. This node trains no more and goes on mixing.",
+            "Whoever raises privacy.epsilon weakens the promise.",
         )
+        self._host.problems.set("privacy", spent)
 
     async def _inspected(self, message: link.SnapshotInspected) -> None:
         peer = self._next_waiting(message.digest)
@@ -277,7 +300,7 @@ class Talk:
                 )
             )
         except DecafError as error:
-            await self._save_failed(saving.round, error.message)
+            await self._save_failed(saving.round, error)
             return
         self._saving = None
         self._history.saved(saving.round)
@@ -285,12 +308,13 @@ class Talk:
         self._host.problems.clear("save")
         await self._host.post(events.RoundSaved(saving.round))
 
-    async def _save_failed(self, round: int, problem: str) -> None:
+    async def _save_failed(self, round: int, error: DecafError) -> None:
         self._saving = None
-        self._host.problems.set("save", f"The last round is not saved: {problem}")
+        said = replace(problem_of(error, "The last round is not saved: ", critical=True), id="save.failed")
+        self._host.problems.set("save", said)
         with contextlib.suppress(DecafError):
             await self._host.disk(self._host.store.discard_staging)
-        await self._host.post(events.SaveFailed(round, problem))
+        await self._host.post(events.SaveFailed(round, error.message))
 
     async def _record(self, row: RoundReport) -> None:
         """Keep a row of the history; a full disk costs the row and no more."""

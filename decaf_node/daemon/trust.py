@@ -62,10 +62,7 @@ class Outside:
         """Return what is wrong with the age of the revocation lists; empty if nothing is."""
         if self.tls.lists is None or now <= self.tls.lists.until:
             return ""
-        return (
-            f"The revocation list {self.section.crl} is stale: who was revoked of late is let in. Get the newest one, "
-            "and send the daemon SIGHUP."
-        )
+        return f"The revocation list {self.section.crl} is stale: who was revoked of late is let in."
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ It is called with every hello, from either end.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,8 @@ from decaf_node.daemon.clones import Clone, Clones
 from decaf_node.daemon.dial import HELLO_SECONDS, Answer
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.node_id import node_of, short
-from decaf_node.daemon.problems import Problems
-from decaf_node.daemon.renewal import SIGNED, Renewal, part_left
+from decaf_node.daemon.problems import Problem, Problems
+from decaf_node.daemon.renewal import PRESSING, SIGNED, Renewal, near_expiry, part_left
 from decaf_node.daemon.signing import key_in
 from decaf_node.daemon.trust import Outside, OwnMesh, Trust
 from decaf_node.daemon.trust_wire import Signed, signed_from_wire, signed_to_wire
@@ -55,6 +56,7 @@ class Upkeep:
         """Look after this node's own certificate, or an outside authority's lists, until cancelled."""
         while self._outside is not None:
             self._look_at_lists(self._outside)
+            self._look_at_certificate(self._outside)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         while self._renewal is not None:
             await self._renewal.look()
@@ -63,9 +65,16 @@ class Upkeep:
 
     def _look_at_lists(self, outside: Outside) -> None:
         if stale := outside.staleness(time.time()):
-            self._problems.set("crl", stale)
+            self._problems.set("crl", Problem("crl.stale", stale, "Get the newest one, and send the daemon SIGHUP."))
         else:
             self._problems.clear("crl")
+
+    def _look_at_certificate(self, outside: Outside) -> None:
+        """Say when it ends soon; reading another one clears that."""
+        shown = outside.tls.papers.chain[0]
+        if part_left(shown, math.inf, time.time()) < PRESSING:
+            remedy = "Have the authority sign a new one, and send the daemon SIGHUP."
+            self._problems.set("certificate", near_expiry(shown, "an outside authority's is renewed by hand", remedy))
 
     def heard(self, who: Introduction, source: str) -> Clone | None:
         """A peer has introduced itself; return where another device with its identity is, if there is one."""
@@ -77,8 +86,12 @@ class Upkeep:
         here, there = sorted((_host(source), _host(clone.source)))
         self._problems.set(
             place,
-            f"Two devices have the identity of {who.name or 'a node'} ({short(who.node)}), as after copying a disk, at "
-            f"{here} and {there}; only one of them is mixed.",
+            Problem(
+                "identity.cloned",
+                f"Two devices have the identity of {who.name or 'a node'} ({short(who.node)}), as after copying a "
+                f"disk, at {here} and {there}; only one of them is mixed.",
+                "Stop one, remove its state folder, and let it join anew.",
+            ),
             SAID_EVERY_SECONDS,
         )
         return clone
@@ -135,8 +148,13 @@ class Upkeep:
         if "[security.revoked]" in why:
             self._problems.set(
                 "membership",
-                f"This node is no member any more, says the one at {_host(address)}. If that is a mistake, ask the "
-                "founder; it can come back only with a new state folder and a new invitation.",
+                Problem(
+                    "security.revoked",
+                    f"This node is no member any more, says the one at {_host(address)}.",
+                    "If that is a mistake, ask the founder; it can come back only with a new state folder and a new "
+                    "invitation.",
+                    critical=True,
+                ),
             )
 
     async def _compare(self, way: Way) -> None:
@@ -159,7 +177,7 @@ class Upkeep:
         """A peer tells that another device has our identity, or tells it no more."""
         if answer.clone:
             self._tellers.add(answer.who.node)
-            self._problems.set("identity", cloned_words(answer.clone), SAID_EVERY_SECONDS)
+            self._problems.set("identity", cloned(answer.clone), SAID_EVERY_SECONDS)
         else:
             self._tellers.discard(answer.who.node)
             if not self._tellers:
@@ -168,14 +186,17 @@ class Upkeep:
     def _met_ourselves(self, who: Introduction, address: str) -> None:
         if who.instance != self._me.instance:
             self._tellers.add(who.node)
-            self._problems.set("identity", cloned_words(address), SAID_EVERY_SECONDS)
+            self._problems.set("identity", cloned(address), SAID_EVERY_SECONDS)
 
 
-def cloned_words(source: str) -> str:
-    """Return the sentence for a device whose identity another one at ``source`` has too."""
-    return (
+def cloned(source: str) -> Problem:
+    """Return what is said where another device, at ``source``, has this node's identity too."""
+    return Problem(
+        "identity.cloned",
         f"Another device, at {_host(source)}, has the identity of this node, as after copying a disk; only one of them "
-        "is mixed. Stop one, remove its state folder, and let it join anew."
+        "is mixed.",
+        "Stop one, remove its state folder, and let it join anew.",
+        critical=True,
     )
 
 

@@ -31,7 +31,7 @@ class Watching:
 
     def look(self, view: NodeView) -> None:
         """Look at the node after a step."""
-        for change in self._changes.look(view, self._status.problems(view)):
+        for change in self._changes.look(view, self._status.alerts(view)):
             told = peer_report(change, self._status.loss_of(change.peer)) if isinstance(change, PeerView) else change
             self._hub.publish(self._wall(), told)
 
@@ -68,10 +68,10 @@ class Watching:
         return EventReport(self._hub.instance, watcher.told, self._wall(), HeartbeatReport())
 
     def _state(self) -> StateReport:
-        problems = self._status.problems(self._status.view())
+        alerts = self._status.alerts(self._status.view())
         return StateReport(
             self._status.status(),
             tuple(self._status.peers()),
-            tuple(ProblemReport(place, sentence) for place, sentence in problems.items()),
+            tuple(ProblemReport(alert.place, alert.words, alert) for alert in alerts),
             HEARTBEAT_SECONDS,
         )

@@ -36,6 +36,7 @@ from decaf_node.mesh.sessions import (
     begun,
 )
 from decaf_node.mesh.streams import Streams
+from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.turns import Turns
 from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.weights import share
@@ -130,7 +131,11 @@ class Edges(Streams):
 
     def candidates(self, now: float) -> tuple[str, ...]:
         """Return the peers that may be our neighbours, in this turn or another."""
-        return self._members.graph(self.schema, now, self.held()).candidates(self._me)
+        return self.graph(now).candidates(self._me)
+
+    def graph(self, now: float) -> Graph:
+        """Return who mixes with whom, as we see it."""
+        return self._members.graph(self.schema, now, self.held())
 
     # --- offers ----------------------------------------------------------------------------------------------
 
@@ -316,7 +321,7 @@ class Edges(Streams):
         published.promised.add(peer)
         self.ledger.promise(peer, ours, pair.since)
         self.sessions[peer] = Promising(pair, receipt)
-        return [ev.SaveReceipt(peer, ours)]
+        return [ev.SaveReceipt(peer, ours, factor)]
 
     def receipt_saved(self, peer: str, receipt: Receipt, now: float) -> list[Effect]:
         """Our receipt survives a crash: send it. From here on the other end may count the edge."""

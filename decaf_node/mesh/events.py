@@ -273,6 +273,11 @@ class ResumeRequested:
 
 
 @dataclass(frozen=True)
+class MixRequested:
+    """The local steps of this round are to end now, and what they have made is to be mixed."""
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Save what there is, say goodbye, and stop."""
 
@@ -305,6 +310,7 @@ Event = (
     | EdgeBroken
     | PauseRequested
     | ResumeRequested
+    | MixRequested
     | StopRequested
     | Tick
 )
@@ -319,6 +325,13 @@ class StartTraining:
 
     round: int
     resume: bool
+
+
+@dataclass(frozen=True)
+class EndRound:
+    """Tell the trainer to end the local steps of ``round`` after the next one; ``RoundTrained`` follows as always."""
+
+    round: int
 
 
 @dataclass(frozen=True)
@@ -410,10 +423,11 @@ class FetchSnapshot:
 
 @dataclass(frozen=True)
 class SaveReceipt:
-    """Keep our receipt; ``ReceiptSaved`` follows."""
+    """Keep our receipt; ``ReceiptSaved`` follows. clip_factor: what clipping left of the edge's weight, 1 being all."""
 
     peer: str
     receipt: Receipt
+    clip_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -449,6 +463,7 @@ class Warn:
 
 Effect = (
     StartTraining
+    | EndRound
     | InspectSnapshot
     | MixRound
     | AdoptState

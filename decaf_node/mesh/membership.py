@@ -74,6 +74,11 @@ class Membership:
         """Alive or late."""
         return self._presence.is_here(member, now)
 
+    def has_left(self, peer: str) -> bool:
+        """It has said goodbye, to us or to others."""
+        told = self._gossip.get(peer)
+        return told is not None and told.standing is Standing.LEFT
+
     def watch(self, busy: Collection[str]) -> None:
         """Look after those with a stream too: ``busy``, which the edges keep up to date."""
         self._probes.busy = busy

@@ -32,6 +32,7 @@ from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rounds import Rounds
 from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.sessions import Opened
+from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.view import NodeView, PeerView
 
@@ -133,6 +134,12 @@ class Node:
             peers=tuple(self._peer_view(member, member.peer in around, now) for member in self.members),
         )
 
+    def graph(self, now: float) -> tuple[Graph, int]:
+        """Return who mixes with whom as this node sees it, and the turn for which it has published; 0 before that."""
+        self.members.pass_time(now)
+        published = self.edges.published
+        return self.edges.graph(now), 0 if published is None else published.turn
+
     def _peer_view(self, member: Member, neighbour: bool, now: float) -> PeerView:
         schema = self.edges.schema
         foreign = bool(schema) and member.schema not in ("", schema)
@@ -151,6 +158,7 @@ class Node:
             clip_factor=member.clip_factor,
             mixes=member.mixes,
             problem=f"{objections.schema_problem(member.schema, schema)}." if foreign else member.problem,
+            left=self.members.has_left(member.peer),
         )
 
     # --- routing ---------------------------------------------------------------------------------------------
@@ -176,6 +184,8 @@ class Node:
                 return rounds.pause(now)
             case ev.ResumeRequested():
                 return rounds.resume()
+            case ev.MixRequested():
+                return rounds.end_steps()
             case ev.StopRequested():
                 return rounds.stop(now)
             case ev.Tick():

@@ -252,6 +252,17 @@ class Rounds:
         self.paused = False
         return [ev.ResumeTraining()] if self._edges.trainer and not self._resting else []
 
+    def end_steps(self) -> list[Effect]:
+        """End the local steps under way; while a round is exchanged or mixed there are none, or they are the next's."""
+        match self.phase:
+            case _ if self.paused:
+                return []
+            case Training(round):
+                return [ev.EndRound(round)]
+            case Saving(round, trained=None) if not self._is_last(round):
+                return [ev.EndRound(round + 1)]
+        return []
+
     def stop(self, now: float) -> list[Effect]:
         """Mix what is complete, save, and stop. Without a trainer there is nothing left to save."""
         if isinstance(self.phase, Stopping | Stopped):

@@ -83,13 +83,20 @@ def graph_of(topology: str, members: Iterable[str]) -> Graph:
     return graph(topology, tuple(sorted(set(members))))
 
 
+def in_use(topology: str, size: int) -> str:
+    """Return which graph ``topology`` means for so many members."""
+    if topology != "auto":
+        return topology
+    return "full" if size <= FULL_UP_TO else "random-regular"
+
+
 @lru_cache(maxsize=GRAPHS)
 def graph(topology: str, members: tuple[str, ...]) -> Graph:
     """Return the graph of these members, sorted and each once."""
     size = len(members)
     match topology:
         case "auto":
-            return graph("full" if size <= FULL_UP_TO else "random-regular", members)
+            return graph(in_use(topology, size), members)
         case "full":
             return Graph(members, (partial(fixed.everyone, size),))
         case "ring":

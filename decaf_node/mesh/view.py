@@ -10,7 +10,7 @@ class PeerView:
     """One member as this node sees it. state: alive, late or gone. heard: seconds since it was last heard, or None.
 
     weight: of the last edge mixed; distance, plain_distance: of its last snapshot to ours; harm: what it does to our
-    held-out loss, where that is tried; clip_factor: what these left of its weight
+    held-out loss, where that is tried; clip_factor: what these left of its weight; left: it has said goodbye
     """
 
     peer: str
@@ -27,6 +27,7 @@ class PeerView:
     clip_factor: float | None
     mixes: int
     problem: str
+    left: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from typing import Protocol
 from decaf_node.errors import BadData, Bug, DecafError
 from decaf_node.link import (
     AdoptState,
+    EndRound,
+    Evaluate,
     Evaluated,
+    EvaluatedNow,
     File,
     InspectSnapshot,
     Message,
@@ -108,6 +111,7 @@ class Session:
         self._budget = budget
         self._pace = rounds.seconds
         self._round = 0
+        self._ended = 0  # the rounds up to this one end with the next step
         self._awaited: int | None = None
         self._tally = Tally()
         self._paused = False
@@ -174,7 +178,7 @@ class Session:
         """Is the round under way complete, and its forerunner mixed?"""
         if self._awaited is not None or self._tally.steps == 0 or self._over():
             return False
-        if self._resting():
+        if self._resting() or self._round <= self._ended:
             return True
         rounds = self._rounds
         return self._tally.steps >= rounds.steps if rounds.steps else self._tally.seconds >= rounds.seconds
@@ -250,7 +254,7 @@ class Session:
 
     def _serve_until(self, end: float) -> None:
         try:
-            while not self._stopped and (left := end - self._clock()) > 0:
+            while not self._stopped and self._round > self._ended and (left := end - self._clock()) > 0:
                 message = self._next() or self._link.wait_for(left)
                 if message is not None:
                     self._handle(message)
@@ -263,6 +267,10 @@ class Session:
                 if snapshot is not None:
                     self._host.restore(snapshot, trainer)
                 self._round = round
+            case EndRound(round):
+                self._ended = round
+            case Evaluate():
+                self._evaluate_now()
             case InspectSnapshot(snapshot, own):
                 self._link.send(self._exchange.inspect(snapshot, own))
             case MixRound():
@@ -314,6 +322,12 @@ class Session:
         if evaluation is not None:
             self._evaluated = round
             self._send_evaluated(round, evaluation)
+
+    def _evaluate_now(self) -> None:
+        mixed = (self._round if self._awaited is None else self._awaited) - 1
+        found = self._host.evaluate(self._serve_neighbours) or Evaluation(0.0, None, 0, 0.0)
+        self._link.send(EvaluatedNow(max(0, mixed), found.loss, found.accuracy, found.examples, found.seconds))
+        self._mark = self._clock()
 
     def _serve_neighbours(self) -> None:
         """Between two batches of an evaluation: neighbours wait for our look at their snapshots, the rest can wait."""

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ControlStub(object):
-    """For operators on this device: acts. Only on the local Unix socket.
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators.
     """
 
     def __init__(self, channel):
@@ -65,10 +65,40 @@ class ControlStub(object):
                 request_serializer=decaf__node_dot_v1_dot_control__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=decaf__node_dot_v1_dot_control__pb2.RevokeReply.FromString,
                 _registered_method=True)
+        self.Leave = channel.unary_unary(
+                '/decaf_node.v1.Control/Leave',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.LeaveReply.FromString,
+                _registered_method=True)
+        self.MixNow = channel.unary_unary(
+                '/decaf_node.v1.Control/MixNow',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.MixNowRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.MixNowReply.FromString,
+                _registered_method=True)
+        self.Evaluate = channel.unary_unary(
+                '/decaf_node.v1.Control/Evaluate',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.EvaluateRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.EvaluateReply.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_unary(
+                '/decaf_node.v1.Control/Export',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.ExportRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.ExportReply.FromString,
+                _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/decaf_node.v1.Control/Reload',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.ReloadReply.FromString,
+                _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/decaf_node.v1.Control/SetLogLevel',
+                request_serializer=decaf__node_dot_v1_dot_control__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_control__pb2.SetLogLevelReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
-    """For operators on this device: acts. Only on the local Unix socket.
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators.
     """
 
     def Pause(self, request, context):
@@ -112,6 +142,48 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Leave(self, request, context):
+        """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MixNow(self, request, context):
+        """Ends the local steps of this round now; it is exchanged and mixed as always.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Evaluate(self, request, context):
+        """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """Says where the adapter of the last saved round is; copies it where one says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Reads the settings and the certificates again, as SIGHUP does, and takes on what can change while the daemon runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLogLevel(self, request, context):
+        """Says how much is logged until the daemon ends or the settings are read again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +217,36 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=decaf__node_dot_v1_dot_control__pb2.RevokeRequest.FromString,
                     response_serializer=decaf__node_dot_v1_dot_control__pb2.RevokeReply.SerializeToString,
             ),
+            'Leave': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leave,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.LeaveRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.LeaveReply.SerializeToString,
+            ),
+            'MixNow': grpc.unary_unary_rpc_method_handler(
+                    servicer.MixNow,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.MixNowRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.MixNowReply.SerializeToString,
+            ),
+            'Evaluate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Evaluate,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.EvaluateRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.EvaluateReply.SerializeToString,
+            ),
+            'Export': grpc.unary_unary_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.ExportRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.ExportReply.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.ReloadRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.ReloadReply.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=decaf__node_dot_v1_dot_control__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_control__pb2.SetLogLevelReply.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'decaf_node.v1.Control', rpc_method_handlers)
@@ -154,7 +256,7 @@ def add_ControlServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Control(object):
-    """For operators on this device: acts. Only on the local Unix socket.
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators.
     """
 
     @staticmethod
@@ -309,6 +411,168 @@ class Control(object):
             '/decaf_node.v1.Control/Revoke',
             decaf__node_dot_v1_dot_control__pb2.RevokeRequest.SerializeToString,
             decaf__node_dot_v1_dot_control__pb2.RevokeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Leave',
+            decaf__node_dot_v1_dot_control__pb2.LeaveRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.LeaveReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MixNow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/MixNow',
+            decaf__node_dot_v1_dot_control__pb2.MixNowRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.MixNowReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Evaluate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Evaluate',
+            decaf__node_dot_v1_dot_control__pb2.EvaluateRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.EvaluateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Export',
+            decaf__node_dot_v1_dot_control__pb2.ExportRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.ExportReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/Reload',
+            decaf__node_dot_v1_dot_control__pb2.ReloadRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.ReloadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Control/SetLogLevel',
+            decaf__node_dot_v1_dot_control__pb2.SetLogLevelRequest.SerializeToString,
+            decaf__node_dot_v1_dot_control__pb2.SetLogLevelReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ControlStub:
-    """For operators on this device: acts. Only on the local Unix socket."""
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,10 +44,22 @@ class ControlStub:
     """Lets a node in that waits, or lets a member invite others."""
     Revoke: _grpc.UnaryUnaryMultiCallable[_control_pb2.RevokeRequest, _control_pb2.RevokeReply]
     """Puts a member out of the mesh, for ever."""
+    Leave: _grpc.UnaryUnaryMultiCallable[_control_pb2.LeaveRequest, _control_pb2.LeaveReply]
+    """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done."""
+    MixNow: _grpc.UnaryUnaryMultiCallable[_control_pb2.MixNowRequest, _control_pb2.MixNowReply]
+    """Ends the local steps of this round now; it is exchanged and mixed as always."""
+    Evaluate: _grpc.UnaryUnaryMultiCallable[_control_pb2.EvaluateRequest, _control_pb2.EvaluateReply]
+    """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done."""
+    Export: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExportRequest, _control_pb2.ExportReply]
+    """Says where the adapter of the last saved round is; copies it where one says."""
+    Reload: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReloadRequest, _control_pb2.ReloadReply]
+    """Reads the settings and the certificates again, as SIGHUP does, and takes on what can change while the daemon runs."""
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetLogLevelRequest, _control_pb2.SetLogLevelReply]
+    """Says how much is logged until the daemon ends or the settings are read again."""
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
-    """For operators on this device: acts. Only on the local Unix socket."""
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Pause: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseRequest, _control_pb2.PauseReply]  # type: ignore[assignment]
@@ -61,9 +73,21 @@ class ControlAsyncStub(ControlStub):
     """Lets a node in that waits, or lets a member invite others."""
     Revoke: _aio.UnaryUnaryMultiCallable[_control_pb2.RevokeRequest, _control_pb2.RevokeReply]  # type: ignore[assignment]
     """Puts a member out of the mesh, for ever."""
+    Leave: _aio.UnaryUnaryMultiCallable[_control_pb2.LeaveRequest, _control_pb2.LeaveReply]  # type: ignore[assignment]
+    """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done."""
+    MixNow: _aio.UnaryUnaryMultiCallable[_control_pb2.MixNowRequest, _control_pb2.MixNowReply]  # type: ignore[assignment]
+    """Ends the local steps of this round now; it is exchanged and mixed as always."""
+    Evaluate: _aio.UnaryUnaryMultiCallable[_control_pb2.EvaluateRequest, _control_pb2.EvaluateReply]  # type: ignore[assignment]
+    """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done."""
+    Export: _aio.UnaryUnaryMultiCallable[_control_pb2.ExportRequest, _control_pb2.ExportReply]  # type: ignore[assignment]
+    """Says where the adapter of the last saved round is; copies it where one says."""
+    Reload: _aio.UnaryUnaryMultiCallable[_control_pb2.ReloadRequest, _control_pb2.ReloadReply]  # type: ignore[assignment]
+    """Reads the settings and the certificates again, as SIGHUP does, and takes on what can change while the daemon runs."""
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_control_pb2.SetLogLevelRequest, _control_pb2.SetLogLevelReply]  # type: ignore[assignment]
+    """Says how much is logged until the daemon ends or the settings are read again."""
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
-    """For operators on this device: acts. Only on the local Unix socket."""
+    """For operators: acts. On the local Unix socket, and where monitor.listen says for those in monitor.operators."""
 
     @_abc_1.abstractmethod
     def Pause(
@@ -111,5 +135,53 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RevokeReply, _abc.Awaitable[_control_pb2.RevokeReply]]:
         """Puts a member out of the mesh, for ever."""
+
+    @_abc_1.abstractmethod
+    def Leave(
+        self,
+        request: _control_pb2.LeaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LeaveReply, _abc.Awaitable[_control_pb2.LeaveReply]]:
+        """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done."""
+
+    @_abc_1.abstractmethod
+    def MixNow(
+        self,
+        request: _control_pb2.MixNowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.MixNowReply, _abc.Awaitable[_control_pb2.MixNowReply]]:
+        """Ends the local steps of this round now; it is exchanged and mixed as always."""
+
+    @_abc_1.abstractmethod
+    def Evaluate(
+        self,
+        request: _control_pb2.EvaluateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EvaluateReply, _abc.Awaitable[_control_pb2.EvaluateReply]]:
+        """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done."""
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _control_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ExportReply, _abc.Awaitable[_control_pb2.ExportReply]]:
+        """Says where the adapter of the last saved round is; copies it where one says."""
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _control_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ReloadReply, _abc.Awaitable[_control_pb2.ReloadReply]]:
+        """Reads the settings and the certificates again, as SIGHUP does, and takes on what can change while the daemon runs."""
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _control_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SetLogLevelReply, _abc.Awaitable[_control_pb2.SetLogLevelReply]]:
+        """Says how much is logged until the daemon ends or the settings are read again."""
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

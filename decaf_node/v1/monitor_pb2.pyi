@@ -60,6 +60,7 @@ class GetStatusReply(_message.Message):
     STATE_FOLDER_FIELD_NUMBER: _builtins.int
     ADAPTER_FOLDER_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
@@ -114,6 +115,10 @@ class GetStatusReply(_message.Message):
     def privacy(self) -> Global___Privacy:
         """The budget of differential privacy; absent without one."""
 
+    @_builtins.property
+    def machine(self) -> Global___Machine:
+        """Figures of the device; absent until they are read."""
+
     def __init__(
         self,
         *,
@@ -140,14 +145,163 @@ class GetStatusReply(_message.Message):
         state_folder: _builtins.str = ...,
         adapter_folder: _builtins.str = ...,
         privacy: Global___Privacy | None = ...,
+        machine: Global___Machine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "privacy", b"privacy", "trainer", b"trainer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "machine", b"machine", "privacy", b"privacy", "trainer", b"trainer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "machine", b"machine", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusReply: _TypeAlias = GetStatusReply  # noqa: Y015
+
+@_typing.final
+class Machine(_message.Message):
+    """Figures of the device, read every few seconds. What cannot be read is absent, never 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPUS_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    RAILS_FIELD_NUMBER: _builtins.int
+    memory_used_bytes: _builtins.int
+    """Memory of the system that is in use; a Jetson's GPU shares it."""
+    memory_total_bytes: _builtins.int
+    """Memory of the system."""
+    temperature_celsius: _builtins.float
+    """The hottest of the system's thermal zones, in degrees Celsius."""
+    power_watts: _builtins.float
+    """What the whole board draws, in watts; absent where that is not measured."""
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]:
+        """GPUs, in the order of the driver; empty where none can be read."""
+
+    @_builtins.property
+    def rails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rail]:
+        """What each measured supply of a Jetson draws; several parts may share one."""
+
+    def __init__(
+        self,
+        *,
+        gpus: _abc.Iterable[Global___Gpu] | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        temperature_celsius: _builtins.float | None = ...,
+        power_watts: _builtins.float | None = ...,
+        rails: _abc.Iterable[Global___Rail] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "gpus", b"gpus", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "rails", b"rails", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
+    _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
+    _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
+
+Global___Machine: _TypeAlias = Machine  # noqa: Y015
+
+@_typing.final
+class Rail(_message.Message):
+    """A measured power supply of a board."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As the board labels it: VDD_IN, VDD_GPU_SOC, ..."""
+    power_watts: _builtins.float
+    """In watts."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        power_watts: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "power_watts", b"power_watts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rail: _TypeAlias = Rail  # noqa: Y015
+
+@_typing.final
+class Gpu(_message.Message):
+    """One GPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What the driver calls it."""
+    use: _builtins.float
+    """Which part of the time it was busy of late, in parts of 1."""
+    memory_used_bytes: _builtins.int
+    """Its own memory that is in use; absent where it shares the system's."""
+    memory_total_bytes: _builtins.int
+    """Its own memory."""
+    temperature_celsius: _builtins.float
+    """In degrees Celsius."""
+    power_watts: _builtins.float
+    """What it draws, in watts."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        use: _builtins.float | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        temperature_celsius: _builtins.float | None = ...,
+        power_watts: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_use", b"_use", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "use", b"use"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "_use", b"_use", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
+    _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
+    _WhichOneofArgType__temperature_celsius: _TypeAlias = _typing.Literal["_temperature_celsius", b"_temperature_celsius"]  # noqa: Y015
+    _WhichOneofReturnType__use: _TypeAlias = _typing.Literal["use"]  # noqa: Y015
+    _WhichOneofArgType__use: _TypeAlias = _typing.Literal["_use", b"_use"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_celsius) -> _WhichOneofReturnType__temperature_celsius | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__use) -> _WhichOneofReturnType__use | None: ...
+
+Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
 
 @_typing.final
 class Privacy(_message.Message):
@@ -539,24 +693,30 @@ class Edge(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
+    CLIP_FACTOR_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node ID."""
     weight: _builtins.float
     """Weight in the mix."""
     distance: _builtins.float
     """Frobenius distance of its product to ours."""
+    clip_factor: _builtins.float
+    """What its distance and harm left of its weight, 1 being all; absent in rounds that an older version has recorded."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         weight: _builtins.float = ...,
         distance: _builtins.float = ...,
+        clip_factor: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "clip_factor", b"clip_factor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "node", b"node", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor", "clip_factor", b"clip_factor", "distance", b"distance", "node", b"node", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clip_factor: _TypeAlias = _typing.Literal["clip_factor"]  # noqa: Y015
+    _WhichOneofArgType__clip_factor: _TypeAlias = _typing.Literal["_clip_factor", b"_clip_factor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_factor) -> _WhichOneofReturnType__clip_factor | None: ...
 
 Global___Edge: _TypeAlias = Edge  # noqa: Y015
 
@@ -728,19 +888,25 @@ class Problem(_message.Message):
 
     PLACE_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
+    ALERT_FIELD_NUMBER: _builtins.int
     place: _builtins.str
     """What it is about: trainer, disk, ..., alone, or a node ID."""
     sentence: _builtins.str
     """What is wrong and what to do about it; empty: it is over."""
+    @_builtins.property
+    def alert(self) -> Global___Alert:
+        """The same in its parts; absent when it is over, and from older nodes."""
+
     def __init__(
         self,
         *,
         place: _builtins.str = ...,
         sentence: _builtins.str = ...,
+        alert: Global___Alert | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "sentence", b"sentence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "place", b"place", "sentence", b"sentence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -780,3 +946,219 @@ class Heartbeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class GetTopologyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTopologyRequest: _TypeAlias = GetTopologyRequest  # noqa: Y015
+
+@_typing.final
+class GetTopologyReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAPH_FIELD_NUMBER: _builtins.int
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    LINK_COUNT_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    graph: _builtins.str
+    """The graph in use: full, ring, torus, exponential, random-regular, one-peer-exponential or base-k."""
+    topology: _builtins.str
+    """What mesh.topology says: one of these, or auto."""
+    node: _builtins.str
+    """Node ID of this node."""
+    link_count: _builtins.int
+    """How many links the graph has."""
+    turns: _builtins.int
+    """Where partners change from turn to turn, how many turns there are before they come again; else 1."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """This node and every member that it knows of, by node ID."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """The links of the graph, this node's own first; at most 16384 of them."""
+
+    def __init__(
+        self,
+        *,
+        graph: _builtins.str = ...,
+        topology: _builtins.str = ...,
+        node: _builtins.str = ...,
+        members: _abc.Iterable[Global___Member] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
+        link_count: _builtins.int = ...,
+        turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph", b"graph", "link_count", b"link_count", "links", b"links", "members", b"members", "node", b"node", "topology", b"topology", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTopologyReply: _TypeAlias = GetTopologyReply  # noqa: Y015
+
+@_typing.final
+class Member(_message.Message):
+    """A node of the mesh, in its graph or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    DEGREE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """Node ID."""
+    name: _builtins.str
+    """Name of the node; empty if unknown."""
+    state: _builtins.str
+    """alive, late or gone."""
+    round: _builtins.int
+    """Its round in progress, as last told."""
+    degree: _builtins.int
+    """Its links in the graph, of all turns; 0 outside of it: gone, paused, done, or with another schema."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        round: _builtins.int = ...,
+        degree: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degree", b"degree", "name", b"name", "node", b"node", "round", b"round", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    """Two nodes that mix with each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONE_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    one: _builtins.str
+    """Node ID: the lower one."""
+    other: _builtins.str
+    """Node ID: the higher one."""
+    weight: _builtins.float
+    """Of this node's own links: the weight of the last edge that was mixed; absent before the first, and of others' links."""
+    current: _builtins.bool
+    """It is a link of this turn. Where partners do not change all are; where they do, none is before the first round."""
+    def __init__(
+        self,
+        *,
+        one: _builtins.str = ...,
+        other: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+        current: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "current", b"current", "one", b"one", "other", b"other", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class ListAlertsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsRequest: _TypeAlias = ListAlertsRequest  # noqa: Y015
+
+@_typing.final
+class ListAlertsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
+        """Critical ones first, then the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        alerts: _abc.Iterable[Global___Alert] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAlertsReply: _TypeAlias = ListAlertsReply  # noqa: Y015
+
+@_typing.final
+class Alert(_message.Message):
+    """Something that is wrong now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """What kind of trouble, as a stable ID: disk.full, trainer.lost, certificate.near-expiry, ..."""
+    severity: _builtins.str
+    """critical: training, saving or membership is lost or soon will be; else warning."""
+    place: _builtins.str
+    """What it is about: trainer, disk, certificate, ..., or a node ID. One place has one alert."""
+    since: _builtins.float
+    """Since when it was seen, seconds since 1970."""
+    sentence: _builtins.str
+    """What is wrong."""
+    remedy: _builtins.str
+    """What to do about it; empty where it passes by itself."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        place: _builtins.str = ...,
+        since: _builtins.float = ...,
+        sentence: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "place", b"place", "remedy", b"remedy", "sentence", b"sentence", "severity", b"severity", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alert: _TypeAlias = Alert  # noqa: Y015

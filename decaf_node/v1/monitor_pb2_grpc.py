@@ -55,6 +55,16 @@ class MonitorStub(object):
                 request_serializer=decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.SerializeToString,
                 response_deserializer=decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.FromString,
                 _registered_method=True)
+        self.GetTopology = channel.unary_unary(
+                '/decaf_node.v1.Monitor/GetTopology',
+                request_serializer=decaf__node_dot_v1_dot_monitor__pb2.GetTopologyRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_monitor__pb2.GetTopologyReply.FromString,
+                _registered_method=True)
+        self.ListAlerts = channel.unary_unary(
+                '/decaf_node.v1.Monitor/ListAlerts',
+                request_serializer=decaf__node_dot_v1_dot_monitor__pb2.ListAlertsRequest.SerializeToString,
+                response_deserializer=decaf__node_dot_v1_dot_monitor__pb2.ListAlertsReply.FromString,
+                _registered_method=True)
 
 
 class MonitorServicer(object):
@@ -89,6 +99,20 @@ class MonitorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTopology(self, request, context):
+        """The graph that says who mixes with whom, as this node works it out. It is the same at all that know the same members.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAlerts(self, request, context):
+        """What is wrong now, the worst first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +135,16 @@ def add_MonitorServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.FromString,
                     response_serializer=decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.SerializeToString,
+            ),
+            'GetTopology': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTopology,
+                    request_deserializer=decaf__node_dot_v1_dot_monitor__pb2.GetTopologyRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_monitor__pb2.GetTopologyReply.SerializeToString,
+            ),
+            'ListAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlerts,
+                    request_deserializer=decaf__node_dot_v1_dot_monitor__pb2.ListAlertsRequest.FromString,
+                    response_serializer=decaf__node_dot_v1_dot_monitor__pb2.ListAlertsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +256,60 @@ class Monitor(object):
             '/decaf_node.v1.Monitor/Watch',
             decaf__node_dot_v1_dot_monitor__pb2.WatchRequest.SerializeToString,
             decaf__node_dot_v1_dot_monitor__pb2.WatchEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTopology(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Monitor/GetTopology',
+            decaf__node_dot_v1_dot_monitor__pb2.GetTopologyRequest.SerializeToString,
+            decaf__node_dot_v1_dot_monitor__pb2.GetTopologyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/decaf_node.v1.Monitor/ListAlerts',
+            decaf__node_dot_v1_dot_monitor__pb2.ListAlertsRequest.SerializeToString,
+            decaf__node_dot_v1_dot_monitor__pb2.ListAlertsReply.FromString,
             options,
             channel_credentials,
             insecure,

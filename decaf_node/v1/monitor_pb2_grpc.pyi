@@ -41,6 +41,10 @@ class MonitorStub:
     """The history of rounds, newest first."""
     Watch: _grpc.UnaryStreamMultiCallable[_monitor_pb2.WatchRequest, _monitor_pb2.WatchEvent]
     """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
+    GetTopology: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetTopologyRequest, _monitor_pb2.GetTopologyReply]
+    """The graph that says who mixes with whom, as this node works it out. It is the same at all that know the same members."""
+    ListAlerts: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListAlertsRequest, _monitor_pb2.ListAlertsReply]
+    """What is wrong now, the worst first."""
 
 @_typing.type_check_only
 class MonitorAsyncStub(MonitorStub):
@@ -55,6 +59,10 @@ class MonitorAsyncStub(MonitorStub):
     """The history of rounds, newest first."""
     Watch: _aio.UnaryStreamMultiCallable[_monitor_pb2.WatchRequest, _monitor_pb2.WatchEvent]  # type: ignore[assignment]
     """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
+    GetTopology: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetTopologyRequest, _monitor_pb2.GetTopologyReply]  # type: ignore[assignment]
+    """The graph that says who mixes with whom, as this node works it out. It is the same at all that know the same members."""
+    ListAlerts: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListAlertsRequest, _monitor_pb2.ListAlertsReply]  # type: ignore[assignment]
+    """What is wrong now, the worst first."""
 
 class MonitorServicer(metaclass=_abc_1.ABCMeta):
     """For operators: read only."""
@@ -90,5 +98,21 @@ class MonitorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_monitor_pb2.WatchEvent], _abc.AsyncIterator[_monitor_pb2.WatchEvent]]:
         """The state first, then each change, until the caller ends it. Too many watchers: RESOURCE_EXHAUSTED."""
+
+    @_abc_1.abstractmethod
+    def GetTopology(
+        self,
+        request: _monitor_pb2.GetTopologyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.GetTopologyReply, _abc.Awaitable[_monitor_pb2.GetTopologyReply]]:
+        """The graph that says who mixes with whom, as this node works it out. It is the same at all that know the same members."""
+
+    @_abc_1.abstractmethod
+    def ListAlerts(
+        self,
+        request: _monitor_pb2.ListAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.ListAlertsReply, _abc.Awaitable[_monitor_pb2.ListAlertsReply]]:
+        """What is wrong now, the worst first."""
 
 def add_MonitorServicer_to_server(servicer: MonitorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decaf_node.cli.export import copy_adapter
+from decaf_node.daemon.exporting import copy_adapter
 from decaf_node.errors import NotAllowed, TryAgain
 from tests.cli.command import decaf_node
 

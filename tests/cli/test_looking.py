@@ -1,4 +1,4 @@
-"""``status``, ``peers``, ``rounds``, ``pause``, ``resume`` and ``export`` of real daemons with scripted trainers."""
+"""``status``, ``peers``, ``rounds``, ``export`` and what operators do, of real daemons with scripted trainers."""
 
 from __future__ import annotations
 
@@ -90,6 +90,16 @@ def test_pause_and_resume_say_the_phase(daemon: Daemon) -> None:
     assert ask_json(daemon, "pause") == {"phase": "paused"}
 
 
+def test_what_else_an_operator_does_is_said_in_a_sentence(daemon: Daemon) -> None:
+    assert ask(daemon, "eval").startswith("accuracy 50.0 %, loss 0.000 on 10 held-out examples, after round ")
+    assert ask(daemon, "log-level", "warning") == "The log level is warning now, and was info.\n"
+    assert ask_json(daemon, "log-level", "info") == {"before": "warning"}
+    assert ask(daemon, "reload") == "The certificates are read anew. The settings are as they were.\n"
+    refused = decaf_node("mix", "--runtime", daemon.runtime)
+    assert refused.returncode == 75
+    assert "There are no local steps to end, the node is paused" in refused.stderr
+
+
 def test_export_copies_the_saved_adapter(daemon: Daemon, tmp_path: Path) -> None:
     target = tmp_path / "adapter"
     assert "load_exported" in ask(daemon, "export", str(target))
@@ -121,3 +131,10 @@ def test_a_daemon_that_does_not_answer_in_time_is_75(tmp_path: Path) -> None:
     hung.wait()
     assert done.returncode == 75
     assert "[daemon.slow]" in done.stderr
+
+
+def test_leave_ends_the_daemon(daemon: Daemon) -> None:
+    """The last test of this daemon."""
+    said = ask(daemon, "leave")
+    assert said.startswith("The node has left the mesh: 1 member was told, and round ")
+    assert daemon.wait() == 0

@@ -13,7 +13,10 @@ import pytest
 
 from decaf_node.cli.config import find_problems
 from decaf_node.daemon.node_id import printed, short
-from decaf_node.v1 import monitor_pb2, monitor_pb2_grpc
+from decaf_node.daemon.remote import channel_at
+from decaf_node.daemon.rpc_errors import error_of
+from decaf_node.settings import Places
+from decaf_node.v1 import control_pb2, monitor_pb2, monitor_pb2_grpc
 from tests.cli.command import decaf_node
 from tests.cli.test_membership import ask_json, founded, joined
 from tests.daemon.processes import Daemon, mesh
@@ -30,6 +33,17 @@ def at(node: Daemon, address: str, *command: str) -> subprocess.CompletedProcess
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
     return str(json.loads(done.stdout)["error"]["reason"])
+
+
+def refused_to(node: Daemon, address: str, method: str) -> str:
+    """Return why ``node`` may not call the method of the daemon at ``address``."""
+    with channel_at(address, Places(node.config, node.state, node.runtime), {}) as channel:
+        call: Any = channel.unary_unary(method)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=10.0)
+    error = error_of(caught.value)
+    assert error is not None
+    return error.reason
 
 
 def place_of(node: Daemon) -> str:
@@ -68,6 +82,9 @@ def test_strangers_see_nothing_members_look_and_operators_act() -> None:
         for command in ACT:
             done = at(b, place, *command)
             assert (reason(done), done.returncode) == ("monitor.not-operator", 77)
+
+        for method in control_pb2.DESCRIPTOR.services_by_name["Control"].methods:
+            assert refused_to(b, place, f"/decaf_node.v1.Control/{method.name}") == "monitor.not-operator"
 
         assert json.loads(at(desk, place, "pause").stdout) == {"phase": "paused"}
         assert a.status().phase == "paused"

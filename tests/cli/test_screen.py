@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -10,13 +12,13 @@ from rich.console import Console
 from decaf_node.cli.looking import peer_table
 from decaf_node.cli.screen import status_screen
 from decaf_node.cli.words import duration, number, percent, short_id, size
-from decaf_node.daemon.reports import PeerReport, PrivacyReport, StatusReport
+from decaf_node.daemon.reports import AlertReport, GpuReport, MachineReport, PeerReport, PrivacyReport, StatusReport
 from tests.cli.reports import NODE, peer_report, status_report
 
 
-def shown(report: StatusReport, *known: PeerReport) -> list[str]:
+def shown(report: StatusReport, *known: PeerReport, alerts: Sequence[AlertReport] = ()) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=80).print(status_screen(report, known))
+    Console(file=out, width=80).print(status_screen(report, known, alerts))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -36,6 +38,16 @@ def test_a_problem_stands_on_top() -> None:
     assert lines[1] == "! The disk is full; free some space."
 
 
+def test_all_that_is_wrong_is_listed() -> None:
+    alerts = (
+        AlertReport("disk.full", "critical", "disk", 1e9, "The disk is full.", "Make room."),
+        AlertReport("mesh.alone", "warning", "alone", 2e9, "No other node is seen.", ""),
+    )
+    lines = shown(status_report(problem="The disk is full. Make room. No other node is seen."), alerts=alerts)
+    assert lines[1].startswith("! The disk is full. Make room. (since 2001-09-")
+    assert lines[2].startswith("! No other node is seen. (since 2033-05-")
+
+
 def test_a_young_node_has_nothing_to_show_yet() -> None:
     lines = shown(status_report(round=1))
     assert "saved       nothing yet" in lines
@@ -51,6 +63,17 @@ def test_a_privacy_budget_has_a_line_where_there_is_one() -> None:
     over = PrivacyReport(epsilon=8.0, delta=1e-5, spent=7.996, steps=4000, steps_left=0, noise=0.9)
     wanted = "privacy     epsilon 7.996 of 8 (delta 1e-05), all spent: it trains no more"
     assert wanted in shown(status_report(privacy=over))
+
+
+def test_the_device_is_shown_as_far_as_it_is_known() -> None:
+    assert not any(line.startswith(("GPU", "device")) for line in shown(status_report()))
+    gpu = GpuReport("NVIDIA RTX A2000", 0.97, 3_100_000_000, 6_100_000_000, 71.0, 48.04)
+    desk = MachineReport((gpu,), 12_300_000_000, 32_000_000_000, 55.2, None)
+    lines = shown(replace(status_report(), machine=desk))
+    assert "GPU         NVIDIA RTX A2000, 97% busy, 3.1 GB of 6.1 GB in use, 71 °C, 48.0 W" in lines
+    assert "device      12.3 GB of 32.0 GB in use, 55 °C" in lines
+    bare = MachineReport((), None, None, None, None)
+    assert "device      no figures" in shown(replace(status_report(), machine=bare))
 
 
 def test_losses_are_a_column_only_where_somebody_shares_one() -> None:

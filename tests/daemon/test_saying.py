@@ -22,7 +22,8 @@ from decaf_node.daemon import logs
 from decaf_node.daemon.client import Client
 from decaf_node.daemon.history import History
 from decaf_node.daemon.lines import PeerLines, RoundLines, amount
-from decaf_node.daemon.problems import Notices, Problems
+from decaf_node.daemon.problems import Notices, Problem, Problems, problem_of
+from decaf_node.daemon.reports import EdgeReport
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.traffic import Bytes, Traffic
 from decaf_node.errors import DaemonUnreachable, TryAgain
@@ -62,14 +63,21 @@ def test_json_lines_carry_fields() -> None:
 
 def test_problems_are_said_when_they_begin_and_kept_until_they_end(caplog: pytest.LogCaptureFixture) -> None:
     problems = Problems()
+    disk, trainer = Problem("disk.full", "The disk is full."), Problem("trainer.lost", "No trainer.")
     for _ in range(2):
-        problems.set("disk", "The disk is full.")
-    problems.set("trainer", "No trainer.")
-    assert list(problems.by_place().values()) == ["The disk is full.", "No trainer."]
+        problems.set("disk", disk)
+    problems.set("trainer", trainer)
+    assert list(problems.by_place().values()) == [disk, trainer]
     assert caplog.text.count("The disk is full.") == 1
     problems.clear("disk")
     problems.clear("disk")
-    assert list(problems.by_place().values()) == ["No trainer."]
+    assert list(problems.by_place().values()) == [trainer]
+
+
+def test_a_problem_has_the_remedy_of_an_error_apart() -> None:
+    error = TryAgain("disk.full", "The disk is full; make room.")
+    assert problem_of(error, "Not saved: ") == Problem("disk.full", "Not saved: The disk is full.", "Make room.")
+    assert problem_of(TryAgain("a.b", "It is so.")).words == "It is so."
 
 
 def test_notices_are_not_repeated_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,13 +108,14 @@ def test_a_row_of_the_history_is_put_together() -> None:
     history.trained(link.RoundTrained(1, link.File("p", "d", 1), 1, 3, 0.5, 2.0))
     history.inspected("PEER", "theirs", 3.0)
     history.inspected("OTHER", "others", 4.0)
+    history.clipped("OTHER", "others", 0.5)
     now = 12.5
     history.mixing(1, (EDGE, OTHER), Bytes(10, 20))
     assert history.last is None
     row = history.mixed(link.RoundMixed(1, 2, 0.1, 0.2, 0.3, 0.05))
     assert row == history.last
     assert (row.steps, row.loss, row.train_seconds, row.exchange_seconds, row.mix_seconds) == (3, 0.5, 2.0, 2.5, 0.05)
-    assert [(edge.node, edge.weight, edge.distance) for edge in row.edges] == [("PEER", 0.5, 3.0), ("OTHER", 0.25, 4.0)]
+    assert row.edges == (EdgeReport("PEER", 0.5, 3.0), EdgeReport("OTHER", 0.25, 4.0, 0.5))
     assert row.consensus_distance == pytest.approx(math.sqrt((9 + 16) / 2))
     assert (row.sent_bytes, row.received_bytes, row.time, row.saved) == (10, 20, 1234.5, False)
     later = history.evaluated(link.Evaluated(1, 0.7, 0.9, 10, 1.0))
@@ -231,10 +240,10 @@ def test_what_comes_and_goes_is_said_now_and_then(caplog: pytest.LogCaptureFixtu
     now = 0.0
     problems = Problems(lambda: now)
     for place in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
-        problems.set("clone", f"There is a clone at {place}.", every=300.0)
-        assert any(place in sentence for sentence in problems.by_place().values())
+        problems.set("clone", Problem("identity.cloned", f"There is a clone at {place}."), every=300.0)
+        assert place in problems.by_place()["clone"].sentence
         problems.clear("clone")
     assert caplog.text.count("There is a clone") == 1
     now = 300.0
-    problems.set("clone", "There is a clone at 10.0.0.4.", every=300.0)
+    problems.set("clone", Problem("identity.cloned", "There is a clone at 10.0.0.4."), every=300.0)
     assert "10.0.0.4" in caplog.text

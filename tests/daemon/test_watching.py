@@ -63,8 +63,22 @@ def test_a_watch_sees_rounds_phases_and_a_member_that_goes() -> None:
             mixed = until_event(events, lambda event: isinstance(event.what, RoundReport) and bool(event.what.edges))
             phases = {event.what.phase for event in mixed if isinstance(event.what, PhaseReport)}
             assert phases <= {"training", "exchanging", "mixing", "saving"}
+            graph = client.topology()
+            ends = sorted((a.status().node, b.status().node))
+            assert (graph.graph, graph.topology, graph.link_count, graph.turns) == ("full", "auto", 1, 1)
+            assert [(member.node, member.state, member.degree) for member in graph.members] == [
+                (node, "alive", 1) for node in ends
+            ]
+            assert [[link.one, link.other, link.weight, link.current] for link in graph.links] == [[*ends, 0.5, True]]
             b.end()
             gone = until_event(events, lambda event: isinstance(event.what, PeerReport) and event.what.state == "gone")
+            after = client.topology()
+            assert sorted((member.name, member.state, member.degree) for member in after.members) == [
+                *(("a", "alive", 0), ("b", "gone", 0)),
+            ]
+            assert after.links == ()
+            assert [alert.id for alert in client.alerts()] == ["neighbour.lost"]
+            assert a.status().problem == client.alerts()[0].words
             told = [event for event in mixed + gone if not isinstance(event.what, HeartbeatReport)]
             assert [event.sequence for event in told] == list(range(first.sequence + 1, told[-1].sequence + 1))
             assert isinstance(told[-1].what, PeerReport)

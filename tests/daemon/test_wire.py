@@ -9,8 +9,27 @@ import pytest
 
 from decaf_node.daemon import report_wire
 from decaf_node.daemon.addresses import from_source, is_loopback, split, target
+from decaf_node.daemon.alert_wire import alert_from_wire, alert_to_wire
+from decaf_node.daemon.event_wire import event_from_wire, event_to_wire
 from decaf_node.daemon.news_wire import news_from_wire, news_to_wire
-from decaf_node.daemon.reports import EdgeReport, PeerReport, PrivacyReport, RoundReport, StatusReport, TrainerReport
+from decaf_node.daemon.reports import (
+    AlertReport,
+    EdgeReport,
+    EventReport,
+    GpuReport,
+    LinkReport,
+    MachineReport,
+    MemberReport,
+    PeerReport,
+    PrivacyReport,
+    ProblemReport,
+    RailReport,
+    RoundReport,
+    StatusReport,
+    TopologyReport,
+    TrainerReport,
+)
+from decaf_node.daemon.topology_wire import topology_from_wire, topology_to_wire
 from decaf_node.daemon.wire import (
     CHUNK_LIMIT_BYTES,
     Chunk,
@@ -25,6 +44,7 @@ from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.mesh.rumours import INCARNATIONS, NO_NEWS, News, Rumour, Standing
 from decaf_node.v1 import mesh_pb2 as pb
+from decaf_node.v1 import monitor_pb2
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 NODE = "A" * 52
@@ -92,7 +112,23 @@ def test_what_a_peer_says_cannot_forge_lines() -> None:
 
 
 ROUND = RoundReport(
-    7, 1.5, 3, 0.5, 1.0, 2.0, 3.0, (EdgeReport(NODE, 0.5, 1.25),), 0.1, 0.2, 0.3, 0.4, 10, 20, 0.6, 0.7, True
+    7,
+    1.5,
+    3,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+    (EdgeReport(NODE, 0.5, 1.25, 0.75), EdgeReport(NODE, 0.5, 1.25)),
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    10,
+    20,
+    0.6,
+    0.7,
+    True,
 )
 BARE = dataclasses.replace(ROUND, edges=(), consensus_distance=None, evaluation_loss=None, evaluation_accuracy=None)
 TRAINER = TrainerReport(9, "ready", 1, "cpu", 8, 100, 0.5, 3, 1.5)
@@ -106,6 +142,12 @@ STATUS = StatusReport(
 )
 
 
+MACHINE = MachineReport(
+    (GpuReport("A2000", 0.5, 1, 2, 60.0, 40.0), GpuReport("Orin", None, None, None, None, None)),
+    *(3, 4, 50.0, 12.5, (RailReport("VDD_IN", 12.5),)),
+)
+
+
 def test_reports_come_back_as_they_were() -> None:
     for row in (ROUND, BARE):
         assert report_wire.round_from_wire(report_wire.round_to_wire(row)) == row
@@ -113,9 +155,28 @@ def test_reports_come_back_as_they_were() -> None:
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,
+        dataclasses.replace(STATUS, machine=MACHINE),
+        dataclasses.replace(STATUS, machine=MachineReport((), None, None, None, None)),
         dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
         assert report_wire.status_from_wire(report_wire.status_to_wire(status)) == status
+
+
+ALERT = AlertReport("disk.full", "critical", "disk", 1.5, "It is full.", "Make room.")
+TOPOLOGY = TopologyReport(
+    *("ring", "auto", NODE, (MemberReport(NODE, "a", "alive", 3, 1), MemberReport("B" * 52, "", "gone", 0, 0))),
+    *((LinkReport(NODE, "B" * 52, 0.25, True), LinkReport("B" * 52, "C" * 52, None, False)), 5, 2),
+)
+
+
+def test_alerts_and_the_graph_come_back_as_they_were() -> None:
+    assert alert_from_wire(alert_to_wire(ALERT)) == ALERT
+    assert topology_from_wire(topology_to_wire(TOPOLOGY)) == TOPOLOGY
+    for problem in (ProblemReport("disk", "It is full.", ALERT), ProblemReport("disk", "")):
+        event = EventReport("i", 1, 0.5, problem)
+        assert event_from_wire(event_to_wire(event)) == event
+    old = monitor_pb2.WatchEvent(problem=monitor_pb2.Problem(place="disk", sentence="It is full."))
+    assert event_from_wire(old) == EventReport("", 0, 0.0, ProblemReport("disk", "It is full."))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e300])

@@ -39,6 +39,7 @@ from decaf_node.cli.looking import peer_table
 from decaf_node.cli.output import json_text
 from decaf_node.cli.screen import status_screen
 from decaf_node.daemon import addresses, lan, report_wire, rpc_errors
+from decaf_node.daemon.alert_wire import alert_from_wire, alert_to_wire
 from decaf_node.daemon.certificates import (
     Issuer,
     check_chain,
@@ -65,6 +66,7 @@ from decaf_node.daemon.papers import Papers
 from decaf_node.daemon.revocations import CONTEXT, Revocations
 from decaf_node.daemon.security import MutualTls, name_in
 from decaf_node.daemon.signing import key_in
+from decaf_node.daemon.topology_wire import topology_from_wire, topology_to_wire
 from decaf_node.daemon.trust_wire import (
     Body,
     Revoked,
@@ -218,7 +220,21 @@ def _status(data: bytes) -> None:
     report = report_wire.status_from_wire(message)
     report_wire.status_to_wire(report)
     json_text(dataclasses.asdict(report))
-    status_screen(report, [])
+    status_screen(report, [], [])
+
+
+def _topology(data: bytes) -> None:
+    report = topology_from_wire(_parsed(monitor_pb2.GetTopologyReply, data))
+    topology_to_wire(report)
+    json_text(dataclasses.asdict(report))
+
+
+def _alerts(data: bytes) -> None:
+    alerts = [alert_from_wire(alert) for alert in _parsed(monitor_pb2.ListAlertsReply, data).alerts]
+    for alert in alerts:
+        alert_to_wire(alert)
+        words.clock(alert.since)
+        json_text(dataclasses.asdict(alert))
 
 
 def _peers(data: bytes) -> None:
@@ -463,6 +479,23 @@ def _documents() -> tuple[bytes, ...]:
     return WHOLE[8 : 8 + length], json.dumps(odd).encode()
 
 
+def _drawn() -> bytes:
+    members = [
+        monitor_pb2.Member(node=node, name="a", state="alive", round=3, degree=1) for node in ("A" * 52, "B" * 52)
+    ]
+    link = monitor_pb2.Link(one="A" * 52, other="B" * 52, weight=0.5, current=True)
+    return monitor_pb2.GetTopologyReply(
+        graph="full", topology="auto", node="A" * 52, members=members, links=[link], link_count=1, turns=1
+    ).SerializeToString()
+
+
+def _complaint() -> bytes:
+    alert = monitor_pb2.Alert(
+        id="disk.full", severity="critical", place="disk", since=1.5e9, sentence="It is full.", remedy="Make room."
+    )
+    return monitor_pb2.ListAlertsReply(alerts=[alert]).SerializeToString()
+
+
 SIGNED = _signed_list()
 DATA_BYTES = len(WHOLE) - 8 - len(_documents()[0])
 TOKEN = JoinToken("lab", ("127.0.0.1:7434", "[::1]:7434"), bytes(32), bytes(16))
@@ -544,4 +577,6 @@ PARSERS: tuple[Parser, ...] = (
     Parser("status", _status, (_glance(),)),
     Parser("peers", _peers, (_listed(),)),
     Parser("rounds", _rounds, (monitor_pb2.ListRoundsReply(rounds=[_round()]).SerializeToString(),)),
+    Parser("topology", _topology, (_drawn(),)),
+    Parser("alerts", _alerts, (_complaint(),)),
 )

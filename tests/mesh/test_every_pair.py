@@ -134,6 +134,7 @@ EVENTS: dict[str, Event] = {
     "EdgeBroken": ev.EdgeBroken("c", "cut"),
     "PauseRequested": ev.PauseRequested(),
     "ResumeRequested": ev.ResumeRequested(),
+    "MixRequested": ev.MixRequested(),
     "StopRequested": ev.StopRequested(),
     "Tick": ev.Tick(),
 }
@@ -171,6 +172,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "TrainerLost": ("=> Starting 1",),
         "RoundTrained": ("=> Exchanging 2", "OpenEdge c"),
         "PauseRequested": ("=> paused Training 1", "PauseTraining"),
+        "MixRequested": ("EndRound 1",),
         "StopRequested": ("=> Stopping 0", "SaveRound"),
     },
     "exchanging": {
@@ -198,6 +200,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
         "SaveFailed": ("=> Training 2", "Warn mesh.save-failed"),
         "OfferReceived": ("AnswerEdge c", "FetchSnapshot c"),
         "PauseRequested": ("=> paused Saving 1", "PauseTraining"),
+        "MixRequested": ("EndRound 2",),
         "StopRequested": ("=> Stopping 1",),
     },
     "asking": {

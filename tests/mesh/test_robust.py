@@ -94,7 +94,7 @@ def test_two_nodes_that_trained_alone_for_long_mix_with_a_tenth_at_least() -> No
     s.publish(1)
     s.play(ev.OfferReceived("c", offer("c1", degree=1), incoming=False), ev.SnapshotReceived("c", "c1"))
     far = ev.SnapshotInspected("c", "c1", True, 1e6, norm=1.0)
-    assert s.play(far) == [ev.SaveReceipt("c", Receipt("b1", "c1", 0.5 * LONE))]
+    assert s.play(far) == [ev.SaveReceipt("c", Receipt("b1", "c1", 0.5 * LONE), LONE)]
 
 
 def test_the_first_of_several_is_measured_by_our_own_norm() -> None:

@@ -15,7 +15,10 @@ from torch import nn
 from decaf_node.errors import BadData, Bug, TryAgain
 from decaf_node.link import (
     AdoptState,
+    EndRound,
+    Evaluate,
     Evaluated,
+    EvaluatedNow,
     File,
     FromTrainer,
     InspectSnapshot,
@@ -99,6 +102,7 @@ class ScriptedHost:
     def __init__(self) -> None:
         self.restored: list[tuple[File, File | None]] = []
         self.full = False
+        self.held_out = True
 
     def restore(self, snapshot: File, trainer: File | None) -> None:
         self.restored.append((snapshot, trainer))
@@ -110,7 +114,7 @@ class ScriptedHost:
 
     def evaluate(self, between: Callable[[], None]) -> Evaluation | None:
         between()
-        return Evaluation(0.5, 0.75, 8, 0.1)
+        return Evaluation(0.5, 0.75, 8, 0.1) if self.held_out else None
 
 
 class ScriptedBudget:
@@ -359,6 +363,29 @@ def test_a_neighbours_snapshot_is_looked_at_while_the_model_is_evaluated_and_the
     stage.step()
     kinds = stage.link.kinds()
     assert kinds.index("SnapshotInspected") < kinds.index("Evaluated") < kinds.index("StateSaved")
+
+
+def test_a_round_ends_with_the_next_step_when_that_is_asked_for_and_the_one_after_does_not(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), MixRound(1), round=steps(5)).begin()
+    stage.step()
+    stage.link.polled.append(EndRound(1))
+    stage.step()
+    assert stage.link.last(RoundTrained).steps == 2
+    for _ in range(4):
+        stage.step()
+    assert stage.link.last(RoundTrained).round == 1
+
+
+def test_an_evaluation_that_is_asked_for_is_answered_and_does_not_count_as_training(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(3), round=steps(5)).begin()
+    stage.link.polled.append(Evaluate())
+    stage.step()
+    assert stage.link.last(EvaluatedNow) == EvaluatedNow(2, 0.5, 0.75, 8, 0.1)
+    assert "Evaluated" not in stage.link.kinds()  # it is no figure of a round
+    stage.host.held_out = False
+    stage.link.polled.append(Evaluate())
+    stage.step()
+    assert stage.link.last(EvaluatedNow).examples == 0
 
 
 def test_after_the_last_round_it_only_serves(tmp_path: Path) -> None:

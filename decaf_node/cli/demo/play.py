@@ -22,8 +22,8 @@ from decaf_node.cli.demo.report import Answers, conclusion, introduction, wherea
 from decaf_node.cli.demo.results import gather
 from decaf_node.cli.demo.shares import Deal, deal
 from decaf_node.cli.demo.view import View, node_table
-from decaf_node.cli.export import copy_adapter
 from decaf_node.cli.output import console, print_json, print_rich
+from decaf_node.daemon.exporting import copy_adapter
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,0 +1,44 @@
+"""The settings that may change while the daemon runs, and how each is taken on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from decaf_node.daemon import logs
+from decaf_node.daemon.host import Me
+from decaf_node.daemon.meeting import Meeting
+from decaf_node.daemon.operators import Operators, operators_of
+from decaf_node.settings import Settings
+
+Apply = Callable[[Settings, Settings], bool]
+"""Takes on what differs between the settings before and now; says whether all of it counts."""
+
+
+def live_settings(meeting: Meeting, me: Me, operators: Callable[[], Operators | None]) -> Mapping[str, Apply]:
+    """Return them by ``section.key``. operators: those of the TCP listener, where there is one."""
+
+    def say(_: Settings, now: Settings) -> bool:
+        logs.configure(now.log.level, now.log.format)
+        return True
+
+    def dial(before: Settings, now: Settings) -> bool:
+        """A peer that is new is tried from now on; one that is named no more is tried until a restart."""
+        meeting.dial(tuple(sorted({*now.mesh.peers} - {*before.mesh.peers})))
+        return {*before.mesh.peers} <= {*now.mesh.peers}
+
+    def let_act(_: Settings, now: Settings) -> bool:
+        if (listening := operators()) is not None:
+            listening.let_act(operators_of(now, plaintext=False))
+        return True
+
+    def share_loss(_: Settings, now: Settings) -> bool:
+        me.shares_loss = now.privacy.share_metrics
+        return True
+
+    return {
+        "log.level": say,
+        "log.format": say,
+        "mesh.peers": dial,
+        "monitor.operators": let_act,
+        "privacy.share_metrics": share_loss,
+    }
