@@ -12,6 +12,7 @@ from decaf_node.cli import acting, config, export, founding, joining, looking, m
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
 from decaf_node.cli.simulate.command import simulate
+from decaf_node.cli.top.command import top
 from decaf_node.errors import Bug, DecafError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app.command("status")(looking.status)
 app.command("peers")(looking.peers)
 app.command("rounds")(looking.rounds)
 app.command("watch")(watching.watch)
+app.command("top")(top)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("invite")(members.invite)
