@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = (".png", ".svg", ".pdf")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8a8a"  # Okabe and Ito's, told apart by colour-blind people too
+BESIDE = 0.15  # of a circle's radius: farther out, a name stands beside its node
 
 
 def why_not(path: Path) -> str | None:
@@ -58,11 +59,14 @@ def circle(count: int) -> list[tuple[float, float]]:
     return [(math.cos(angle), math.sin(angle)) for angle in angles]
 
 
-def draw_names(axes: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
-    """Write the names around the circle, and nothing else around it."""
-    for name, (x, y) in zip(names, places, strict=True):
-        axes.text(
-            1.13 * x, 1.13 * y, name, ha="center", va="center", fontsize=8, color="#333333", parse_math=False
-        )
+def around_a_circle(axes: Axes) -> None:
+    """Show the circle and the room around it, and no axes."""
     axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal")
     axes.set_axis_off()
+
+
+def draw_names(axes: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
+    """Write the names around the circle."""
+    for name, (x, y) in zip(names, places, strict=True):
+        side = "center" if abs(x) < BESIDE else "left" if x > 0 else "right"
+        axes.text(1.07 * x, 1.09 * y, name, ha=side, va="center", fontsize=8, color="#333333", parse_math=False)

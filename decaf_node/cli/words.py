@@ -62,3 +62,8 @@ def clock(seconds_since_1970: float) -> str:
 def day(seconds_since_1970: float) -> str:
     """Return the local date and time, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds_since_1970))
+
+
+def count(number: int, what: str) -> str:
+    """Return so many of something: ``1 link``, ``1,200 links``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

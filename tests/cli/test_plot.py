@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from decaf_node.cli.plot.curves import draw_history
+from decaf_node.cli.plot.graph import draw_graph
 from decaf_node.cli.plot.thinning import MOST, VALUES, Thinned
+from decaf_node.daemon.reports import LinkReport, MemberReport, TopologyReport
 from decaf_node.daemon.store import open_store
 from tests.cli.command import decaf_node
 from tests.cli.reports import round_report
@@ -54,7 +55,7 @@ def test_a_long_history_keeps_means_and_extremes_in_bounded_memory() -> None:
     assert sum(group.count for _, group in history.curve("sent_bytes")) == history.count == len(numbers)
     assert history.first is not None
     assert history.last is not None
-    assert (history.first.round, history.last.round) == (1, numbers and max(numbers))
+    assert (history.first.round, history.last.round) == (1, max(numbers))
 
 
 def test_what_is_unknown_or_no_number_is_left_out() -> None:
@@ -74,7 +75,9 @@ def test_the_panels_are_those_that_there_is_something_for(tmp_path: Path) -> Non
     path = tmp_path / "rounds.svg"
     draw_history(path, "a", thinned(1, 2))
     whole = texts(path)
-    assert all(word in whole for word in ("loss", "held-out accuracy", "distance", "snapshots a round", "rounds 1 to 2"))
+    assert all(
+        word in whole for word in ("loss", "held-out accuracy", "distance", "snapshots a round", "rounds 1 to 2")
+    )
     history = Thinned()
     history.add(replace(round_report(1, None), consensus_distance=None))
     draw_history(path, "a", history)
@@ -86,7 +89,11 @@ def test_the_panels_are_those_that_there_is_something_for(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("file", "sentence"),
-    [("rounds.gif", "let its name end in .png"), ("no/rounds.png", "There is no folder"), ("d.png", "cannot be written")],
+    [
+        ("rounds.gif", "let its name end in .png"),
+        ("no/rounds.png", "There is no folder"),
+        ("d.png", "cannot be written"),
+    ],
 )
 def test_what_cannot_be_written_is_said_at_once(file: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "d.png").mkdir()
@@ -97,6 +104,7 @@ def test_what_cannot_be_written_is_said_at_once(file: str, sentence: str, tmp_pa
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_where_the_disk_refuses_it_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "rounds.png"
     path.symlink_to("/dev/full")
@@ -133,5 +141,54 @@ def test_from_a_daemon_and_from_what_a_killed_one_has_left(tmp_path: Path) -> No
         assert json.loads(left.stdout)["rounds"] >= 5
         assert "in mesh lab: rounds 1 to " in texts(tmp_path / "rounds.svg")
         assert a.start().until(lambda status: status.round > 5).problem == ""
-        a.signal(signal.SIGTERM)
-        assert a.wait() == 0
+
+
+def topology(members: int) -> TopologyReport:
+    """A ring as its first node sees it; the second node is gone."""
+    nodes = [f"{chr(65 + number % 26)}{number:051}" for number in range(members)]
+    pairs = [sorted((nodes[number], nodes[(number + 1) % members])) for number in range(members)]
+    return TopologyReport(
+        graph="ring",
+        topology="auto",
+        node=nodes[0],
+        members=tuple(
+            MemberReport(node, f"desk-{place}", "gone" if place == 1 else "alive", 4, 2)
+            for place, node in enumerate(nodes)
+        ),
+        links=tuple(LinkReport(pair[0], pair[1], 0.25 if nodes[0] in pair else None, True) for pair in pairs),
+        link_count=members,
+        turns=1,
+    )
+
+
+def test_the_graph_has_names_states_and_the_weights_of_our_links(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.svg"
+    draw_graph(path, "lab", topology(5))
+    words = texts(path).split("\n")
+    assert "mesh lab: ring (auto), 5 members, 5 links" in texts(path)
+    assert [f"desk-{place}" in texts(path) for place in range(6)] == [True] * 5 + [False]
+    assert sum(word.strip() == "0.25" for word in words) == 2
+    assert {"alive", "gone", "this node"} <= {word.strip() for word in words}
+    draw_graph(path, "lab", topology(200))
+    assert "desk-" not in texts(path)
+
+
+def test_a_node_alone_is_a_graph_too(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.svg"
+    draw_graph(path, "lab", replace(topology(2), links=(), link_count=0, members=topology(2).members[:1]))
+    assert "1 member, 0 links" in texts(path)
+
+
+@pytest.mark.slow
+def test_the_graph_of_real_daemons(tmp_path: Path) -> None:
+    with mesh() as make:
+        a = make("a").start()
+        b = make("b", a).start()
+        b.until(lambda status: status.mixes >= 1)
+        a.until(lambda status: status.mixes >= 1)
+        done = decaf_node("plot", tmp_path / "mesh.svg", "--graph", "--runtime", a.runtime, "--json")
+        assert json.loads(done.stdout) == {"file": str(tmp_path / "mesh.svg"), "members": 2, "links": 1}
+        assert {"a", "b", "this node"} <= {word.strip() for word in texts(tmp_path / "mesh.svg").split("\n")}
+        a.end()
+        gone = decaf_node("plot", tmp_path / "mesh.svg", "--graph", "--runtime", a.runtime, "--state", a.state)
+        assert (gone.returncode, "[daemon.not-running]" in gone.stderr) == (69, True)

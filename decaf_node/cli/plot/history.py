@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from decaf_node.cli.asking import client_of
-from decaf_node.cli.options import places_of
 from decaf_node.cli.plot.thinning import Thinned
 from decaf_node.cli.words import short_id
 from decaf_node.daemon.client import Client
 from decaf_node.daemon.database import Database
 from decaf_node.daemon.reports import RoundReport
 from decaf_node.errors import DaemonUnreachable, TryAgain
+from decaf_node.settings import Places
 
 PAGE = 1000
 FILE = "rounds.sqlite"
@@ -21,16 +20,15 @@ FILE = "rounds.sqlite"
 Page = Callable[[int, int], list[RoundReport]]  # rounds before one, and at most so many
 
 
-def history_of(config: Path | None, state: Path | None, runtime: Path | None, at: str | None) -> tuple[str, Thinned]:
+def history_of(connect: Callable[[], Client], places: Places) -> tuple[str, Thinned]:
     """Return whose history it is, and all of it. Raises TryAgain ``plot.no-rounds`` where it is empty."""
     try:
-        with client_of(config, state, runtime, at) as client:
+        with connect() as client:
             who, history = _asked(client)
     except DaemonUnreachable as error:
-        file = places_of(config, state, runtime).state / FILE
-        if error.reason != "daemon.not-running" or not file.is_file():
+        if error.reason != "daemon.not-running" or not (places.state / FILE).is_file():
             raise
-        who, history = _stored(file)
+        who, history = _stored(places.state / FILE)
     if history.last is None:
         raise TryAgain("plot.no-rounds", f"{who} has not finished a round yet, so there is nothing to draw.")
     return who, history
@@ -43,7 +41,7 @@ def _asked(client: Client) -> tuple[str, Thinned]:
 
 def _stored(file: Path) -> tuple[str, Thinned]:
     with closing(Database(file, read_only=True)) as database:
-        who = f"{short_id(database.about('node') or 'A node')} in mesh {database.about('mesh')}"
+        who = f"Node {short_id(database.about('node') or '')} in mesh {database.about('mesh')}"
         return who, _thinned(database.rounds)
 
 

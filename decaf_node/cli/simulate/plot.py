@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decaf_node.cli.picture import BLUE, GREY, ORANGE, circle, draw_names, new_figure, write
+from decaf_node.cli.picture import BLUE, GREY, ORANGE, around_a_circle, circle, draw_names, new_figure, write
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
 from decaf_node.sim.run import Outcome
@@ -99,4 +99,5 @@ def _draw_graph(axes: Axes, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     across, up = zip(*places, strict=True)
     axes.scatter(across, up, s=60, color=BLUE, edgecolor="white", linewidth=1.2, zorder=2)
     draw_names(axes, plan.names, places)
+    around_a_circle(axes)
     axes.set_title(f"who mixes with whom: {len(pairs)} edges", fontsize=10)
