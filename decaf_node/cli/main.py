@@ -11,7 +11,9 @@ import typer
 from decaf_node.cli import acting, config, export, founding, joining, looking, members, run, version, watching
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
+from decaf_node.cli.plot.command import plot
 from decaf_node.cli.simulate.command import simulate
+from decaf_node.cli.top.command import top
 from decaf_node.errors import Bug, DecafError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ app.command("status")(looking.status)
 app.command("peers")(looking.peers)
 app.command("rounds")(looking.rounds)
 app.command("watch")(watching.watch)
+app.command("top")(top)
+app.command("plot")(plot)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("mix")(acting.mix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption
 from decaf_node.cli.output import json_line, print_text
-from decaf_node.cli.words import clock, number
+from decaf_node.cli.words import clock, number, short_id
 
 if TYPE_CHECKING:
     from decaf_node.daemon.reports import EventReport, PeerReport, ProblemReport, StateReport
@@ -51,17 +52,16 @@ def _document(event: EventReport) -> dict[str, Any]:
     }
 
 
-def line_of(event: EventReport) -> str:
-    """Return a line for a person; empty for a heartbeat."""
+def line_of(event: EventReport, title: Callable[[str], str] = short_id) -> str:
+    """Return a line for a person; empty for a heartbeat. title: what to call a node."""
     from decaf_node.daemon.lines import round_line
-    from decaf_node.daemon.node_id import short
 
     what: Any = event.what
     match _kind(event):
         case "state":
             said = _state(what)
         case "round":
-            said = round_line(what, short)
+            said = round_line(what, title)
         case "phase":
             said = f"round {what.round}: {what.phase}"
         case "peer":

@@ -57,3 +57,13 @@ def clock(seconds_since_1970: float) -> str:
     then, now = time.localtime(seconds_since_1970), time.localtime()
     today = (then.tm_year, then.tm_yday) == (now.tm_year, now.tm_yday)
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
+
+
+def day(seconds_since_1970: float) -> str:
+    """Return the local date and time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds_since_1970))
+
+
+def count(number: int, what: str) -> str:
+    """Return so many of something: ``1 link``, ``1,200 links``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

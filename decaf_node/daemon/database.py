@@ -75,14 +75,21 @@ class Database:
     ``disk.forbidden``, or BadData ``state.damaged``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        """read_only: of a node that does not run; the file must be there, and nothing of it is changed."""
         self._path = path
         self._lock = threading.RLock()
         self._early: dict[str, Receipt] = {}
         with self._errors():
             self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=True,
             )
+        if read_only:
+            return
         try:
             self._prepare()
         except DecafError:

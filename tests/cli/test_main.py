@@ -13,8 +13,8 @@ import pytest
 from tests.cli.command import PROGRAM, decaf_node
 
 COMMANDS = (
-    *("init", "join", "run", "status", "peers", "rounds", "pause", "resume", "invite", "approve", "revoke", "export"),
-    *("config check", "config backup-ca", "config restore-ca", "demo", "version"),
+    *("init", "join", "run", "status", "peers", "rounds", "top", "pause", "resume", "invite", "approve", "revoke"),
+    *("export", "plot", "config check", "config backup-ca", "config restore-ca", "demo", "version"),
 )
 HEAVY = ("torch", "transformers", "peft", "datasets", "numpy", "matplotlib")
 

@@ -65,7 +65,7 @@ def lines(*things: Any) -> list[str]:
         ("--seeds 0", "0 seeds"),
         ("--first-seed -1", "No seed is -1"),
         ("--jobs 0", "--jobs"),
-        ("--plot mesh.gif", "--plot end in .png"),
+        ("--plot mesh.gif", "let its name end in .png"),
         ("--plot nowhere/mesh.png", "There is no folder"),
     ],
 )

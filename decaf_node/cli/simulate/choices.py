@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from decaf_node.cli.picture import why_not
 from decaf_node.errors import UsageError
 
 if TYPE_CHECKING:
     from decaf_node.sim.plan import Plan
 
-PICTURES = (".png", ".svg", ".pdf")
 SEEDS_AT_MOST = 10_000_000
 
 
@@ -47,6 +46,8 @@ class Choices:
         for wrong, sentence in _RULES:
             if wrong(self):
                 raise UsageError("simulate.impossible", sentence(self))
+        if self.plot is not None and (reason := why_not(self.plot)) is not None:
+            raise UsageError("simulate.impossible", reason)
         faults = choose(self.faults, self.loss, self.cuts, self.churn)
         return check(
             Plan(
@@ -73,10 +74,6 @@ class Choices:
 _ASIDE = ("seeds", "first_seed", "jobs", "ray", "plot", "as_json")  # what a seed plays does not depend on them
 
 
-def _folder(choices: Choices) -> Path:
-    return (choices.plot or Path()).absolute().parent
-
-
 _RULES: tuple[tuple[Callable[[Choices], bool], Callable[[Choices], str]], ...] = (
     (
         lambda choices: not 1 <= choices.seeds <= SEEDS_AT_MOST,
@@ -89,19 +86,5 @@ _RULES: tuple[tuple[Callable[[Choices], bool], Callable[[Choices], str]], ...] =
     (
         lambda choices: choices.jobs is not None and choices.jobs < 1,
         lambda choices: f"{choices.jobs} processes play nothing; give --jobs from 1, or leave it out.",
-    ),
-    (
-        lambda choices: choices.plot is not None and choices.plot.suffix.lower() not in PICTURES,
-        lambda choices: f"No picture can be written to {choices.plot}; let --plot end in {', '.join(PICTURES)}.",
-    ),
-    (
-        lambda choices: choices.plot is not None and not _folder(choices).is_dir(),
-        lambda choices: f"There is no folder {_folder(choices)}; make it, or name another in --plot.",
-    ),
-    (
-        lambda choices: (
-            choices.plot is not None and (choices.plot.is_dir() or not os.access(_folder(choices), os.W_OK))
-        ),
-        lambda choices: f"{choices.plot} cannot be written; name another file in --plot.",
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decaf_node.errors import TryAgain
+from decaf_node.cli.picture import BLUE, GREY, ORANGE, around_a_circle, circle, draw_names, new_figure, write
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.problem import Measure
 from decaf_node.sim.run import Outcome
@@ -19,26 +19,17 @@ if TYPE_CHECKING:
 DRAWN = 32  # nodes whose graph can be told apart
 BAND = (0.1, 0.9)  # of the seeds
 FLOOR = 1e-9  # below it nodes agree to rounding
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8a8a8a"  # Okabe and Ito's, told apart by colour-blind people too
 
 
 def draw(path: Path, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Write the curves, and of a small mesh the graph. Raises TryAgain ``simulate.plot-not-written``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = [_draw_distance]
     panels += [_draw_loss] if plan.payload != "none" else []
     panels += [_draw_graph] if plan.nodes <= DRAWN else []
-    figure = Figure(figsize=(1 + 5 * len(panels), 4.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(_title(plan, outcomes), fontsize=11)
+    figure = new_figure(1 + 5 * len(panels), 4.6, _title(plan, outcomes))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         panel(axes, plan, outcomes)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise TryAgain("simulate.plot-not-written", f"{path} cannot be written: {error.strerror}.") from error
+    write(figure, path, "simulate.plot-not-written")
 
 
 def _title(plan: Plan, outcomes: Sequence[Outcome]) -> str:
@@ -101,15 +92,12 @@ def quantile(ordered: Sequence[float], part: float) -> float:
 
 def _draw_graph(axes: Axes, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Draw the nodes on a circle, in the order of their names, and an edge for each pair that mixes."""
-    angles = [math.pi / 2 - 2 * math.pi * number / plan.nodes for number in range(plan.nodes)]
-    places = [(math.cos(angle), math.sin(angle)) for angle in angles]
+    places = circle(plan.nodes)
     pairs = edges(plan)
     for one, other in pairs:
         axes.plot(*zip(places[one], places[other], strict=True), color=GREY, linewidth=0.8, alpha=0.7, zorder=1)
     across, up = zip(*places, strict=True)
     axes.scatter(across, up, s=60, color=BLUE, edgecolor="white", linewidth=1.2, zorder=2)
-    for name, (x, y) in zip(plan.names, places, strict=True):
-        axes.text(1.13 * x, 1.13 * y, name, ha="center", va="center", fontsize=8, color="#333333")
-    axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal")
-    axes.set_axis_off()
+    draw_names(axes, plan.names, places)
+    around_a_circle(axes)
     axes.set_title(f"who mixes with whom: {len(pairs)} edges", fontsize=10)
