@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from decaf_node.daemon.documents import plain
 from decaf_node.errors import DecafError
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ def print_json(document: Any) -> None:
 
 def json_text(document: Any) -> str:
     """Return ``document`` as JSON; see ``print_json``."""
-    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def json_line(document: Any) -> str:
-    """Return ``document`` as JSON without line breaks; see ``print_json``."""
-    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def print_text(text: str) -> None:
@@ -62,18 +57,6 @@ def print_error(error: DecafError, as_json: bool) -> None:
         print_json({"error": {"reason": error.reason, "message": error.message}})
     else:
         print(f"decaf-node: {error}", file=sys.stderr, flush=True)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {key: _plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
-        case _:
-            return value
 
 
 def _ending_with_the_pipe(show: Callable[[], None]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption
-from decaf_node.cli.output import json_line, print_text
+from decaf_node.cli.output import print_text
 from decaf_node.cli.words import clock, number, short_id
+from decaf_node.daemon.documents import event_document, event_kind, json_line
 
 if TYPE_CHECKING:
     from decaf_node.daemon.reports import EventReport, PeerReport, ProblemReport, StateReport
@@ -32,24 +32,9 @@ def watch(
     """
     with client_of(config, state, runtime, at) as client:
         for event in client.watch():
-            line = json_line(_document(event)) if as_json else line_of(event)
+            line = json_line(event_document(event)) if as_json else line_of(event)
             if line:
                 print_text(line)
-
-
-def _kind(event: EventReport) -> str:
-    return type(event.what).__name__.removesuffix("Report").lower()
-
-
-def _document(event: EventReport) -> dict[str, Any]:
-    kind = _kind(event)
-    return {
-        "event": kind,
-        "instance": event.instance,
-        "sequence": event.sequence,
-        "time": event.time,
-        kind: asdict(event.what),
-    }
 
 
 def line_of(event: EventReport, title: Callable[[str], str] = short_id) -> str:
@@ -57,7 +42,7 @@ def line_of(event: EventReport, title: Callable[[str], str] = short_id) -> str:
     from decaf_node.daemon.lines import round_line
 
     what: Any = event.what
-    match _kind(event):
+    match event_kind(event):
         case "state":
             said = _state(what)
         case "round":
