@@ -90,6 +90,10 @@ class MonitorSection(Section):
     )
     metrics: str = Field("", description="host:port of GET /metrics for Prometheus, as 127.0.0.1:7436; empty: off")
     metrics_open: bool = Field(False, description="metrics beyond loopback too: plain HTTP to anyone who asks")
+    dashboard: bool = Field(
+        False, description="serve a web page of this node on loopback, to every user of this machine"
+    )
+    dashboard_port: Port = Field(7437, description="TCP port of that page; 0 takes a free one")
 
 
 class PrivacySection(Section):

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from decaf_node.cli import acting, config, export, founding, joining, looking, members, run, version, watching
+from decaf_node.cli import (
+    acting,
+    config,
+    dashboard,
+    export,
+    founding,
+    joining,
+    looking,
+    members,
+    run,
+    version,
+    watching,
+)
 from decaf_node.cli.demo.command import demo
 from decaf_node.cli.output import print_error
 from decaf_node.cli.plot.command import plot
@@ -43,6 +55,7 @@ app.command("rounds")(looking.rounds)
 app.command("watch")(watching.watch)
 app.command("top")(top)
 app.command("plot")(plot)
+app.command("dashboard")(dashboard.dashboard)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("mix")(acting.mix)

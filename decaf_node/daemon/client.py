@@ -37,6 +37,12 @@ Answer = TypeVar("Answer")
 OpenChannel = Callable[[list[tuple[str, int]]], grpc.Channel]
 LONG_SECONDS = 600.0  # for what may take the node so long: to evaluate, to copy, to come to an end
 REPLY_LIMIT_BYTES = 64 * 1024 * 1024  # a thousand rounds with hundreds of edges each
+RECONNECT_MILLISECONDS = 2000  # the longest pause, for those who go on asking while a daemon is started again
+OPTIONS = [
+    ("grpc.max_receive_message_length", REPLY_LIMIT_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MILLISECONDS // 4),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MILLISECONDS),
+]
 
 
 class Client:
@@ -52,7 +58,7 @@ class Client:
         self._timeout = timeout
         if channel is None:
             channel = partial(grpc.insecure_channel, f"unix:{Path(place).absolute()}")
-        self._channel = channel([("grpc.max_receive_message_length", REPLY_LIMIT_BYTES)])
+        self._channel = channel(OPTIONS)
         self._monitor = monitor_pb2_grpc.MonitorStub(self._channel)
         self._control = control_pb2_grpc.ControlStub(self._channel)
 

@@ -21,6 +21,7 @@ from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.channels import Way
 from decaf_node.daemon.control import ControlService, start_control, start_remote
+from decaf_node.daemon.dashboard import serve_dashboard
 from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.discovery import Discovery
 from decaf_node.daemon.driver import Driver
@@ -259,6 +260,8 @@ class Daemon:
         stack.push_async_callback(self.tasks.cancel)
         if (metrics := serve_metrics(self._settings, self.status, self.trust.tls)) is not None:
             stack.push_async_callback(metrics.close)
+        if (page := serve_dashboard(self._settings, self._places.control_socket)) is not None:
+            stack.push_async_callback(page.close)
         self.figures.start()
         stack.callback(self.figures.stop)
         self._start_looking(port)

@@ -1,0 +1,120 @@
+// All that the page knows, from events and from what it asks. Values are as the node tells them.
+
+import { duration, whole } from "./words.js";
+
+const ROUNDS_A_PAGE = 500;
+const ROUNDS_KEPT = 5000;
+const ASK_MS = 2000; // not more often than this
+
+export class Model {
+  constructor(changed) {
+    this.status = null;
+    this.peers = [];
+    this.topology = null;
+    this.alerts = null;
+    this.rounds = []; // the oldest first
+    this.phase = null; // when it began: {phase, round, time}
+    this.wanted = 200;
+    this.reach = { state: "connecting", why: "", since: Date.now() };
+    this.changed = changed;
+    this.instance = "";
+    this.asking = 0;
+    this.moved = true; // the mesh, since we asked for its graph
+  }
+
+  reached(state, why) {
+    if (state === this.reach.state && (why === this.reach.why || why === "")) return;
+    this.reach = { state, why, since: Date.now() };
+    this.changed();
+  }
+
+  // What the node does now, in words.
+  now() {
+    if (!this.status) return "";
+    const since = this.phase ? `, for ${duration(Math.max(0, Date.now() / 1000 - this.phase.time))}` : "";
+    return `Now: round ${whole(this.status.round)}, ${this.status.phase}${since}.`;
+  }
+
+  hear(event) {
+    switch (event.event) {
+      case "state":
+        this.begin(event);
+        break;
+      case "round":
+        this.keep([event.round]);
+        break;
+      case "phase":
+        this.phase = { ...event.phase, time: event.time };
+        if (this.status) Object.assign(this.status, event.phase, { waiting_for: [] }); // till it is asked
+        break;
+      case "peer":
+        this.peers = this.peers.filter((peer) => peer.node !== event.peer.node).concat(event.peer);
+        break;
+    }
+    this.moved ||= event.event === "state" || event.event === "peer";
+    this.askSoon();
+    this.changed();
+  }
+
+  begin(event) {
+    if (event.instance !== this.instance) this.phase = null;
+    this.instance = event.instance;
+    this.status = event.state.status;
+    this.peers = event.state.peers;
+    this.askRounds();
+  }
+
+  want(rounds) {
+    this.wanted = rounds;
+    this.askRounds();
+    this.changed();
+  }
+
+  keep(rows) {
+    const known = new Map(this.rounds.map((row) => [row.round, row]));
+    for (const row of rows) known.set(row.round, row);
+    this.rounds = [...known.values()].sort((one, other) => one.round - other.round).slice(-ROUNDS_KEPT);
+  }
+
+  askSoon() {
+    this.asking ||= setTimeout(async () => {
+      await this.ask();
+      this.asking = 0;
+    }, ASK_MS / 4);
+  }
+
+  async ask() {
+    const moved = this.moved;
+    this.moved = false;
+    const paths = ["/status", "/peers", "/alerts", ...(moved ? ["/topology"] : [])];
+    const [status, peers, alerts, topology] = await Promise.all(paths.map(get));
+    if (status) this.status = status;
+    if (peers) this.peers = peers.peers;
+    if (topology) this.topology = topology;
+    else this.moved ||= moved;
+    if (alerts) this.alerts = alerts.alerts;
+    this.changed();
+    await new Promise((done) => setTimeout(done, ASK_MS));
+  }
+
+  async askRounds() {
+    let before = 0;
+    for (let left = this.wanted; left > 0; left -= ROUNDS_A_PAGE) {
+      const page = await get(`/rounds?before=${before}&limit=${Math.min(left, ROUNDS_A_PAGE)}`);
+      if (!page?.rounds.length) break;
+      this.keep(page.rounds);
+      before = page.rounds.at(-1).round;
+      this.changed();
+    }
+  }
+}
+
+// Returns what the node says, or null: the feed says that the connection is lost.
+async function get(path) {
+  try {
+    const answer = await fetch(path);
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
