@@ -90,6 +90,10 @@ class MonitorSection(Section):
     )
     metrics: str = Field("", description="host:port of GET /metrics for Prometheus, as 127.0.0.1:7436; empty: off")
     metrics_open: bool = Field(False, description="metrics beyond loopback too: plain HTTP to anyone who asks")
+    otlp: str = Field(
+        "", description="where the same figures are sent to by OTLP, as http://host:4318 (extra otel); empty: nowhere"
+    )
+    otlp_every: Seconds = Field(60.0, ge=1, description="how often they are sent")
     dashboard: bool = Field(
         False, description="serve a web page of this node on loopback, to every user of this machine"
     )

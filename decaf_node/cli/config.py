@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,21 +104,27 @@ def _matching(pattern: Path) -> list[Path]:
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
     from decaf_node.daemon.operators import operators_of
-    from decaf_node.daemon.scraping import metrics_address
+    from decaf_node.daemon.scraping import collector_of, metrics_address
 
-    try:
-        operators_of(settings, settings.security.insecure)
-    except BadSettings as error:
-        yield Finding(error.reason, error.message)
-    try:
-        metrics_address(settings)
-    except (BadSettings, NotAllowed) as error:
-        yield Finding(error.reason, error.message)
+    checks = (
+        lambda: operators_of(settings, settings.security.insecure),
+        lambda: metrics_address(settings),
+        lambda: collector_of(settings),
+    )
+    for check in checks:
+        yield from _refused(check)
     for path in (settings.security.ca, settings.security.certificate, settings.security.key):
         if path is not None and not path.is_file():
             yield Finding("certificate.missing", f"security: there is no file {path}.")
     if settings.security.crl is not None and not settings.security.crl.is_file():
         yield Finding("crl.missing", f"security.crl: there is no file {settings.security.crl}.")
+
+
+def _refused(check: Callable[[], object]) -> Iterator[Finding]:
+    try:
+        check()
+    except (BadSettings, NotAllowed) as error:
+        yield Finding(error.reason, error.message)
 
 
 def _privacy_problems(settings: Settings) -> Iterator[Finding]:

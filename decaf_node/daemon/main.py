@@ -46,7 +46,7 @@ from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.reloading import Reloading
 from decaf_node.daemon.rpc import MeshService, start_server
-from decaf_node.daemon.scraping import metrics_address, serve_metrics
+from decaf_node.daemon.scraping import collector_of, metrics_address, send_metrics, serve_metrics
 from decaf_node.daemon.security import MutualTls, only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.spool import Spool
@@ -93,6 +93,7 @@ def run(
     check_peers(settings.mesh.peers)
     operators_of(settings, plaintext)
     metrics_address(settings)
+    collector_of(settings)
     if plaintext:
         check_plaintext(settings.listen.address, settings.security.insecure)
     with disk_errors(places.runtime):
@@ -264,6 +265,8 @@ class Daemon:
             stack.push_async_callback(page.close)
         self.figures.start()
         stack.callback(self.figures.stop)
+        if (sender := send_metrics(self._settings, self.status, self.trust.tls)) is not None:
+            stack.callback(sender.close)
         self._start_looking(port)
         stack.push_async_callback(self._end_running)
         self.stopping.take_signals()

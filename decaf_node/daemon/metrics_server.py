@@ -6,23 +6,20 @@ is asked, in the thread that answers.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from decaf_node.daemon.addresses import join
-from decaf_node.daemon.disk_room import disk_of
 from decaf_node.daemon.local_http import LocalHandler, LocalServer
-from decaf_node.daemon.metrics import Reading, metrics_of
+from decaf_node.daemon.metrics import Reading
+from decaf_node.daemon.readings import Readings
 
 REQUESTS_AT_MOST = 4
-READING_SECONDS = 5.0  # the event loop answers by then, or Prometheus hears 503
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ class MetricsServer(LocalServer):
 
     def __init__(self, host: str, port: int, read: Callable[[], Reading], open_to_all: bool) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(_Collector(read, asyncio.get_running_loop()))
+        self.registry.register(_Collector(Readings(read)))
         self.open_to_all = open_to_all
         super().__init__(host, port, _Handler, REQUESTS_AT_MOST, "monitor.metrics")
         self.start()
@@ -44,21 +41,16 @@ class MetricsServer(LocalServer):
 
 
 class _Collector(Collector):
-    def __init__(self, read: Callable[[], Reading], loop: asyncio.AbstractEventLoop) -> None:
-        self._read = read
-        self._loop = loop
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
 
     def describe(self) -> list[Metric]:
         """Nothing is known before it is read."""
         return []
 
     def collect(self) -> list[Metric]:
-        """Take a reading. Raises TimeoutError of ``concurrent.futures`` where the loop is too busy."""
-        reading = asyncio.run_coroutine_threadsafe(self._take(), self._loop).result(READING_SECONDS)
-        return list(metrics_of(reading, disk_of(Path(reading.status.state_folder))))
-
-    async def _take(self) -> Reading:
-        return self._read()
+        """Take a reading. Raises what ``Readings.metrics`` does."""
+        return self._readings.metrics()
 
 
 class _Handler(LocalHandler):

@@ -116,7 +116,7 @@ def test_status_loads_nothing_that_it_does_not_need(daemon: Daemon) -> None:
     assert done.returncode == 0
     packages = {line.rsplit("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "grpc" in packages
-    assert packages.isdisjoint({*HEAVY, "zeroconf", "prometheus_client"})
+    assert packages.isdisjoint({*HEAVY, "zeroconf", "prometheus_client", "opentelemetry"})
 
 
 def test_a_daemon_that_does_not_answer_in_time_is_75(tmp_path: Path) -> None:

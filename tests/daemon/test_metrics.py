@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from decaf_node.daemon import metrics_server
+from decaf_node.daemon import readings
 from decaf_node.daemon.disk_room import Disk, disk_of
 from decaf_node.daemon.metrics import NEIGHBOURS, PHASES, Reading, Validity, metrics_of
 from decaf_node.daemon.metrics_server import REQUESTS_AT_MOST, MetricsServer
@@ -245,7 +245,7 @@ async def test_connections_that_say_nothing_cost_no_more_than_a_few_threads() ->
 async def test_a_loop_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served() as port:
         with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
-            patch.setattr(metrics_server, "READING_SECONDS", 0.05)
+            patch.setattr(readings, "LOOP_SECONDS", 0.05)
             assert pool.submit(get, port).result()[0] == 503  # this waits on the loop, and nothing else runs there
         assert (await asyncio.to_thread(get, port))[0] == 200
 
