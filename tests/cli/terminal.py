@@ -53,8 +53,8 @@ class Terminal:
     ) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
+        for end in {self.master, self.slave}:
+            os.close(end)
 
     @property
     def lines(self) -> list[str]:
@@ -72,6 +72,12 @@ class Terminal:
 
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as when a connection by SSH breaks."""
+        for end in (self.master, self.slave):
+            os.close(end)
+        self.master = self.slave = os.open(os.devnull, os.O_RDWR)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -31,7 +31,7 @@ from tests.cli.reports import OTHER, peer_report, round_report, status_report
 from tests.cli.terminal import CURSOR_SHOWN, ENTERED, LEFT, Terminal
 from tests.cli.test_membership import ask_json, founded, joined
 from tests.cli.test_operators import open_to_operators
-from tests.daemon.processes import mesh
+from tests.daemon.processes import PATIENCE, mesh
 
 ROUNDS = tuple(round_report(number) for number in range(1, 41))
 
@@ -194,6 +194,17 @@ def test_without_colour_and_ended_otherwise(number: signal.Signals | None, code:
             assert terminal.wait() == code
             assert as_before(terminal)
             assert not any(colour in terminal.written for colour in (b"[32m", b"[36m", b";32m", b"[31m"))
+
+
+@pytest.mark.slow
+def test_it_ends_with_its_terminal() -> None:
+    with mesh() as make:
+        a = make("a").start()
+        a.until(lambda status: status.round >= 2)
+        with Terminal("top", "--runtime", a.runtime) as terminal:
+            terminal.until(lambda lines: in_place(terminal, "a"))
+            terminal.hang_up()
+            assert terminal.process.wait(PATIENCE) == 129
 
 
 @pytest.mark.slow

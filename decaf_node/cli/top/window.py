@@ -18,6 +18,7 @@ from rich.text import Text
 LEAST_SECONDS = 0.2  # between two pictures
 QUIT_KEYS = b"qQ"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GONE = 128 + signal.SIGHUP  # what a shell reports of a program whose terminal has gone
 CONTROL_CHARACTERS = 6  # where termios keeps them
 USUAL_SIZE = (80, 24)
 
@@ -46,10 +47,9 @@ class Window:
                 stack.enter_context(_keys_at_once(sys.stdin.fileno()))
                 loop.add_reader(sys.stdin.fileno(), self._key)
                 stack.callback(loop.remove_reader, sys.stdin.fileno())
-            with contextlib.suppress(OSError), self._console.screen():  # OSError: the terminal has gone
+            with contextlib.suppress(OSError), self._console.screen():  # which the terminal may be gone for
                 await self._draw_until_the_end()
-        assert self._end is not None
-        return self._end
+        return GONE if self._end is None else self._end
 
     async def _draw_until_the_end(self) -> None:
         while self._end is None:
@@ -65,9 +65,12 @@ class Window:
         self._console.update_screen(lines)
 
     def _key(self) -> None:
-        typed = os.read(sys.stdin.fileno(), 64)
+        try:
+            typed = os.read(sys.stdin.fileno(), 64)
+        except OSError:
+            typed = b""
         if not typed:
-            self.stop(128 + signal.SIGHUP)
+            self.stop(GONE)
         elif any(key in QUIT_KEYS for key in typed):
             self.stop(0)
 
