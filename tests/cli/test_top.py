@@ -17,6 +17,7 @@ from decaf_node.cli.top.feed import Lost, Past
 from decaf_node.cli.top.screen import screen
 from decaf_node.cli.top.sight import LINES, Sight
 from decaf_node.daemon.reports import (
+    AlertReport,
     Change,
     EdgeReport,
     EventReport,
@@ -78,6 +79,15 @@ def test_what_is_wrong_stands_on_top_with_its_remedy_and_goes_when_it_is_over() 
     sight.take(told(PhaseReport("mixing", 42), 3))
     assert shown(sight)[1].startswith("round 42, mixing   loss 0.025   accuracy 90.0 %   distance 0.250   ")
     assert shown(sight)[2] == "Nothing is wrong."
+
+
+def test_the_worst_stands_first_also_where_there_is_room_for_one() -> None:
+    sight = sight_of()
+    for place, severity in (("a", "warning"), ("b", "critical")):
+        alert = AlertReport(f"{place}.x", severity, place, 0.0, f"{severity}.", "")
+        sight.take(told(ProblemReport(place, f"It is {severity}.", alert)))
+    assert shown(sight)[2:4] == ["! It is critical.", "! It is warning."]
+    assert shown(sight, height=6)[2] == "! It is critical."
 
 
 def test_a_neighbour_has_its_lag_and_its_rate() -> None:

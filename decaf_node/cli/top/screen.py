@@ -10,7 +10,7 @@ from rich.text import Text
 
 from decaf_node.cli.top.curve import ASCII, BLOCKS, curve
 from decaf_node.cli.top.neighbours import neighbour_lines
-from decaf_node.cli.top.sight import Sight
+from decaf_node.cli.top.sight import Sight, is_warning
 from decaf_node.cli.words import number, percent, short_id, size
 from decaf_node.daemon.reports import RoundReport
 
@@ -59,7 +59,8 @@ def _verdict(sight: Sight, console: Console, most: int) -> list[Text]:
     if sight.lost is not None:
         texts = [Text(f"! Connection lost, trying again; what you see is old. {sight.lost}", "bold yellow")]
     elif sight.problems:
-        texts = [Text(f"! {sentence}", "bold red") for sentence in sight.problems.values()]
+        styles = ("bold red", "bold yellow")
+        texts = [Text(f"! {problem.sentence}", styles[is_warning(problem)]) for problem in sight.problems]
     else:
         texts = [Text("Nothing is wrong.", "green")]
     return [line for text in texts for line in text.wrap(console, console.width)][:most]

@@ -32,7 +32,7 @@ class Sight:
     def __init__(self) -> None:
         self.status: StatusReport | None = None
         self.lost: str | None = None
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, ProblemReport] = {}
         self._rounds: dict[int, RoundReport] = {}
         self._lines: dict[Hashable, str] = {}
         self._peers: dict[str, PeerReport] = {}
@@ -54,6 +54,11 @@ class Sight:
     def rounds(self) -> list[RoundReport]:
         """The rounds that are known, oldest first."""
         return list(self._rounds.values())
+
+    @property
+    def problems(self) -> list[ProblemReport]:
+        """What is wrong, the worst first."""
+        return sorted(self._problems.values(), key=is_warning)
 
     @property
     def lines(self) -> list[str]:
@@ -104,10 +109,10 @@ class Sight:
                 self.status = replace(self.status, phase=phase, round=round)
             case PeerReport() as peer:
                 self._peers[peer.node] = peer
-            case ProblemReport(place, sentence):
-                self.problems.pop(place, None)
+            case ProblemReport(place, sentence) as problem:
+                self._problems.pop(place, None)
                 if sentence:
-                    self.problems[place] = sentence
+                    self._problems[place] = problem
 
     def _begin(self, state: StateReport, event: EventReport) -> None:
         if self._instance not in ("", event.instance):
@@ -115,7 +120,7 @@ class Sight:
         self._instance = event.instance
         self.status = state.status
         self._peers = {peer.node: peer for peer in state.peers}
-        self.problems = {problem.place: problem.sentence for problem in state.problems}
+        self._problems = {problem.place: problem for problem in state.problems}
 
     def _title(self, node: str) -> str:
         return (node in self._peers and self._peers[node].name) or short_id(node)
@@ -130,6 +135,11 @@ class Sight:
         about = what.round if isinstance(what, RoundReport) else (event.instance, event.sequence)
         self._lines[type(what), about] = line_of(event, self._title)
         _shorten(self._lines, LINES)
+
+
+def is_warning(problem: ProblemReport) -> bool:
+    """Tell whether it is known not to be critical."""
+    return problem.alert is not None and problem.alert.severity == "warning"
 
 
 def _standing(peer: PeerReport | None) -> Sequence[object]:
