@@ -85,13 +85,14 @@ def _draw(axes: Axes, history: Thinned, *curves: tuple[str, str, str]) -> None:
 
     The first line is the widest, so that both can be seen where they are one.
     """
-    for place, (name, label, colour) in enumerate(curves):
+    there = [curve for curve in curves if history.groups[curve[0]]]
+    for place, (name, label, colour) in enumerate(there):
         points = history.curve(name)
         rounds, means = [round for round, _ in points], [group.mean for _, group in points]
         marker = "." if len(points) <= SPARSE else ""
-        axes.plot(rounds, means, color=colour, linewidth=2.4 - place, marker=marker, label=label)
+        axes.plot(rounds, means, color=colour, linewidth=2.2 - place, marker=marker, label=label)
         if history.each > 1:
             low, high = [group.low for _, group in points], [group.high for _, group in points]
             axes.fill_between(rounds, low, high, color=colour, alpha=0.2, linewidth=0)
-    if len(curves) > 1:
+    if len(there) > 1:
         axes.legend(fontsize=8)

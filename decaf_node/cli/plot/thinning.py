@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from decaf_node.daemon.reports import RoundReport
 
-MOST = 2048  # groups of rounds, for each a point
+MOST = 512  # groups of rounds, for each a point
 
 Value = Callable[[RoundReport], float | None]
 
