@@ -21,7 +21,7 @@ from prometheus_client import Metric
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.readings import Readings
 
-SEND_SECONDS = 10.0  # that sending may take, with tries again
+SEND_SECONDS = 5.0  # that sending may take, with tries again
 UNITS = {"seconds": "s", "bytes": "By", "ratio": "1"}  # by the end of a name, as UCUM writes them
 
 log = logging.getLogger(__name__)
