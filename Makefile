@@ -8,11 +8,14 @@ MAKEFLAGS += --no-builtin-rules
 ARGS ?=
 TORCH := torch==2.13.0
 PYTHON := .venv/bin/python
+BUF := .buf/node_modules/.bin/buf
+BUF_PACKAGE := @bufbuild/buf@1.75.0
+BASELINE := proto/baseline.binpb
 PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test quick e2e ray check format proto settings constraints bench compiled clean
+.PHONY: help demo test quick e2e ray check format proto baseline settings constraints bench compiled clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +24,7 @@ demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="-
 	@$(PYTHON) tools/fetch_demo.py $(filter --llm,$(ARGS)) "$$DECAF_NODE_DEMO_ASSETS"
 	@.venv/bin/decaf-node demo $(ARGS)
 
-test: .venv/installed-dev ## all tests but those of `make e2e` and `make ray`
+test: .venv/installed-dev .buf/installed ## all tests but those of `make e2e` and `make ray`
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
 	@$(PYTHON) -m pytest -m "not e2e and not ray" $(ARGS)
 
@@ -35,12 +38,14 @@ e2e: .venv/installed-dev ## real meshes of real processes
 ray: .venv/installed-ray ## simulations on a local Ray, which is installed for it
 	@$(PYTHON) -m pytest -m ray $(ARGS)
 
-check: .venv/installed-dev .venv-proto/installed ## format, lint, types, import contracts, generated files
+check: .venv/installed-dev .venv-proto/installed .buf/installed ## format, lint, types, import contracts, generated files
 	@.venv/bin/ruff format --check --quiet . || { echo "Not formatted: run make format."; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 	@tools/proto.sh check
+	@$(BUF) lint
+	@$(BUF) breaking --against $(BASELINE)
 	@$(PYTHON) tools/settings_table.py --check
 	@echo "All checks passed."
 
@@ -50,6 +55,9 @@ format: .venv/installed-dev ## format the code and mend what ruff can mend
 
 proto: .venv/installed-dev .venv-proto/installed ## generate decaf_node/v1 from proto/
 	@tools/proto.sh write
+
+baseline: .buf/installed ## at a release: the API that later ones must not break
+	@$(BUF) build --exclude-source-info --output $(BASELINE)
 
 settings: .venv/installed-dev ## generate docs/settings.md from decaf_node/settings.py
 	@$(PYTHON) tools/settings_table.py
@@ -67,7 +75,7 @@ compiled: .venv/installed-dev ## the mesh machine and the simulator compiled, fo
 	@echo "cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --seeds 10000 ..."
 
 clean: ## take away all that make has made here
-	@rm -rf .venv .venv-proto .demo decaf-demo build dist *.egg-info
+	@rm -rf .venv .venv-proto .buf .demo decaf-demo build dist *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find decaf_node tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -86,4 +94,10 @@ clean: ## take away all that make has made here
 
 .venv-proto/installed: tools/proto-requirements.txt tools/setup.sh
 	@tools/setup.sh .venv-proto "the protobuf compiler" --requirement tools/proto-requirements.txt
+	@touch $@
+
+.buf/installed: Makefile
+	@command -v npm >/dev/null || { echo "There is no npm here: install Node.js (sudo apt install npm), and run make again." >&2; exit 1; }
+	@echo "Installing buf ..." >&2
+	@npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix .buf "$(BUF_PACKAGE)"
 	@touch $@

@@ -56,7 +56,7 @@ def mix(
     if as_json:
         print_json({"round": round})
     else:
-        print_text(f"Round {round} ends with the next step, and is mixed then.")
+        print_text(f"The local steps of round {round} end now, and it is mixed next.")
 
 
 def evaluate(

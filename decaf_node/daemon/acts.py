@@ -19,6 +19,7 @@ from decaf_node.mesh.events import MixRequested
 log = logging.getLogger(__name__)
 
 TRAINS = ("training", "saving")  # in the last, the next round is trained already
+MIXES = ("exchanging", "mixing")
 
 
 class Acts:
@@ -44,9 +45,14 @@ class Acts:
         return LeaveAnswer(self._driver.view().saved_round, told)
 
     async def mix_now(self) -> int:
-        """End the local steps; return their round. Raises TryAgain ``trainer.not-ready``, ``control.not-training``."""
+        """End the local steps, unless they are over; return the round that is mixed next.
+
+        Raises TryAgain ``trainer.not-ready`` or ``control.not-training``.
+        """
         self._require_trainer()
         view = self._driver.view()
+        if view.phase in MIXES:
+            return view.round
         if view.phase not in TRAINS:
             raise TryAgain(
                 "control.not-training",

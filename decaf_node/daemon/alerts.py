@@ -14,7 +14,7 @@ from decaf_node.daemon.reports import AlertReport
 from decaf_node.mesh.view import NodeView, PeerView
 
 ALONE_SECONDS = 60.0  # mDNS and the dialling of static peers take a few seconds
-ROUNDS_WITHOUT_MIX = 5
+ROUNDS_WITHOUT_MIX, WITHOUT_MIX_SECONDS = 5, 300.0  # both: where rounds are short, a few are soon over
 LOST_SECONDS = 3600.0  # a neighbour is missed for so long; then the mesh is what it is
 CLIPPED_BELOW, CLIPPED_SECONDS = 0.9, 900.0
 RESTARTS, RESTARTS_SECONDS = 3, 1800.0  # of the trainer, within so long
@@ -40,7 +40,7 @@ class Alerts:
         self._wall = wall
         self._since: dict[tuple[str, str], float] = {}
         self._met = clock()  # when another was last here
-        self._mixed: tuple[int, int] | None = None  # how many mixes there were, and in which round that was first seen
+        self._mixed = 0, 0, self._met  # how many mixes there were, and in which round and when that was first seen
         self._clipped: dict[str, float] = {}  # since when
         self._restarted: deque[float] = deque(maxlen=RESTARTS)
         self._restarts_seen = restarts()
@@ -77,8 +77,8 @@ class Alerts:
         now = self._clock()
         if any(peer.state != "gone" for peer in view.peers):
             self._met = now
-        if self._mixed is None or self._mixed[0] != view.mixes or view.round < self._mixed[1]:
-            self._mixed = view.mixes, view.round
+        if self._mixed[0] != view.mixes or not 0 < self._mixed[1] <= view.round:
+            self._mixed = view.mixes, view.round, now
         clipped = (peer.peer for peer in view.peers if peer.neighbour and _is_clipped(peer))
         self._clipped = {peer: self._clipped.get(peer, now) for peer in clipped}
         restarts = self._restarts()
@@ -97,9 +97,10 @@ class Alerts:
         here = any(peer.state != "gone" for peer in view.peers)
         if not here and now - self._met > ALONE_SECONDS:
             yield "alone", _alone(self._host.me.mesh, now - self._met)
-        rounds = view.round - self._mixed[1] if self._mixed is not None else 0
-        if here and self._exchanges and rounds >= ROUNDS_WITHOUT_MIX:
-            yield "mix", _no_mix(rounds)
+        _, round, since = self._mixed
+        long = view.round - round >= ROUNDS_WITHOUT_MIX and now - since >= WITHOUT_MIX_SECONDS
+        if here and self._exchanges and long:
+            yield "mix", _no_mix(view.round - round)
 
     def _of_peers(self, view: NodeView) -> Iterator[tuple[str, Problem]]:
         now = self._clock()

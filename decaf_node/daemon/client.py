@@ -199,7 +199,8 @@ class Client:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 raise DaemonUnreachable(
                     "daemon.other-version",
-                    f"The daemon at {self._place} does not know this call; it runs another version of decaf-node.",
+                    f"The daemon at {self._place} is older than this command and cannot do that; update decaf-node "
+                    "there, and start it again.",
                 ) from None
             if isinstance(self._place, str):
                 raise DaemonUnreachable(

@@ -243,4 +243,7 @@ def seconds(value: float) -> float:
 
 
 def _bad(what: str) -> BadData:
-    return BadData("monitor.bad-report", f"The node reports {what}; it may run another version of decaf-node.")
+    return BadData(
+        "monitor.bad-report",
+        f"The node reports {what}: it and this command are of versions too far apart; update the older one.",
+    )

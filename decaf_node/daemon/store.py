@@ -92,10 +92,7 @@ class Store:
         return self.folder / "scratch"
 
     def exported(self) -> tuple[Path, int]:
-        """Return the folder of the last saved adapter, and the round that it is of.
-
-        Raises TryAgain ``export.nothing-saved``.
-        """
+        """Return the folder of the last saved adapter, and its round. Raises TryAgain ``export.nothing-saved``."""
         shown = _target(self.adapter_folder)
         for row in self._database.saved():
             if row.snapshot == shown:

@@ -58,6 +58,12 @@ class Outside:
         """Show and heed what lies in the files now. Raises what ``load_outside`` does; then all stays as it was."""
         self.tls.renew(*load_outside(self.section, time.time()))
 
+    def life_left(self, now: float) -> float:
+        """Return which part of the life of this node's certificate is left."""
+        shown = self.tls.papers.chain[0]
+        begin, end = shown.not_valid_before_utc.timestamp(), shown.not_valid_after_utc.timestamp()
+        return (end - now) / (end - begin)
+
     def staleness(self, now: float) -> str:
         """Return what is wrong with the age of the revocation lists; empty if nothing is."""
         if self.tls.lists is None or now <= self.tls.lists.until:

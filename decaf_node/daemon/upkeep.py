@@ -6,7 +6,6 @@ It is called with every hello, from either end.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,8 +70,8 @@ class Upkeep:
 
     def _look_at_certificate(self, outside: Outside) -> None:
         """Say when it ends soon; reading another one clears that."""
-        shown = outside.tls.papers.chain[0]
-        if part_left(shown, math.inf, time.time()) < PRESSING:
+        if outside.life_left(time.time()) < PRESSING:
+            shown = outside.tls.papers.chain[0]
             remedy = "Have the authority sign a new one, and send the daemon SIGHUP."
             self._problems.set("certificate", near_expiry(shown, "an outside authority's is renewed by hand", remedy))
 

@@ -91,7 +91,9 @@ class ListWaitingReply(_message.Message):
     authority: _builtins.str
     """To compare with what the joining device shows: sha256 of the mesh certificate, hex."""
     @_builtins.property
-    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]: ...
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]:
+        """Who has asked, in the order in which they did."""
+
     def __init__(
         self,
         *,
@@ -114,7 +116,9 @@ class Waiting(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID."""
     name: _builtins.str
+    """What people call the device."""
     source: _builtins.str
     """Where it asks from."""
     def __init__(
@@ -139,6 +143,7 @@ class ApproveRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     AS_INVITER_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID, whole; its readable groups will do."""
     as_inviter: _builtins.bool
     """It may invite and approve others."""
     def __init__(
@@ -181,6 +186,7 @@ class RevokeRequest(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    """Node ID, whole; its readable groups will do."""
     def __init__(
         self,
         *,
@@ -344,7 +350,7 @@ class MixNowReply(_message.Message):
 
     ROUND_FIELD_NUMBER: _builtins.int
     round: _builtins.int
-    """The round that ends now."""
+    """The round that is mixed next."""
     def __init__(
         self,
         *,

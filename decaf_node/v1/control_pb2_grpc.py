@@ -109,7 +109,8 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Goes on after Pause.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -150,7 +151,7 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MixNow(self, request, context):
-        """Ends the local steps of this round now; it is exchanged and mixed as always.
+        """Ends the local steps of this round now; it is exchanged and mixed as always. If it is already, nothing changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,6 +36,7 @@ class ControlStub:
     Pause: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseRequest, _control_pb2.PauseReply]
     """Training stops at its next step, and edges are refused, until Resume."""
     Resume: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeRequest, _control_pb2.ResumeReply]
+    """Goes on after Pause."""
     Invite: _grpc.UnaryUnaryMultiCallable[_control_pb2.InviteRequest, _control_pb2.InviteReply]
     """Makes an invitation, and opens the listener for those who join."""
     ListWaiting: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListWaitingRequest, _control_pb2.ListWaitingReply]
@@ -47,7 +48,7 @@ class ControlStub:
     Leave: _grpc.UnaryUnaryMultiCallable[_control_pb2.LeaveRequest, _control_pb2.LeaveReply]
     """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done."""
     MixNow: _grpc.UnaryUnaryMultiCallable[_control_pb2.MixNowRequest, _control_pb2.MixNowReply]
-    """Ends the local steps of this round now; it is exchanged and mixed as always."""
+    """Ends the local steps of this round now; it is exchanged and mixed as always. If it is already, nothing changes."""
     Evaluate: _grpc.UnaryUnaryMultiCallable[_control_pb2.EvaluateRequest, _control_pb2.EvaluateReply]
     """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done."""
     Export: _grpc.UnaryUnaryMultiCallable[_control_pb2.ExportRequest, _control_pb2.ExportReply]
@@ -65,6 +66,7 @@ class ControlAsyncStub(ControlStub):
     Pause: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseRequest, _control_pb2.PauseReply]  # type: ignore[assignment]
     """Training stops at its next step, and edges are refused, until Resume."""
     Resume: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeRequest, _control_pb2.ResumeReply]  # type: ignore[assignment]
+    """Goes on after Pause."""
     Invite: _aio.UnaryUnaryMultiCallable[_control_pb2.InviteRequest, _control_pb2.InviteReply]  # type: ignore[assignment]
     """Makes an invitation, and opens the listener for those who join."""
     ListWaiting: _aio.UnaryUnaryMultiCallable[_control_pb2.ListWaitingRequest, _control_pb2.ListWaitingReply]  # type: ignore[assignment]
@@ -76,7 +78,7 @@ class ControlAsyncStub(ControlStub):
     Leave: _aio.UnaryUnaryMultiCallable[_control_pb2.LeaveRequest, _control_pb2.LeaveReply]  # type: ignore[assignment]
     """Saves what there is, tells the members that this node goes away, and ends the daemon. Answered when that is done."""
     MixNow: _aio.UnaryUnaryMultiCallable[_control_pb2.MixNowRequest, _control_pb2.MixNowReply]  # type: ignore[assignment]
-    """Ends the local steps of this round now; it is exchanged and mixed as always."""
+    """Ends the local steps of this round now; it is exchanged and mixed as always. If it is already, nothing changes."""
     Evaluate: _aio.UnaryUnaryMultiCallable[_control_pb2.EvaluateRequest, _control_pb2.EvaluateReply]  # type: ignore[assignment]
     """Scores the held-out part with the adapter as it is, between two steps. Answered when that is done."""
     Export: _aio.UnaryUnaryMultiCallable[_control_pb2.ExportRequest, _control_pb2.ExportReply]  # type: ignore[assignment]
@@ -102,7 +104,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ResumeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ResumeReply, _abc.Awaitable[_control_pb2.ResumeReply]]: ...
+    ) -> _typing.Union[_control_pb2.ResumeReply, _abc.Awaitable[_control_pb2.ResumeReply]]:
+        """Goes on after Pause."""
 
     @_abc_1.abstractmethod
     def Invite(
@@ -150,7 +153,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.MixNowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.MixNowReply, _abc.Awaitable[_control_pb2.MixNowReply]]:
-        """Ends the local steps of this round now; it is exchanged and mixed as always."""
+        """Ends the local steps of this round now; it is exchanged and mixed as always. If it is already, nothing changes."""
 
     @_abc_1.abstractmethod
     def Evaluate(

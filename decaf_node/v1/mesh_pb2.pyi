@@ -26,7 +26,9 @@ class _Standing:
 class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STANDING_UNSPECIFIED: _Standing.ValueType  # 0
+    """No standing at all: such a rumour is dropped."""
     STANDING_HERE: _Standing.ValueType  # 1
+    """It is here."""
     STANDING_LOST: _Standing.ValueType  # 2
     """It was silent when probed; it may contradict."""
     STANDING_LEFT: _Standing.ValueType  # 3
@@ -36,7 +38,9 @@ class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
     """Where a member stands. Of two rumours of one incarnation the higher standing counts."""
 
 STANDING_UNSPECIFIED: Standing.ValueType  # 0
+"""No standing at all: such a rumour is dropped."""
 STANDING_HERE: Standing.ValueType  # 1
+"""It is here."""
 STANDING_LOST: Standing.ValueType  # 2
 """It was silent when probed; it may contradict."""
 STANDING_LEFT: Standing.ValueType  # 3
@@ -172,6 +176,7 @@ class Revocations(_message.Message):
     body: _builtins.bytes
     """A RevocationsBody."""
     signature: _builtins.bytes
+    """Of the authority, over the body."""
     def __init__(
         self,
         *,
@@ -274,7 +279,9 @@ class RevocationsReply(_message.Message):
 
     REVOCATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def revocations(self) -> Global___Revocations: ...
+    def revocations(self) -> Global___Revocations:
+        """Absent where the speaker knows of none."""
+
     def __init__(
         self,
         *,
@@ -385,6 +392,7 @@ class Rumour(_message.Message):
     node: _builtins.str
     """Node ID."""
     standing: Global___Standing.ValueType
+    """Where it stands."""
     incarnation: _builtins.int
     """The member's incarnation, modulo 2^48; a rumour of a later one counts (RFC 1982)."""
     name: _builtins.str
@@ -428,15 +436,25 @@ class Frame(_message.Message):
         """First frame of the end that opened the stream."""
 
     @_builtins.property
-    def offer(self) -> Global___Offer: ...
+    def offer(self) -> Global___Offer:
+        """What the speaker offers for this edge."""
+
     @_builtins.property
-    def want(self) -> Global___Want: ...
+    def want(self) -> Global___Want:
+        """Asks for a snapshot."""
+
     @_builtins.property
-    def chunk(self) -> Global___Chunk: ...
+    def chunk(self) -> Global___Chunk:
+        """A piece of a snapshot."""
+
     @_builtins.property
-    def receipt(self) -> Global___Receipt: ...
+    def receipt(self) -> Global___Receipt:
+        """The speaker's promise that the edge counts."""
+
     @_builtins.property
-    def refusal(self) -> Global___Refusal: ...
+    def refusal(self) -> Global___Refusal:
+        """There is no edge."""
+
     def __init__(
         self,
         *,
@@ -501,6 +519,7 @@ class Offer(_message.Message):
     ADOPT_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     schema: _builtins.str
+    """Fingerprint of all that must agree to mix, as in Introduction."""
     round: _builtins.int
     """The speaker's round number."""
     degree: _builtins.int
@@ -543,6 +562,7 @@ class Want(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     digest: _builtins.bytes
+    """sha256 of the snapshot's file."""
     offset_bytes: _builtins.int
     """Bytes already here from an earlier try."""
     def __init__(

@@ -779,7 +779,9 @@ class WatchEvent(_message.Message):
         """A round was mixed; once more where it is evaluated after that."""
 
     @_builtins.property
-    def phase(self) -> Global___PhaseChange: ...
+    def phase(self) -> Global___PhaseChange:
+        """The node went into another phase."""
+
     @_builtins.property
     def peer(self) -> Global___Peer:
         """A member came, is late or gone, became a neighbour or ceased to be one, or was mixed (weight, clip factor)."""

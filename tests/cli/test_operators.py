@@ -35,12 +35,12 @@ def reason(done: subprocess.CompletedProcess[str]) -> str:
     return str(json.loads(done.stdout)["error"]["reason"])
 
 
-def refused_to(node: Daemon, address: str, method: str) -> str:
+def refused_to(node: Daemon, address: str, method: str, request: bytes = b"") -> str:
     """Return why ``node`` may not call the method of the daemon at ``address``."""
     with channel_at(address, Places(node.config, node.state, node.runtime), {}) as channel:
         call: Any = channel.unary_unary(method)
         with pytest.raises(grpc.RpcError) as caught:
-            call(b"", timeout=10.0)
+            call(request, timeout=10.0)
     error = error_of(caught.value)
     assert error is not None
     return error.reason
@@ -85,6 +85,9 @@ def test_strangers_see_nothing_members_look_and_operators_act() -> None:
 
         for method in control_pb2.DESCRIPTOR.services_by_name["Control"].methods:
             assert refused_to(b, place, f"/decaf_node.v1.Control/{method.name}") == "monitor.not-operator"
+
+        elsewhere = control_pb2.ExportRequest(folder="/tmp/adapter").SerializeToString()
+        assert refused_to(desk, place, "/decaf_node.v1.Control/Export", elsewhere) == "control.from-afar"
 
         assert json.loads(at(desk, place, "pause").stdout) == {"phase": "paused"}
         assert a.status().phase == "paused"

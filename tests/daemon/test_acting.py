@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from decaf_node import link
+from decaf_node.daemon.evaluating import Evaluating
 from decaf_node.daemon.reloading import differing
 from decaf_node.errors import BadSettings, NotAllowed, TryAgain, UsageError
 from decaf_node.settings import Settings, parse_settings
@@ -25,6 +28,19 @@ def test_what_differs_between_settings_is_named() -> None:
     now = settings(mesh={"peers": ["a:1"]}, lora={"r": 4}, log={"level": "debug"})
     assert differing(settings(), now) == ["log.level", "lora.r", "mesh.peers"]
     assert differing(now, now) == []
+
+
+async def test_who_asks_for_an_evaluation_meanwhile_is_answered_with_it() -> None:
+    asked = []
+    evaluating = Evaluating(lambda: asked.append(1))
+    waiting = [asyncio.ensure_future(evaluating.evaluate()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    found = link.EvaluatedNow(3, 0.5, None, 10, 1.0)
+    evaluating.answer(found)
+    evaluating.answer(None)  # nobody waits any more
+    assert await asyncio.gather(*waiting[1:]) == [found, found]
+    assert asked == [1]
 
 
 @pytest.mark.slow

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from decaf_node.daemon import alerts as module
-from decaf_node.daemon.alerts import CLIPPED_SECONDS, LOST_SECONDS, RESTARTS_SECONDS, ROUNDS_WITHOUT_MIX, Alerts
+from decaf_node.daemon.alerts import (
+    CLIPPED_SECONDS,
+    LOST_SECONDS,
+    RESTARTS_SECONDS,
+    ROUNDS_WITHOUT_MIX,
+    WITHOUT_MIX_SECONDS,
+    Alerts,
+)
 from decaf_node.daemon.disk_room import Disk
 from decaf_node.daemon.host import Host, Me
 from decaf_node.daemon.problems import Problem
@@ -88,13 +95,14 @@ def test_rounds_without_a_mix_are_counted(host: Host) -> None:
     watched = Watched(host)
     assert watched.ids() == []
     last = replace(VIEW, round=VIEW.round + ROUNDS_WITHOUT_MIX)
-    assert watched.ids(replace(last, round=last.round - 1)) == []
+    assert watched.after(WITHOUT_MIX_SECONDS - 1, last) == []
+    assert watched.after(1, replace(last, round=last.round - 1)) == []
     assert watched.ids(last) == ["mesh.no-mix"]
     assert watched.ids(replace(last, peers=())) == []  # nobody is there to mix with: that is said otherwise
     assert watched.ids(replace(last, mixes=5)) == []
     by_itself = Watched(host, exchanges=False)
     assert by_itself.ids() == []
-    assert by_itself.ids(last) == []
+    assert by_itself.after(WITHOUT_MIX_SECONDS, last) == []
 
 
 def test_a_neighbour_that_has_gone_without_goodbye_is_missed_for_an_hour(host: Host) -> None:

@@ -120,6 +120,15 @@ def test_a_list_that_has_become_stale_is_said(tmp_path: Path) -> None:
     assert "is stale" in outside.staleness(time.time() + 2 * DAY)
 
 
+def test_how_much_of_an_outside_certificates_life_is_left(tmp_path: Path) -> None:
+    papers, _ = load_outside(section(tmp_path / "a", "a", COMPANY.revoking()), time.time())
+    outside = Outside(section(tmp_path / "a", "a", COMPANY.revoking()), MutualTls(papers, None))
+    begin = papers.chain[0].not_valid_before_utc.timestamp()
+    end = papers.chain[0].not_valid_after_utc.timestamp()
+    assert outside.life_left(begin) == 1.0
+    assert outside.life_left(begin + 0.95 * (end - begin)) == pytest.approx(0.05)
+
+
 @pytest.mark.slow
 def test_the_revoked_are_out_at_both_ends_after_a_sighup(tmp_path: Path) -> None:
     company = Company()
