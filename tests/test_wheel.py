@@ -22,10 +22,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_the_protobuf_code_and_the_types(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_module_the_protobuf_code_the_types_and_the_page(wheel: zipfile.ZipFile) -> None:
     files = {name for name in wheel.namelist() if name.startswith("decaf_node/")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "decaf_node").rglob("*.py*") if path.suffix != ".pyc"}
-    assert files == modules | {"decaf_node/py.typed"}
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "decaf_node/daemon/page").rglob("*") if path.is_file()}
+    assert files == modules | page | {"decaf_node/py.typed"}
     assert {"decaf_node/v1/mesh_pb2.py", "decaf_node/v1/mesh_pb2_grpc.py", "decaf_node/v1/mesh_pb2.pyi"} <= files
 
 
