@@ -43,6 +43,14 @@ class Answer:
     renew: bool = False
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Who has answered one that only looks. time: of its clock, seconds since 1970; 0 from an older node."""
+
+    who: Introduction
+    time: float
+
+
 Answered = Callable[[str, Answer], Awaitable[None]]
 Met = Callable[[str, Way, Answer], Awaitable[None]]
 TurnedAway = Callable[[str, str], None]
@@ -156,8 +164,8 @@ class Dialler:
 
     async def ask(self, address: str, news: News, leaving: bool = False) -> Answer:
         """Say hello to whoever is at ``address``. Raises TryAgain (``peer.silent``) if nobody of our mesh answers."""
-        me = introduction_to_wire(self._me())
-        request = mesh_pb2.HelloRequest(leaving=leaving, news=news_to_wire(news), **{"from": me})
+        request = mesh_pb2.HelloRequest(leaving=leaving, news=news_to_wire(news))
+        getattr(request, "from").CopyFrom(introduction_to_wire(self._me()))
         try:
             async with self._channels.calling(address) as way:
                 answer = read_answer(await way.stub.Hello(request, timeout=HELLO_SECONDS), way.node, address)
@@ -240,6 +248,23 @@ def read_answer(reply: mesh_pb2.HelloReply, shown: str, address: str) -> Answer:
         raise BadData("peer.other-id", f"it says that it is {who.node[:8]}, and its certificate is {shown[:8]}'s")
     news = news_from_wire(reply.news, target(address))
     return Answer(who, news, readable(reply.clone[:ADDRESS_LIMIT]), reply.renew)
+
+
+async def look_at(channels: Channels, address: str, me: Introduction) -> Seen:
+    """Ask who is at ``address``, as one who only looks: it is not taken for a sign that this node is here.
+
+    Raises TryAgain ``peer.silent``; NotAllowed ``peer.refuses``, and for a certificate that is not let in here.
+    """
+    request = mesh_pb2.HelloRequest(looking=True)
+    getattr(request, "from").CopyFrom(introduction_to_wire(me))
+    try:
+        async with channels.calling(address) as way:
+            reply = await way.stub.Hello(request, timeout=HELLO_SECONDS)
+            return Seen(read_answer(reply, way.node, address).who, reply.time)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in REFUSALS:
+            raise NotAllowed("peer.refuses", printable(error.details() or "")) from None
+        raise TryAgain("peer.silent", why_silent(address, error)) from None
 
 
 def _new(addresses: tuple[str, ...], contact: Contact) -> list[str]:

@@ -41,6 +41,7 @@ class Me:
     mesh: str
     address: str = ""
     schema: str = ""
+    base: str = ""
     round: int = 0
     instance: str = field(default_factory=lambda: os.urandom(8).hex())
     revocations: int = 0
@@ -59,6 +60,7 @@ class Me:
             instance=self.instance,
             revocations=self.revocations,
             loss=self.loss if self.shares_loss else None,
+            base=self.base,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         request: mesh_pb2.HelloRequest,
         context: grpc.aio.ServicerContext[mesh_pb2.HelloRequest, mesh_pb2.HelloReply],
     ) -> mesh_pb2.HelloReply:
-        """Say who answers, and what it knows of the mesh; refuse those of another."""
+        """Say who answers, and what it knows of the mesh; refuse those of another. Who only looks is not heard."""
         try:
             caller = self._security.caller(context)
             introduction = introduction_from_wire(getattr(request, "from"))
@@ -84,6 +85,8 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        if request.looking:
+            return self._reply(mesh_pb2.HelloReply())
         clone = self._upkeep.heard(introduction, context.peer())
         news = NO_NEWS
         if clone is not None and not clone.first:
@@ -91,12 +94,19 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         else:
             theirs = news_from_wire(request.news, context.peer())
             news = await self._meeting.greeted(introduction, context.peer(), theirs, request.leaving)
-        return mesh_pb2.HelloReply(
-            news=news_to_wire(news),
-            clone="" if clone is None else clone.source,
-            renew=self._upkeep.may_invite(introduction.node),
-            **{"from": introduction_to_wire(self._me())},
+        return self._reply(
+            mesh_pb2.HelloReply(
+                news=news_to_wire(news),
+                clone="" if clone is None else clone.source,
+                renew=self._upkeep.may_invite(introduction.node),
+            )
         )
+
+    def _reply(self, reply: mesh_pb2.HelloReply) -> mesh_pb2.HelloReply:
+        """Say who answers, and when."""
+        getattr(reply, "from").CopyFrom(introduction_to_wire(self._me()))
+        reply.time = time.time()
+        return reply
 
     async def Revocations(
         self,

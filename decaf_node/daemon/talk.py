@@ -205,7 +205,7 @@ class Talk:
         except DecafError as error:
             self._tasks.fail(error)
             return
-        self._host.me.schema = message.schema
+        self._host.me.schema, self._host.me.base = message.schema, message.base
         self._host.problems.clear("trainer")
         self.ready = message
         log.info(

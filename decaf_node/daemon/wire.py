@@ -39,6 +39,7 @@ class Introduction:
     instance: str = ""
     revocations: int = 0
     loss: float | None = None
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def introduction_to_wire(introduction: Introduction) -> pb.Introduction:
         round=introduction.round,
         address=introduction.address,
         loss=introduction.loss,
+        base=introduction.base,
     )
 
 
@@ -129,6 +131,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     """Return the introduction in ``message``. Raises BadData (``mesh.bad-frame``)."""
     _demand(NODE_ID.fullmatch(message.node) is not None, "a node ID that is none")
     _demand(FINGERPRINT.fullmatch(message.schema) is not None, "a schema that is no fingerprint")
+    _demand(FINGERPRINT.fullmatch(message.base) is not None, "a base model that is no fingerprint")
     _demand(len(message.mesh) <= NAME_LIMIT and len(message.address) <= ADDRESS_LIMIT, "a text out of bounds")
     _demand(message.address.isprintable(), "an address that cannot be printed")
     _demand(max(message.round, message.revocations) <= COUNT_LIMIT, "a round or number out of bounds")
@@ -145,6 +148,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
         instance=message.instance,
         revocations=message.revocations,
         loss=message.loss if message.HasField("loss") else None,
+        base=message.base,
     )
 
 

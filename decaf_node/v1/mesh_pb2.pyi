@@ -63,6 +63,7 @@ class Introduction(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     REVOCATIONS_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Protocol version of the speaker; 1."""
     node: _builtins.str
@@ -83,6 +84,8 @@ class Introduction(_message.Message):
     """Number of the revocations that the speaker knows; 0: none."""
     loss: _builtins.float
     """Mean training loss of the speaker's last round; absent unless it shares it."""
+    base: _builtins.str
+    """sha256 over the weights and the configuration of the speaker's base model, hex; empty until the model is loaded."""
     def __init__(
         self,
         *,
@@ -96,10 +99,11 @@ class Introduction(_message.Message):
         instance: _builtins.str = ...,
         revocations: _builtins.int = ...,
         loss: _builtins.float | None = ...,
+        base: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "base", b"base", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
@@ -114,8 +118,11 @@ class HelloRequest(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
     NEWS_FIELD_NUMBER: _builtins.int
+    LOOKING_FIELD_NUMBER: _builtins.int
     leaving: _builtins.bool
     """The sender goes away now."""
+    looking: _builtins.bool
+    """The sender only looks: this hello is no sign that it is here."""
     @_builtins.property
     def news(self) -> Global___News:
         """What the sender tells of the mesh; absent from older nodes."""
@@ -125,10 +132,11 @@ class HelloRequest(_message.Message):
         *,
         leaving: _builtins.bool = ...,
         news: Global___News | None = ...,
+        looking: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "leaving", b"leaving", "news", b"news"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "leaving", b"leaving", "looking", b"looking", "news", b"news"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -142,10 +150,13 @@ class HelloReply(_message.Message):
     NEWS_FIELD_NUMBER: _builtins.int
     CLONE_FIELD_NUMBER: _builtins.int
     RENEW_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     clone: _builtins.str
     """Where another device is that has the caller's identity; empty if none is known."""
     renew: _builtins.bool
     """An inviter's certificate waits for the caller: call Renew."""
+    time: _builtins.float
+    """The answering node's clock, seconds since 1970."""
     @_builtins.property
     def news(self) -> Global___News:
         """What the answering node tells of the mesh; absent from older nodes."""
@@ -156,10 +167,11 @@ class HelloReply(_message.Message):
         news: Global___News | None = ...,
         clone: _builtins.str = ...,
         renew: _builtins.bool = ...,
+        time: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "news", b"news"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clone", b"clone", "from", b"from", "news", b"news", "renew", b"renew"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clone", b"clone", "from", b"from", "news", b"news", "renew", b"renew", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

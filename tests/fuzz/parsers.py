@@ -137,7 +137,7 @@ MEMBER = issue_member(AUTHORITY, MINE.key.public_key(), NOW, DAY)
 INVITED = issue_member(Issuer(SIGNS, INVITER.key, (SIGNS,)), MINE.key.public_key(), NOW, DAY)
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 INTRODUCTION = Introduction(
-    MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5
+    MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5, base="f" * 64
 )
 RUMOUR = Rumour(OTHERS.node, Standing.LOST, 7, "other", "e" * 64, ("127.0.0.1:7433", "[::1]:7433"))
 NEWS = News(5, tuple(range(64)), (RUMOUR,), (RUMOUR, Rumour(INVITER.node, Standing.HERE)))
