@@ -12,6 +12,7 @@ from decaf_node.cli import (
     acting,
     config,
     dashboard,
+    doctor,
     export,
     founding,
     joining,
@@ -56,6 +57,7 @@ app.command("watch")(watching.watch)
 app.command("top")(top)
 app.command("plot")(plot)
 app.command("dashboard")(dashboard.dashboard)
+app.command("doctor")(doctor.doctor)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("mix")(acting.mix)

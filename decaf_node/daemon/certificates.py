@@ -172,6 +172,18 @@ def inviters_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(dict.fromkeys((signer, *others))) if signer else ()
 
 
+def mesh_of(certificate: x509.Certificate) -> str:
+    """Return the name of the mesh whose authority, as it says, has signed it; empty if it was somebody else."""
+    organisation = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    common = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(common[0].value) if [name.value for name in organisation] == [AUTHORITY] and len(common) == 1 else ""
+
+
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether ``issuer`` has signed it; its dates are not looked at."""
+    return _signed(certificate, issuer)
+
+
 def check_chain(chain: Chain, authority: x509.Certificate, now: float) -> None:
     """Raise NotAllowed unless ``chain`` is a member's certificate, signed by the authority or by an inviter of it.
 

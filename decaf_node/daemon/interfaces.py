@@ -31,6 +31,13 @@ class Address:
         return not self.is_v4 and ipaddress.ip_address(self.ip).is_link_local
 
 
+def own_ips() -> frozenset[str]:
+    """Return every address of this host."""
+    return frozenset(
+        ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips
+    )
+
+
 def usable_addresses(settings: DiscoverySection) -> tuple[Address, ...]:
     """Return the chosen addresses of this host that can be used right now, sorted.
 

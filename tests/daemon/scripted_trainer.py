@@ -42,6 +42,7 @@ class Script:
     seconds: float = 0.05
     bulk: int = 16
     schema: str = "a" * 64
+    base: str = BASE
     parts: str = "scripted"
     task: str = ""
     die_in_round: int = 0
@@ -93,7 +94,7 @@ class Scripted:
         self.send(
             link.TrainerReady(
                 self.script.schema,
-                BASE,
+                self.script.base,
                 1,
                 4,
                 "cpu",
