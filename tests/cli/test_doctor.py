@@ -15,6 +15,8 @@ from tests.daemon.disks import small_disk
 from tests.daemon.trusted import Authority
 from tests.training.tiny import make_bert, write_rows
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2"
 
 
@@ -41,7 +43,6 @@ def test_a_bundle_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         assert [path.name for path in disk.iterdir()] == ["ballast"]
 
 
-@pytest.mark.slow
 def test_a_bundle_holds_no_secret_and_no_data(tmp_path: Path) -> None:
     """Every file of the node holds a secret; the archive holds none of it."""
     state, bundle = tmp_path / "state", tmp_path / "out" / "support.tar.gz"

@@ -18,11 +18,20 @@ from decaf_node.daemon.doctor.company import Own, judge_visits
 from decaf_node.daemon.doctor.configured import look_at_settings
 from decaf_node.daemon.doctor.disk import look_at_disks
 from decaf_node.daemon.doctor.files import Kept, look_at_files, look_at_history
-from decaf_node.daemon.doctor.finding import LAYERS, Finding, failed, failure, first_failure, in_order, unseen
+from decaf_node.daemon.doctor.finding import (
+    EVERYTHING,
+    LAYERS,
+    Finding,
+    failed,
+    failure,
+    first_failure,
+    in_order,
+    unseen,
+)
 from decaf_node.daemon.doctor.identity import Shown, look_at_identity
 from decaf_node.daemon.doctor.machine import Machine, look_at_machine
 from decaf_node.daemon.doctor.network import Probe, judge_multicast, look_at_interfaces, not_looked_for, probe
-from decaf_node.daemon.doctor.peers import Known, Visit, Visits, merged
+from decaf_node.daemon.doctor.peers import PEERS_AT_MOST, Known, Visit, Visits, merged
 from decaf_node.daemon.doctor.remedies import with_remedies
 from decaf_node.daemon.doctor.running import Said, ask_daemon, look_at_daemon
 from decaf_node.daemon.interfaces import own_ips
@@ -33,7 +42,7 @@ from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadSettings, DecafError, NotAllowed
 from decaf_node.settings import Places, SecuritySection, Settings
 
-EVERYTHING = "all of it"
+NEED_SETTINGS = LAYERS[LAYERS.index("machine") :]
 BEFORE_THE_DAEMON = LAYERS[: LAYERS.index("daemon")]
 # A failure of this reason follows from one in these layers, or of these reasons.
 FOLLOWS: dict[str, tuple[str, ...]] = {
@@ -82,7 +91,7 @@ async def examine(places: Places, environ: Mapping[str, str]) -> Examination:
     shown, about_identity = _identity(places, settings, kept, said, reachable)
     findings += [*about_identity, *look_at_disks(places)]
     if settings is None:
-        findings += [unseen(layer, EVERYTHING, "the settings cannot be read") for layer in LAYERS[5:]]
+        findings += [unseen(layer, EVERYTHING, "the settings cannot be read") for layer in NEED_SETTINGS]
         visits: list[Visit] = []
     else:
         findings += look_at_daemon(said, places, settings.listen)
@@ -120,6 +129,8 @@ async def _others(
     else:
         findings = [not_looked_for("discovery.mdns is off in the settings")]
     known = _known(places if reachable else None, settings, shown, said, heard)
+    if len(known) > PEERS_AT_MOST:
+        findings.append(unseen("peers", "members", f"{len(known) - PEERS_AT_MOST} more are known"))
     visits = await Visits(_introduction(settings, shown), shown).all(known)
     reached = {visit.address: visit.peer.title for visit in visits if visit.reached}
     findings += judge_multicast(probes, heard, settings.mesh.name, shown.node, reached, len(known))

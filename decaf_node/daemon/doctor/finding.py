@@ -26,6 +26,9 @@ LAYERS = (
 )
 
 
+EVERYTHING = "all of it"  # the subject, where nothing of a layer was looked at
+
+
 @dataclass(frozen=True)
 class Finding:
     """subject: what was looked at; message: one sentence; remedy: what to type or do; exit_code: of a failure's kind.

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from decaf_node.daemon.doctor.finding import LAYERS, Finding, Mark, failure, unseen, warning
+from decaf_node.daemon.doctor.finding import EVERYTHING, LAYERS, Finding, Mark, failure, unseen, warning
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.trainer import LEASH
 from decaf_node.errors import TryAgain
@@ -111,5 +111,5 @@ def _completed(machine: Machine, why: str) -> Machine:
     """Add the layers that the child said nothing of."""
     for layer in ("machine", "model", "data"):
         if not any(finding.layer == layer for finding in machine.findings):
-            machine.findings.append(unseen(layer, "all of it", why))
+            machine.findings.append(unseen(layer, EVERYTHING, why))
     return machine

@@ -12,7 +12,8 @@ from dataclasses import replace
 from decaf_node.daemon.doctor.finding import Finding
 from decaf_node.settings import Places
 
-# {config}, {state}, {runtime}, {identity}: this node's places; {user}: who owns the state folder.
+# {config}, {state}, {runtime}, {identity}: this node's places; {user}: who owns the state folder; {interface}; {host},
+# {port}: of a peer's address.
 REMEDIES = {
     "certificate.damaged": "decaf-node join INVITATION --state {state}   (`decaf-node invite` elsewhere makes one)",
     "certificate.expired": "decaf-node join INVITATION --state {state}   (`decaf-node invite` elsewhere makes one)",
@@ -80,9 +81,9 @@ REMEDIES = {
     "peer.certificate-not-yet-valid": "sudo timedatectl set-ntp true   (here, or there)",
     "peer.clock-differs": "on that device: sudo timedatectl set-ntp true",
     "peer.host-down": "switch that device on, or look at its network; is its address still the same?",
-    "peer.name-unknown": "getent hosts NAME   (mend the name in mesh.peers of {config}, or the DNS)",
+    "peer.name-unknown": "getent hosts {host}   (mend the name in mesh.peers of {config}, or the DNS)",
     "peer.no-address": "name it in mesh.peers of {config}",
-    "peer.no-route": "ip route get ADDRESS   (join that network, or mend the route)",
+    "peer.no-route": "ip route get {host}   (join that network, or mend the route)",
     "peer.no-tls": "look at what listens there: is it decaf-node, with the same security settings?",
     "peer.none-named": 'in {config}: discovery.mdns = true, or mesh.peers = ["HOST:7433"]',
     "peer.other-mesh": "let that device join this mesh, or take its address out of mesh.peers in {config}",
@@ -92,7 +93,7 @@ REMEDIES = {
     "[round] algorithm",
     "peer.refused": "on that device: decaf-node run",
     "peer.refuses": "do what it says, on the device that it names",
-    "peer.silent": "on that device: sudo ufw allow 7433/tcp   (or what its firewall calls it)",
+    "peer.silent": "on that device: sudo ufw allow {port}/tcp   (or what its firewall calls it)",
     "peer.trouble": "decaf-node doctor   (on that device too)",
     "revocations.damaged-file": "rm {identity}/revocations   (members tell it again)",
     "runtime.not-ours": "decaf-node run --runtime ANOTHER_FOLDER",
@@ -135,7 +136,6 @@ def with_remedies(findings: Iterable[Finding], places: Places) -> list[Finding]:
         "runtime": shlex.quote(str(places.runtime)),
         "identity": shlex.quote(str(places.state / "identity")),
         "user": owner_of(places),
-        "interface": "INTERFACE",
     }
     return [_with_remedy(finding, words) for finding in findings]
 
@@ -145,9 +145,10 @@ def _with_remedy(finding: Finding, words: dict[str, str]) -> Finding:
         return finding
     if finding.reason == "multicast.not-heard":
         return replace(finding, remedy=open_the_firewall())
-    interface = finding.subject if finding.layer == "network" else words["interface"]
+    interface = finding.subject if finding.layer == "network" else "INTERFACE"
+    host, _, port = finding.subject.rpartition(" ")[2].rpartition(":")  # of a peer
     remedy = REMEDIES.get(finding.reason) or BY_KIND.get(finding.exit_code, "")
-    return replace(finding, remedy=remedy.format(**{**words, "interface": interface}))
+    return replace(finding, remedy=remedy.format(**words, interface=interface, host=host, port=port))
 
 
 def open_the_firewall() -> str:

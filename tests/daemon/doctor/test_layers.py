@@ -18,10 +18,10 @@ from decaf_node.daemon.doctor.disk import look_at_disks
 from decaf_node.daemon.doctor.files import Kept, look_at_files, look_at_history
 from decaf_node.daemon.doctor.finding import Finding, failure, first_failure, in_order, warning, well
 from decaf_node.daemon.doctor.identity import look_at_identity
-from decaf_node.daemon.doctor.remedies import with_remedies
+from decaf_node.daemon.doctor.remedies import REMEDIES, with_remedies
 from decaf_node.daemon.doctor.running import Said, look_at_daemon
 from decaf_node.daemon.store import DATABASE, open_store
-from decaf_node.errors import DaemonUnreachable, TryAgain
+from decaf_node.errors import BadSettings, DaemonUnreachable, TryAgain
 from decaf_node.settings import ListenSection, Places, SecuritySection
 from tests.daemon.disks import small_disk
 from tests.daemon.trusted import Authority
@@ -62,6 +62,26 @@ def test_the_cause_is_the_failure_of_the_lowest_layer() -> None:
     assert [finding.layer for finding in in_order(findings)] == ["settings", "files", "disk", "peers"]
     assert first_failure(findings) == low
     assert first_failure(findings[1:2]) is None
+
+
+def test_every_remedy_is_one_that_can_be_typed(places: Places) -> None:
+    for reason in REMEDIES:
+        [told] = with_remedies([warning("peers", "b at [fd00::2]:7433", reason, "It is so.")], places)
+        assert told.remedy
+        assert "{" not in told.remedy
+    places_of = {
+        ("peers", "b at 10.0.0.2:7433", "peer.silent"): "on that device: sudo ufw allow 7433/tcp ",
+        ("peers", "10.0.0.2:7433", "peer.no-route"): "ip route get 10.0.0.2 ",
+        ("network", "eth0", "multicast.no-flag"): "sudo ip link set eth0 multicast on",
+    }
+    for (layer, subject, reason), wanted in places_of.items():
+        [told] = with_remedies([warning(layer, subject, reason, "It is so.")], places)
+        assert told.remedy.startswith(wanted)
+
+
+def test_a_reason_without_a_remedy_of_its_own_has_that_of_its_kind(places: Places) -> None:
+    [told] = with_remedies([failure("model", "x", BadSettings("lora.new", "It does not fit."))], places)
+    assert "config check" in told.remedy
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
