@@ -140,7 +140,7 @@ def _model(settings: Settings) -> str:
                 raise BadData("model.damaged", f"{file} is not whole: {first_line(error)}") from None
     load_tokenizer(settings.model)
     size = sum(file.stat().st_size for file in files)
-    return f"{len(files)} weight {'file' if len(files) == 1 else 'files'}, {size / 1e6:,.0f} MB, and a tokenizer"
+    return f"{len(files)} weight {'file' if len(files) == 1 else 'files'}, {size / 1e6:,.1f} MB, and a tokenizer"
 
 
 def _data(settings: Settings) -> str:
