@@ -14,7 +14,7 @@ import grpc
 
 from decaf_node.daemon.certificates import inviters_of
 from decaf_node.daemon.channels import Way
-from decaf_node.daemon.clones import Clone, Clones
+from decaf_node.daemon.clones import FORGET_SECONDS, Clone, Clones
 from decaf_node.daemon.dial import HELLO_SECONDS, Answer
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.node_id import node_of, short
@@ -36,16 +36,25 @@ class Upkeep:
 
     me:      the number in its introductions follows the revocations
     put_out: called with each member that is revoked, whenever there are new revocations
+    clock:   monotonic seconds
     """
 
-    def __init__(self, me: Me, trust: Trust, problems: Problems, put_out: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        me: Me,
+        trust: Trust,
+        problems: Problems,
+        put_out: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._me = me
         self._own = trust if isinstance(trust, OwnMesh) else None
         self._outside = trust if isinstance(trust, Outside) else None
         self._problems = problems
         self._renewal = Renewal(self._own, problems) if self._own is not None else None
-        self._clones = Clones()
-        self._tellers: set[str] = set()
+        self._clones = Clones(clock)
+        self._clock = clock
+        self._tellers: dict[str, float] = {}  # who has told that we have a clone, and when; ourselves if we have met it
         self._put_out = put_out
         if self._own is not None:
             me.revocations = self._own.revocations.number
@@ -53,14 +62,16 @@ class Upkeep:
 
     async def run(self) -> None:
         """Look after this node's own certificate, or an outside authority's lists, until cancelled."""
-        while self._outside is not None:
-            self._look_at_lists(self._outside)
-            self._look_at_certificate(self._outside)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
-        while self._renewal is not None:
-            await self._renewal.look()
-            await asyncio.sleep(min(LOOK_EVERY_SECONDS, self._renewal.lifetime / 20))
-        await asyncio.Event().wait()
+        while True:
+            pause = LOOK_EVERY_SECONDS
+            if self._outside is not None:
+                self._look_at_lists(self._outside)
+                self._look_at_certificate(self._outside)
+            if self._renewal is not None:
+                await self._renewal.look()
+                pause = min(pause, self._renewal.lifetime / 20)
+            self._forget_tellers()
+            await asyncio.sleep(pause)
 
     def _look_at_lists(self, outside: Outside) -> None:
         if stale := outside.staleness(time.time()):
@@ -175,17 +186,25 @@ class Upkeep:
     def _told_of_clone(self, answer: Answer) -> None:
         """A peer tells that another device has our identity, or tells it no more."""
         if answer.clone:
-            self._tellers.add(answer.who.node)
-            self._problems.set("identity", cloned(answer.clone), SAID_EVERY_SECONDS)
+            self._hear_of_clone(answer.who.node, answer.clone)
         else:
-            self._tellers.discard(answer.who.node)
-            if not self._tellers:
-                self._problems.clear("identity")
+            self._tellers.pop(answer.who.node, None)
+            self._forget_tellers()
 
     def _met_ourselves(self, who: Introduction, address: str) -> None:
         if who.instance != self._me.instance:
-            self._tellers.add(who.node)
-            self._problems.set("identity", cloned(address), SAID_EVERY_SECONDS)
+            self._hear_of_clone(who.node, address)
+
+    def _hear_of_clone(self, teller: str, source: str) -> None:
+        self._tellers[teller] = self._clock()
+        self._problems.set("identity", cloned(source), SAID_EVERY_SECONDS)
+
+    def _forget_tellers(self) -> None:
+        """Who has not told of our clone for long may be gone, as the clone may be."""
+        since = self._clock() - FORGET_SECONDS
+        self._tellers = {teller: told for teller, told in self._tellers.items() if told > since}
+        if not self._tellers:
+            self._problems.clear("identity")
 
 
 def cloned(source: str) -> Problem:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from decaf_node.daemon.clones import Clone, Clones
+from typing import cast
+
+from decaf_node.daemon.channels import Way
+from decaf_node.daemon.clones import FORGET_SECONDS, Clone, Clones
+from decaf_node.daemon.dial import Answer
+from decaf_node.daemon.host import Me
+from decaf_node.daemon.problems import Problems
+from decaf_node.daemon.security import Plaintext
+from decaf_node.daemon.trust import Open
+from decaf_node.daemon.upkeep import Upkeep
+from decaf_node.daemon.wire import Introduction
+from decaf_node.mesh.rumours import NO_NEWS
 
 NODE = "A" * 52
 ONE, TWO, THREE = "1" * 16, "2" * 16, "3" * 16
@@ -46,3 +57,24 @@ def test_what_is_remembered_has_a_limit() -> None:
         clones.heard(NODE, f"{number:016d}", "10.0.0.1:1")
     assert len(clones._nodes) <= 1024
     assert len(clones._nodes[NODE]) <= 4
+
+
+async def test_our_own_clone_is_said_for_as_long_as_we_meet_it_or_somebody_tells_of_it() -> None:
+    clock, problems, me = Clock(), Problems(), Me(NODE, "a", "lab")
+    upkeep = Upkeep(me, Open(NODE, Plaintext()), problems, lambda _: None, clock)
+
+    async def met(node: str, clone: str = "") -> None:
+        who = Introduction(node, "b", "lab", "", 1, "10.0.0.2:1", instance=ONE)
+        await upkeep.met("10.0.0.2:1", cast(Way, None), Answer(who, NO_NEWS, clone))
+
+    await met(NODE)
+    clock.now += FORGET_SECONDS / 2
+    await met("B" * 52)
+    assert "10.0.0.2" in problems.by_place()["identity"].sentence, "one who has not met it proves nothing"
+    clock.now += FORGET_SECONDS
+    await met("C" * 52, clone="10.0.0.2:9")
+    await met("B" * 52)
+    assert "identity" in problems.by_place(), "C has told of it just now"
+    clock.now += FORGET_SECONDS
+    await met("B" * 52)
+    assert "identity" not in problems.by_place()
