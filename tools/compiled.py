@@ -20,7 +20,7 @@ from setuptools import setup  # type: ignore[import-untyped]
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "build" / "compiled"
 REST = {"attacks.py", "campaign.py", "least_squares.py", "progress.py", "run.py"}  # torch, processes, and `play`
-REST |= {"faults.py", "plan.py"}  # sent to processes: a frozen dataclass that is compiled cannot be unpickled
+REST |= {"faults.py", "plan.py", "problem.py"}  # frozen, and pass between processes: compiled they cannot be unpickled
 
 
 def main() -> None:
