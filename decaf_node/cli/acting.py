@@ -104,7 +104,7 @@ def log_level(
     at: AtOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Log more or less, until the daemon ends or the settings are read again.
+    """Log more or less, until the daemon ends or another log.level is read from the settings.
 
     Example: decaf-node log-level debug
     """

@@ -116,4 +116,12 @@ def tunnel(address: str, environ: Mapping[str, str]) -> str | None:
         return None
     here = session[2] if len(session) == 4 else socket.gethostname()
     port = address.rstrip("/").rpartition(":")[2]
-    return f"ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{here}"
+    return f"ssh -L {port}:127.0.0.1:{port} {_user()}{here}"
+
+
+def _user() -> str:
+    """Return who we are, as ssh takes it; empty where that has no name, as in a container."""
+    try:
+        return f"{getpass.getuser()}@"
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        return ""

@@ -15,7 +15,7 @@ class Changes:
     def __init__(self) -> None:
         self._phase = ""
         self._peers: dict[str, tuple[object, ...]] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, ...]] = {}
 
     def look(self, view: NodeView, alerts: Sequence[AlertReport]) -> Iterator[PhaseReport | PeerView | ProblemReport]:
         """Yield what is new. alerts: what is wrong, one of each place."""
@@ -27,10 +27,10 @@ class Changes:
         yield from self._problems_since(alerts)
 
     def _problems_since(self, alerts: Sequence[AlertReport]) -> Iterator[ProblemReport]:
-        before, self._problems = self._problems, {alert.place: alert.words for alert in alerts}
+        before, self._problems = self._problems, {alert.place: _worth_telling(alert) for alert in alerts}
         yield from (ProblemReport(place, "") for place in before if place not in self._problems)
         for alert in alerts:
-            if alert.place not in before or _wording(before[alert.place]) != _wording(alert.words):
+            if before.get(alert.place) != self._problems[alert.place]:
                 yield ProblemReport(alert.place, alert.words, alert)
 
 
@@ -39,6 +39,6 @@ def _told_of(peer: PeerView) -> tuple[object, ...]:
     return peer.name, peer.state, peer.neighbour, peer.mixes, peer.weight, peer.clip_factor, peer.problem
 
 
-def _wording(sentence: str) -> str:
-    """The sentence without its numbers: a minute more is no other problem."""
-    return re.sub(r"[0-9]+", "", sentence)
+def _worth_telling(alert: AlertReport) -> tuple[str, ...]:
+    """What of a problem is worth a word, without the numbers: a minute more is no other problem."""
+    return alert.id, alert.severity, re.sub(r"[0-9]+", "", alert.words)

@@ -18,6 +18,7 @@ from decaf_node.daemon.event_wire import event_from_wire
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.report_wire import peer_from_wire, round_from_wire, status_from_wire, text
 from decaf_node.daemon.reports import (
+    HEARTBEAT_SECONDS,
     AlertReport,
     ApplicantReport,
     EventReport,
@@ -109,14 +110,15 @@ class Client:
         """
         request = monitor_pb2.WatchRequest(instance=instance, after=after)
         call = self._monitor.Watch(request)
-        patience = self._timeout
+        heartbeat, patience = HEARTBEAT_SECONDS, self._timeout
         try:
             while True:
                 event = event_from_wire(self._ask(partial(_next_in_time, call, patience)))
                 if event is None:
                     continue
                 if isinstance(event.what, StateReport):
-                    patience = self._timeout + 2 * event.what.heartbeat_seconds
+                    heartbeat = event.what.heartbeat_seconds
+                patience = self._timeout + 2 * heartbeat
                 yield event
         except TooLate:
             raise self._slow(patience) from None

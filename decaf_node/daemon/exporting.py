@@ -17,6 +17,21 @@ def copy_adapter(source: Path, target: Path, force: bool = False) -> None:
     Raises TryAgain if nothing is saved yet, NotAllowed if ``target`` holds something and ``force`` is not set,
     NotAllowed or TryAgain if the copy cannot be written.
     """
+    try:
+        _check(source, target, force)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            fresh = _copy(source, Path(scratch) / "fresh")
+            if force and target.exists():
+                target.rename(Path(scratch) / "replaced")
+            fresh.rename(target)
+    except PermissionError as error:
+        raise NotAllowed("export.not-permitted", f"This user may not copy {source} to {target}: {error}.") from error
+    except OSError as error:
+        raise TryAgain("export.cannot-write", f"The adapter cannot be copied to {target}: {error}.") from error
+
+
+def _check(source: Path, target: Path, force: bool) -> None:
     if not source.is_dir():
         raise TryAgain(
             "export.nothing-saved", f"Nothing is saved at {source} yet; try again after the node's first saved round."
@@ -25,17 +40,6 @@ def copy_adapter(source: Path, target: Path, force: bool = False) -> None:
         raise NotAllowed(
             "export.not-empty", f"{target} is not empty; choose another folder, or replace it with --force."
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            fresh = _copy(source, Path(scratch) / "fresh")
-            if force and target.exists():
-                target.rename(Path(scratch) / "replaced")
-            fresh.rename(target)
-    except PermissionError as error:
-        raise NotAllowed("export.not-permitted", f"This user may not write {target}: {error}.") from error
-    except OSError as error:
-        raise TryAgain("export.cannot-write", f"The adapter cannot be copied to {target}: {error}.") from error
 
 
 def _copy(source: Path, fresh: Path, attempts: int = ATTEMPTS) -> Path:

@@ -36,10 +36,12 @@ class Meeting:
         self._post = post
         self._tasks = tasks
         self._losses = losses
+        self._dialled: set[str] = set()
 
     def dial(self, addresses: tuple[str, ...]) -> None:
-        """Try these static peers for ever."""
-        for address in addresses:
+        """Try these static peers for ever; those that are tried already, no more often."""
+        for address in sorted({*addresses} - self._dialled):
+            self._dialled.add(address)
             self._tasks.spawn(self._dialler.keep_trying(address, self._answered))
 
     def found(self, peer: str, addresses: tuple[str, ...]) -> None:

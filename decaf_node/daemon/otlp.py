@@ -62,7 +62,10 @@ class Sender:
     def _send(self, metrics: Iterable[Metric]) -> None:
         """Say once that the collector does not take them, and once that it does again."""
         data = data_of(metrics, self._resource, self._begun, time.time_ns())
-        sent = self._exporter.export(data) is sdk.MetricExportResult.SUCCESS
+        try:
+            sent = self._exporter.export(data) is sdk.MetricExportResult.SUCCESS
+        except OSError as error:  # older exporters let out what went wrong
+            self._said.message, sent = str(error), False
         if self._closed.is_set() or sent == self._well:
             return
         self._well = sent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HEARTBEAT_SECONDS = 5.0  # a watcher hears something at least so often; a daemon says it in its state
+
 
 @dataclass(frozen=True)
 class EdgeReport:

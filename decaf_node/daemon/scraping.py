@@ -63,18 +63,25 @@ def collector_of(settings: Settings) -> str | None:
     except ValueError:  # a port that is none
         good = False
     if not good or text != printable(text):
-        raise BadSettings(
+        raise BadSettings(  # without the text: a password may be in it
             "monitor.bad-otlp",
-            f"monitor.otlp {printable(text)!r} is no place of a collector; write it as http://host:4318, and what it "
-            "wants to know of who sends into the environment variable OTEL_EXPORTER_OTLP_HEADERS.",
+            "monitor.otlp is no place of a collector; write it as http://host:4318, and what it wants to know of who "
+            "sends into the environment variable OTEL_EXPORTER_OTLP_HEADERS.",
         )
-    if find_spec("opentelemetry") is None:
+    if not _is_there("opentelemetry.exporter.otlp.proto.http"):
         raise BadSettings(
             "monitor.no-otlp",
             'monitor.otlp needs OpenTelemetry, which is not installed here: run pip install "decaf-node[otel]", '
             "or take monitor.otlp out.",
         )
     return text
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def metrics_address(settings: Settings) -> tuple[str, int] | None:

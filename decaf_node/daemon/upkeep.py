@@ -54,6 +54,7 @@ class Upkeep:
         self._renewal = Renewal(self._own, problems) if self._own is not None else None
         self._clones = Clones(clock)
         self._clock = clock
+        self._cloned: dict[str, float] = {}  # peers, and when one of their two devices was last heard
         self._tellers: dict[str, float] = {}  # who has told that we have a clone, and when; ourselves if we have met it
         self._put_out = put_out
         if self._own is not None:
@@ -70,7 +71,7 @@ class Upkeep:
             if self._renewal is not None:
                 await self._renewal.look()
                 pause = min(pause, self._renewal.lifetime / 20)
-            self._forget_tellers()
+            self.forget()
             await asyncio.sleep(pause)
 
     def _look_at_lists(self, outside: Outside) -> None:
@@ -89,13 +90,13 @@ class Upkeep:
     def heard(self, who: Introduction, source: str) -> Clone | None:
         """A peer has introduced itself; return where another device with its identity is, if there is one."""
         clone = self._clones.heard(who.node, who.instance, source)
-        place = f"clone {who.node}"
         if clone is None:
-            self._problems.clear(place)
+            self._forget_clone(who.node)
             return None
+        self._cloned[who.node] = self._clock()
         here, there = sorted((_host(source), _host(clone.source)))
         self._problems.set(
-            place,
+            f"clone {who.node}",
             Problem(
                 "identity.cloned",
                 f"Two devices have the identity of {who.name or 'a node'} ({short(who.node)}), as after copying a "
@@ -105,6 +106,17 @@ class Upkeep:
             SAID_EVERY_SECONDS,
         )
         return clone
+
+    def _forget_clone(self, node: str) -> None:
+        self._cloned.pop(node, None)
+        self._problems.clear(f"clone {node}")
+
+    def forget(self) -> None:
+        """Those of which neither device was heard for long are gone, and so may be our own clone."""
+        since = self._clock() - FORGET_SECONDS
+        for node in [node for node, heard in self._cloned.items() if heard <= since]:
+            self._forget_clone(node)
+        self._forget_tellers()
 
     def may_invite(self, node: str) -> bool:
         """Tell whether an inviter's certificate waits here for the node."""
@@ -181,6 +193,7 @@ class Upkeep:
         self._me.revocations = self._own.revocations.number
         self._own.tls.refresh()
         for node in self._own.revocations.revoked:
+            self._forget_clone(node)
             self._put_out(node)
 
     def _told_of_clone(self, answer: Answer) -> None:

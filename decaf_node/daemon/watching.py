@@ -8,11 +8,18 @@ from collections.abc import AsyncGenerator, Callable
 
 from decaf_node.daemon.changes import Changes
 from decaf_node.daemon.hub import WATCHERS, Hub, Missed, Numbered, StateWanted, Watcher
-from decaf_node.daemon.reports import EventReport, GapReport, HeartbeatReport, ProblemReport, RoundReport, StateReport
+from decaf_node.daemon.reports import (
+    HEARTBEAT_SECONDS,
+    EventReport,
+    GapReport,
+    HeartbeatReport,
+    ProblemReport,
+    RoundReport,
+    StateReport,
+)
 from decaf_node.daemon.status import Status, peer_report
 from decaf_node.mesh.view import NodeView, PeerView
 
-HEARTBEAT_SECONDS = 5.0
 LOOK_SECONDS = 1.0  # for what changes without a step of the machine: a full disk, say
 
 
@@ -43,10 +50,15 @@ class Watching:
                 self.look(self._status.view())
 
     async def watch(self, instance: str, after: int, at_most: int = WATCHERS) -> AsyncGenerator[EventReport, None]:
-        """Yield the state and the changes, or those ``after`` one; see ``Hub.open``, whose error it raises."""
+        """Yield the state and the changes, or those ``after`` one; see ``Hub.open``, whose error it raises.
+
+        Who goes on where nothing has happened since hears a heartbeat at once.
+        """
         news = asyncio.Event()
         watcher = self._hub.open(news.set, instance, after, at_most)
         try:
+            first = watcher.take()
+            yield self._heartbeat(watcher) if first is None else self._event(first)
             while True:
                 news.clear()
                 while (next_ := watcher.take()) is not None:

@@ -43,6 +43,14 @@ def test_who_sees_no_screen_of_this_machine_is_told_of_a_tunnel(environ: dict[st
         assert re.fullmatch(rf"ssh -L 7437:127.0.0.1:7437 \S+@{host}", line)
 
 
+def test_who_has_no_name_is_told_of_a_tunnel_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a numeric user."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    assert tunnel(HERE, {}) == f"ssh -L 7437:127.0.0.1:7437 {socket.gethostname()}"
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as trial:
         return int(trial.getsockname()[1])

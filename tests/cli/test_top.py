@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from decaf_node.cli.top.curve import ASCII, curve, thinned
-from decaf_node.cli.top.feed import Lost, Past
+from decaf_node.cli.top.feed import Lost, Past, Wrong
 from decaf_node.cli.top.screen import screen
 from decaf_node.cli.top.sight import LINES, Sight
 from decaf_node.daemon.reports import (
@@ -72,6 +72,9 @@ def test_what_is_wrong_stands_on_top_with_its_remedy_and_goes_when_it_is_over() 
     assert shown(sight)[2] == "Nothing is wrong."
     sight.take(told(ProblemReport("disk", "The disk is full; free some space.")))
     assert shown(sight)[2] == "! The disk is full; free some space."
+    asked = AlertReport("disk.full", "critical", "disk", 0.0, "1 MB is left.", "Make room.")
+    sight.take(Wrong((asked,)))
+    assert shown(sight)[2] == "! 1 MB is left. Make room."
     sight.take(told(ProblemReport("disk", ""), 2))
     assert shown(sight)[2] == "Nothing is wrong."
     sight.take(Lost("No daemon answers."))
@@ -190,17 +193,17 @@ def test_in_a_terminal_over_a_resize_and_a_restart_until_q() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(None, 130), (signal.SIGTERM, 143)])
-def test_without_colour_and_ended_otherwise(number: signal.Signals | None, code: int) -> None:
+@pytest.mark.parametrize(("end", "code"), [(b"\x03", 130), (b"\x1c", 131), (signal.SIGTERM, 143)])
+def test_without_colour_and_ended_otherwise(end: bytes | signal.Signals, code: int) -> None:
     with mesh() as make:
         a = make("a").start()
         a.until(lambda status: status.round >= 2)
         with Terminal("top", "--runtime", a.runtime, NO_COLOR="1", COLUMNS="200") as terminal:
             terminal.until(lambda lines: in_place(terminal, "a"))
-            if number is None:
-                terminal.type(b"\x03")
+            if isinstance(end, bytes):
+                terminal.type(end)
             else:
-                terminal.signal(number)
+                terminal.signal(end)
             assert terminal.wait() == code
             assert as_before(terminal)
             assert not any(colour in terminal.written for colour in (b"[32m", b"[36m", b";32m", b"[31m"))

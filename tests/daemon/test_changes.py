@@ -44,6 +44,8 @@ def test_a_problem_is_told_when_it_begins_changes_and_is_over() -> None:
     full = alert("disk", "Full: 3 MB left.", "Make room.")
     assert list(changes.look(VIEW, [full])) == [ProblemReport("disk", "Full: 3 MB left. Make room.", full)]
     assert list(changes.look(VIEW, [alert("disk", "Full: 2 MB left.", "Make room.")])) == []
+    worse = replace(full, severity="warning")
+    assert list(changes.look(VIEW, [worse])) == [ProblemReport("disk", "Full: 3 MB left. Make room.", worse)]
     both = [alert("disk", "It cannot be read."), alert("trainer", "It died.")]
     assert list(changes.look(VIEW, both)) == [ProblemReport(each.place, each.sentence, each) for each in both]
     assert list(changes.look(VIEW, both[1:])) == [ProblemReport("disk", "")]

@@ -78,3 +78,18 @@ async def test_our_own_clone_is_said_for_as_long_as_we_meet_it_or_somebody_tells
     clock.now += FORGET_SECONDS
     await met("B" * 52)
     assert "identity" not in problems.by_place()
+
+
+def test_a_peer_of_which_neither_device_is_heard_any_more_is_no_trouble() -> None:
+    clock, problems = Clock(), Problems()
+    upkeep = Upkeep(Me(NODE, "a", "lab"), Open(NODE, Plaintext()), problems, lambda _: None, clock)
+    for instance in (ONE, TWO, ONE, TWO):
+        upkeep.heard(Introduction("B" * 52, "b", "lab", "", 1, "", instance=instance), f"10.0.0.{instance[0]}:1")
+    place = "clone " + "B" * 52
+    assert problems.by_place()[place].id == "identity.cloned"
+    clock.now += FORGET_SECONDS - 1
+    upkeep.forget()
+    assert place in problems.by_place()
+    clock.now += 2
+    upkeep.forget()
+    assert place not in problems.by_place()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -111,13 +113,22 @@ def test_what_is_no_collector_is_a_sentence_and_says_no_secret(text: str) -> Non
         collector_of(settings(otlp=text))
     assert caught.value.reason == "monitor.bad-otlp"
     assert "\n" not in caught.value.message
+    assert "secret" not in caught.value.message
 
 
-def test_it_is_off_unless_it_is_set_and_needs_the_extra() -> None:
+def test_it_is_off_unless_it_is_set() -> None:
     assert collector_of(settings()) is None
     assert collector_of(settings(otlp="https://collector.lab/otlp")) == "https://collector.lab/otlp"
+
+
+@pytest.mark.parametrize("other", [None, "sdk", "exporter/jaeger"])
+def test_it_needs_the_extra_whatever_else_of_opentelemetry_is_there(tmp_path: Path, other: str | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decaf_node.daemon.scraping.find_spec", lambda name: None)
+        patch.setattr("sys.path", [str(tmp_path)])
+        for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+            patch.delitem(sys.modules, name)
+        if other is not None:
+            (tmp_path / "opentelemetry" / other).mkdir(parents=True)
         with pytest.raises(BadSettings) as caught:
             collector_of(settings(otlp="http://127.0.0.1:4318"))
     assert caught.value.reason == "monitor.no-otlp"

@@ -112,7 +112,9 @@ def test_a_quiet_node_sends_heartbeats() -> None:
             client.pause()
             a.until(lambda status: status.phase == "paused")
             events = until_event(client.watch(), lambda event: isinstance(event.what, HeartbeatReport))
-        assert events[-1].sequence == events[-2].sequence
+            assert events[-1].sequence == events[-2].sequence
+            on = client.watch(events[-1].instance, events[-1].sequence)
+            assert [type(next(on).what) for _ in range(2)] == [HeartbeatReport, HeartbeatReport]
 
 
 def test_who_never_reads_does_not_hold_up_or_grow_the_daemon_and_hears_of_the_gap() -> None:

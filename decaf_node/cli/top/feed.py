@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from decaf_node.daemon.client import Client
-from decaf_node.daemon.reports import EventReport, RoundReport, StateReport
+from decaf_node.daemon.reports import AlertReport, EventReport, RoundReport, StateReport
 from decaf_node.errors import DaemonUnreachable, TryAgain
 
 ROUNDS = 1000  # that the curves go back
 RETRY_SECONDS = 1.0
+ALERTS_SECONDS = 4.0  # at most so often they are asked for, after an event: their numbers change without one
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,20 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Wrong:
+    """All that is wrong, the worst first."""
+
+    alerts: tuple[AlertReport, ...]
+
+
+@dataclass(frozen=True)
 class Lost:
     """The daemon does not answer; it is asked again and again."""
 
     sentence: str
 
 
-News = EventReport | Past | Lost
+News = EventReport | Past | Wrong | Lost
 
 
 class Feed:
@@ -40,6 +49,7 @@ class Feed:
         self._closed = threading.Event()
         self._client: Client | None = None
         self._told = ("", 0)
+        self._heard = False  # anything at all
 
     def close(self) -> None:
         """End it, from any thread."""
@@ -58,14 +68,19 @@ class Feed:
             with self._connect() as self._client:
                 yield from self._hear(self._client)
         except (DaemonUnreachable, TryAgain) as error:
-            if not self._told[0]:
+            if not self._heard:
                 raise
             if not self._closed.is_set():
                 yield Lost(error.message)
 
     def _hear(self, client: Client) -> Iterator[News]:
+        asked = time.monotonic()
         for event in client.watch(*self._told):
-            self._told = event.instance, event.sequence
+            self._heard = True
             yield event
             if isinstance(event.what, StateReport):
                 yield Past(tuple(client.rounds(limit=ROUNDS)[::-1]))
+            self._told = event.instance, event.sequence
+            if time.monotonic() - asked >= ALERTS_SECONDS:
+                asked = time.monotonic()
+                yield Wrong(tuple(client.alerts()))

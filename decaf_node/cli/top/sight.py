@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from decaf_node.cli.top.feed import ROUNDS, Lost, News, Past
+from decaf_node.cli.top.feed import ROUNDS, Lost, News, Past, Wrong
 from decaf_node.cli.watching import line_of
 from decaf_node.cli.words import clock, short_id
 from decaf_node.daemon.reports import (
@@ -45,6 +45,8 @@ class Sight:
                 self._rounds = {row.round: row for row in rounds}
                 for row in rounds[-TOLD:]:
                     self._note(EventReport(self._instance, 0, row.time, row))
+            case Wrong(alerts):
+                self._problems = {alert.place: ProblemReport(alert.place, alert.words, alert) for alert in alerts}
             case Lost(sentence):
                 self.lost = sentence
             case EventReport():

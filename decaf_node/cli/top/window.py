@@ -17,7 +17,7 @@ from rich.text import Text
 
 LEAST_SECONDS = 0.2  # between two pictures
 QUIT_KEYS = b"qQ"
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 GONE = 128 + signal.SIGHUP  # what a shell reports of a program whose terminal has gone
 CONTROL_CHARACTERS = 6  # where termios keeps them
 USUAL_SIZE = (80, 24)

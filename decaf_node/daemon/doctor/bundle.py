@@ -21,6 +21,7 @@ from typing import Any
 
 from decaf_node.daemon.doctor.examine import Examination
 from decaf_node.daemon.doctor.finding import Finding
+from decaf_node.daemon.documents import plain
 from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors
 from decaf_node.settings import Settings
 
@@ -67,7 +68,10 @@ def contents(examination: Examination) -> dict[str, bytes]:
         parts["peers.json"] = [asdict(peer) for peer in said.peers]
         parts["problems.json"] = [asdict(problem) for problem in said.problems]
         parts["rounds.json"] = [asdict(row) for row in examination.said.rounds]
-    files = {name: json.dumps(part, indent=2, ensure_ascii=False).encode() for name, part in parts.items()}
+    files = {
+        name: json.dumps(plain(part), indent=2, ensure_ascii=False, allow_nan=False).encode()
+        for name, part in parts.items()
+    }
     log = last_log_lines()
     return {**files, **({"log.txt": log.encode()} if log else {})}
 
