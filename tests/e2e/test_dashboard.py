@@ -152,6 +152,7 @@ def expected(lab: Lab) -> dict[str, Any]:
                 "received": size(row.received_bytes),
                 "train": seconds(row.train_seconds),
                 "exchange": seconds(row.exchange_seconds),
+                "saved": "yes" if row.saved else "not yet",
             }
             for row in rounds
         },
