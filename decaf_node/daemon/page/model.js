@@ -31,8 +31,10 @@ export class Model {
   // What the node does now, in words.
   now() {
     if (!this.status) return "";
-    const since = this.phase ? `, for ${duration(Math.max(0, Date.now() / 1000 - this.phase.time))}` : "";
-    return `Now: round ${whole(this.status.round)}, ${this.status.phase}${since}.`;
+    const { round, phase } = this.status;
+    const known = this.phase?.phase === phase && this.phase.round === round; // else it is of an earlier one
+    const since = known ? `, for ${duration(Math.max(0, Date.now() / 1000 - this.phase.time))}` : "";
+    return `Now: round ${whole(round)}, ${phase}${since}.`;
   }
 
   hear(event) {
@@ -57,11 +59,17 @@ export class Model {
   }
 
   begin(event) {
-    if (event.instance !== this.instance) this.phase = null;
+    if (event.instance !== this.instance) this.forget();
     this.instance = event.instance;
     this.status = event.state.status;
     this.peers = event.state.peers;
     this.askRounds();
+  }
+
+  // A node that has started again has lost the rounds that it had not saved.
+  forget() {
+    this.rounds = [];
+    this.phase = null;
   }
 
   want(rounds) {
