@@ -20,6 +20,7 @@ export class Model {
     this.instance = "";
     this.asking = 0;
     this.moved = true; // the mesh, since we asked for its graph
+    this.partial = false; // rounds were asked for in vain
   }
 
   reached(state, why) {
@@ -92,6 +93,7 @@ export class Model {
   }
 
   async ask() {
+    if (this.partial) this.askRounds();
     const moved = this.moved;
     this.moved = false;
     const paths = ["/status", "/peers", "/alerts", ...(moved ? ["/topology"] : [])];
@@ -106,9 +108,11 @@ export class Model {
   }
 
   async askRounds() {
+    this.partial = false;
     let before = 0;
     for (let left = this.wanted; left > 0; left -= ROUNDS_A_PAGE) {
       const page = await get(`/rounds?before=${before}&limit=${Math.min(left, ROUNDS_A_PAGE)}`);
+      this.partial ||= !page;
       if (!page?.rounds.length) break;
       this.keep(page.rounds);
       before = page.rounds.at(-1).round;
