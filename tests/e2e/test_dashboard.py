@@ -349,6 +349,7 @@ def test_it_says_that_the_node_is_gone_and_goes_on_when_it_is_back(lab: Lab, bro
     said = browser.find_element("id", "connection").text
     assert said.startswith("connection lost, trying again (as of ")
     assert lab.a.wait() == 0
+    assert browser.find_element("id", "connection").text == said, "when it was heard last does not move"
     lab.a.start()
     until(lambda: look(browser)["reach"] == "live", PATIENCE)
     after = lab.a.until(lambda status: status.round > before.round + 1, PATIENCE)

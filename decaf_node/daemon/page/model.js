@@ -15,7 +15,8 @@ export class Model {
     this.rounds = []; // the oldest first
     this.phase = null; // when it began: {phase, round, time}
     this.wanted = 200;
-    this.reach = { state: "connecting", why: "", since: Date.now() };
+    this.reach = { state: "connecting", why: "" };
+    this.heard = 0; // when the last event came
     this.changed = changed;
     this.instance = "";
     this.asking = 0;
@@ -25,7 +26,7 @@ export class Model {
 
   reached(state, why) {
     if (state === this.reach.state && (why === this.reach.why || why === "")) return;
-    this.reach = { state, why, since: Date.now() };
+    this.reach = { state, why };
     this.changed();
   }
 
@@ -39,6 +40,7 @@ export class Model {
   }
 
   hear(event) {
+    this.heard = Date.now() / 1000;
     switch (event.event) {
       case "state":
         this.begin(event);
