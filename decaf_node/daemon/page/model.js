@@ -5,6 +5,7 @@ import { duration, whole } from "./words.js";
 const ROUNDS_A_PAGE = 500;
 const ROUNDS_KEPT = 5000;
 const ASK_MS = 2000; // not more often than this
+const ANSWER_MS = 15000;
 
 export class Model {
   constructor(changed) {
@@ -126,7 +127,7 @@ export class Model {
 // Returns what the node says, or null: the feed says that the connection is lost.
 async function get(path) {
   try {
-    const answer = await fetch(path);
+    const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS) });
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;
