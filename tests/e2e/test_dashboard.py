@@ -327,7 +327,7 @@ def test_it_forgets_what_a_node_that_has_started_again_has_forgotten(lab: Lab, b
 def test_more_pages_are_open_than_a_browser_has_connections(lab: Lab, browser: Chrome) -> None:
     first = browser.current_window_handle
     visit(browser, lab)
-    for _ in range(7):
+    for _ in range(6):
         browser.switch_to.new_window("tab")
         browser.get(lab.address)
         until(lambda: look(browser)["reach"] == "live", PATIENCE)

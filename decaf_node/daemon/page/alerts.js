@@ -21,7 +21,7 @@ function keyOf(alert) {
 }
 
 function wordsOf({ severity, sentence, remedy }) {
-  return `${severity}: ${sentence} ${remedy}`;
+  return `${severity}: ${sentence} ${remedy}`.trim();
 }
 
 function articleOf(alert) {
