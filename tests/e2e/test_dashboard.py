@@ -39,7 +39,7 @@ return {
   members: Object.fromEntries(table("members")),
   rounds: Object.fromEntries(table("rounds")),
   alerts: [...document.querySelectorAll(".alert")].map((alert) =>
-    [...alert.querySelectorAll(".sentence, .remedy")].map(text).join(" ")),
+    [...alert.querySelectorAll(".sentence, .remedy")].map(text).join(" ").trim()),
   weights: [...document.querySelectorAll("#graph .weights text")].map(text).sort(),
   nodes: [...document.querySelectorAll("#graph .node")].map((node) => node.getAttribute("aria-label")),
   charts: [...document.querySelectorAll(".canvas")].map((chart) => chart.getAttribute("aria-label")),
@@ -89,6 +89,10 @@ def look(browser: Chrome) -> dict[str, Any]:
     return browser.execute_script(SHOWN)  # type: ignore[no-any-return]
 
 
+def round_shown(browser: Chrome) -> int:
+    return int(look(browser)["figures"]["round"][0].replace(",", ""))
+
+
 def visit(browser: Chrome, lab: Lab, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
     """Open the page and wait until all of it is drawn."""
     complaints(browser)
@@ -117,16 +121,16 @@ def expected(lab: Lab) -> dict[str, Any]:
         status, peers, rounds, alerts = client.status(), client.peers(), client.rounds(limit=12), client.alerts()
     last = status.last_round
     assert last is not None
-    mixed = f"norm {number(last.norm)}, round {last.round}"
+    mixed = f"norm {number(last.norm)}, round {last.round:,}"
     return {
         "figures": {
-            "round": [f"{status.round}", status.phase],
+            "round": [f"{status.round:,}", status.phase],
             "consensus distance": [
                 known(number(last.consensus_distance)),
-                mixed if last.edges else f"no neighbour mixed in round {last.round}",
+                mixed if last.edges else f"no neighbour mixed in round {last.round:,}",
             ],
             "sent": [size(status.sent_bytes), f"{size(status.received_bytes)} received, since the start"],
-            "saved": [f"round {status.saved_round}", f"{status.mixes} mixes"],
+            "saved": [f"round {status.saved_round:,}", f"{status.mixes:,} mixes"],
         },
         "members": {
             peer.node: {
@@ -136,7 +140,7 @@ def expected(lab: Lab) -> dict[str, Any]:
                 "weight": known(number(peer.weight, 2)),
                 "distance": known(number(peer.distance)),
                 "clip": known(number(peer.clip_factor, 2)),
-                "mixes": f"{peer.mixes}",
+                "mixes": f"{peer.mixes:,}",
                 "address": peer.addresses[0],
             }
             for peer in peers
@@ -152,6 +156,7 @@ def expected(lab: Lab) -> dict[str, Any]:
                 "received": size(row.received_bytes),
                 "train": seconds(row.train_seconds),
                 "exchange": seconds(row.exchange_seconds),
+                "saved": "yes" if row.saved else "not yet",
             }
             for row in rounds
         },
@@ -185,7 +190,7 @@ def test_it_shows_what_the_api_tells_and_goes_on_by_itself(lab: Lab, browser: Ch
         assert any("a neighbour, weight 0.33" in words for words in shown["nodes"])
         assert all(" in round " in words for words in shown["charts"])
         client.resume()
-    until(lambda: int(look(browser)["figures"]["round"][0]) > paused_in + 2, PATIENCE)
+    until(lambda: round_shown(browser) > paused_in + 2, PATIENCE)
     assert complaints(browser) == []
 
 
@@ -231,6 +236,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(lab: Lab, browser: Chrome, 
 
 def test_all_of_it_is_reached_by_keyboard(lab: Lab, browser: Chrome) -> None:
     visit(browser, lab)
+    until(lambda: browser.execute_script("return !document.getElementById('more').hidden"), PATIENCE)
     stops = []
     for _ in range(10):
         ActionChains(browser).send_keys(Keys.TAB).perform()
@@ -257,6 +263,80 @@ def test_light_or_dark_can_be_chosen_and_is_remembered(lab: Lab, browser: Chrome
     visit(browser, lab, scheme="dark")
     assert browser.execute_script(theme) == "light"
     browser.execute_script("localStorage.clear()")
+
+
+ROUNDED = """
+const [values, done] = arguments;
+import("/words.js").then(({ number, percent, seconds, size }) => done(values.map((value) =>
+  [number(value), number(value, 2), percent(value), seconds(value), size(value)])));
+"""
+
+
+def test_numbers_are_those_of_the_command_line(lab: Lab, browser: Chrome) -> None:
+    ties = [count / 2**power for power in range(12) for count in (1, 3, 5, 7, 25, 125, 1001)]
+    near = [count / 10**power for power in range(8) for count in (1, 15, 25, 1005, 2675, 99950)]
+    values = [0.0, *ties, *near]
+    browser.get(lab.address)
+    wanted = [[number(each), number(each, 2), percent(each), seconds(each), size(each)] for each in values]
+    assert browser.execute_async_script(ROUNDED, values) == wanted
+
+
+LOOKED_AT_TWICE = """
+const done = arguments[0], place = document.createElement("div"), words = document.createElement("p");
+const alert = { place: "disk", id: "disk.full", severity: "warning", since: 0, sentence: "2 GB free.", remedy: "" };
+import("/alerts.js").then(({ showAlerts }) => {
+  const show = (alerts) => {
+    showAlerts(place, words, { alerts, peers: [] });
+    return [place.children[0], words.textContent, place.querySelector(".sentence")?.textContent];
+  };
+  const none = show([]), first = show([alert]), again = show([{ ...alert, sentence: "1 GB free." }]);
+  const other = show([{ ...alert, place: "mix" }]);
+  done([none[1], again[0] === first[0], again[1] === first[1], again[2], other[0] === again[0], show([])[1]]);
+});
+"""
+
+
+def test_an_alert_is_read_aloud_once_while_its_numbers_change(lab: Lab, browser: Chrome) -> None:
+    browser.get(lab.address)
+    well = "Nothing is wrong."
+    assert browser.execute_async_script(LOOKED_AT_TWICE) == [well, True, True, "1 GB free.", False, well]
+
+
+STARTED_AGAIN = """
+const done = arguments[0];
+import("/model.js").then(({ Model }) => {
+  const model = new Model(() => {}), now = () => model.now().includes(", for ");
+  const state = (instance, status) => model.hear({ event: "state", instance, state: { status, peers: [] } });
+  state("one", { round: 8, phase: "training" });
+  model.hear({ event: "phase", phase: { round: 9, phase: "training" }, time: 1 });
+  model.hear({ event: "round", round: { round: 1e9 } });
+  const seen = [now(), model.rounds.length];
+  state("one", { round: 10, phase: "training" });
+  seen.push(now(), model.rounds.length);
+  state("two", { round: 9, phase: "training" });
+  done([...seen, now(), model.rounds.length]);
+});
+"""
+
+
+def test_it_forgets_what_a_node_that_has_started_again_has_forgotten(lab: Lab, browser: Chrome) -> None:
+    browser.get(lab.address)
+    assert browser.execute_async_script(STARTED_AGAIN) == [True, 1, False, 1, False, 0]
+
+
+def test_more_pages_are_open_than_a_browser_has_connections(lab: Lab, browser: Chrome) -> None:
+    first = browser.current_window_handle
+    visit(browser, lab)
+    for _ in range(6):
+        browser.switch_to.new_window("tab")
+        browser.get(lab.address)
+        until(lambda: look(browser)["reach"] == "live", PATIENCE)
+    for other in set(browser.window_handles) - {first}:
+        browser.switch_to.window(other)
+        browser.close()
+    browser.switch_to.window(first)
+    before = lab.a.status().round
+    until(lambda: round_shown(browser) > before, PATIENCE)
 
 
 ATTEMPTS = """
@@ -348,11 +428,12 @@ def test_it_says_that_the_node_is_gone_and_goes_on_when_it_is_back(lab: Lab, bro
     said = browser.find_element("id", "connection").text
     assert said.startswith("connection lost, trying again (as of ")
     assert lab.a.wait() == 0
+    assert browser.find_element("id", "connection").text == said, "when it was heard last does not move"
     lab.a.start()
     until(lambda: look(browser)["reach"] == "live", PATIENCE)
     after = lab.a.until(lambda status: status.round > before.round + 1, PATIENCE)
     assert after.instance != before.instance
-    until(lambda: int(look(browser)["figures"]["round"][0]) >= after.round, PATIENCE)
+    until(lambda: round_shown(browser) >= after.round, PATIENCE)
     assert browser.find_element("id", "connection").text == "live"
     others = [words for words in complaints(browser) if "ERR_" not in words]
     assert others == [], "but that it could not connect meanwhile"

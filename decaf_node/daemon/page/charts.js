@@ -4,6 +4,7 @@ import { colour, el, say } from "./dom.js";
 import { number, percent, size, whole } from "./words.js";
 
 const HEIGHT = 190;
+const STEPS = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((part) => part * 10 ** power)); // whole rounds
 const KINDS = [
   {
     title: "Loss",
@@ -93,7 +94,7 @@ function options({ curves, write }, width) {
     cursor: { drag: { x: false, y: false }, sync: { key: "rounds" } },
     scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) } },
     axes: [
-      { ...axis, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], size: 26 },
+      { ...axis, grid: { show: false }, incrs: STEPS, size: 26 },
       { ...axis, grid, size: 58, values: (_, values) => values.map((value) => write(value)) },
     ],
     series: [

@@ -5,11 +5,11 @@ import { NOTHING, clock, duration, number, percent, shortId, size, title, whole 
 
 const REACH = { connecting: "connecting", live: "live", lost: "connection lost, trying again" };
 
-export function showReach({ reach, status }) {
+export function showReach({ reach, heard }) {
   const place = byId("connection");
   place.dataset.state = reach.state;
   document.body.dataset.reach = reach.state;
-  const since = reach.state === "lost" && status ? ` (as of ${clock(reach.since / 1000)})` : "";
+  const since = reach.state === "lost" && heard ? ` (as of ${clock(heard)})` : "";
   say(place, REACH[reach.state] + since);
   say(byId("trouble"), reach.state === "lost" ? reach.why : "");
 }

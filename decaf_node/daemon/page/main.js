@@ -24,7 +24,7 @@ function draw() {
     showReach(model);
     if (!model.status) return;
     showWho(model.status);
-    showAlerts(byId("alerts"), model);
+    showAlerts(byId("alerts"), byId("alerts-words"), model);
     showGlance(byId("glance"), model);
     graph.show(model);
     showTimeline(byId("timeline"), model);

@@ -5,6 +5,7 @@ import { duration, whole } from "./words.js";
 const ROUNDS_A_PAGE = 500;
 const ROUNDS_KEPT = 5000;
 const ASK_MS = 2000; // not more often than this
+const ANSWER_MS = 15000;
 
 export class Model {
   constructor(changed) {
@@ -15,27 +16,32 @@ export class Model {
     this.rounds = []; // the oldest first
     this.phase = null; // when it began: {phase, round, time}
     this.wanted = 200;
-    this.reach = { state: "connecting", why: "", since: Date.now() };
+    this.reach = { state: "connecting", why: "" };
+    this.heard = 0; // when the last event came
     this.changed = changed;
     this.instance = "";
     this.asking = 0;
     this.moved = true; // the mesh, since we asked for its graph
+    this.partial = false; // rounds were asked for in vain
   }
 
   reached(state, why) {
     if (state === this.reach.state && (why === this.reach.why || why === "")) return;
-    this.reach = { state, why, since: Date.now() };
+    this.reach = { state, why };
     this.changed();
   }
 
   // What the node does now, in words.
   now() {
     if (!this.status) return "";
-    const since = this.phase ? `, for ${duration(Math.max(0, Date.now() / 1000 - this.phase.time))}` : "";
-    return `Now: round ${whole(this.status.round)}, ${this.status.phase}${since}.`;
+    const { round, phase } = this.status;
+    const known = this.phase?.phase === phase && this.phase.round === round; // else it is of an earlier one
+    const since = known ? `, for ${duration(Math.max(0, Date.now() / 1000 - this.phase.time))}` : "";
+    return `Now: round ${whole(round)}, ${phase}${since}.`;
   }
 
   hear(event) {
+    this.heard = Date.now() / 1000;
     switch (event.event) {
       case "state":
         this.begin(event);
@@ -57,11 +63,17 @@ export class Model {
   }
 
   begin(event) {
-    if (event.instance !== this.instance) this.phase = null;
+    if (event.instance !== this.instance) this.forget();
     this.instance = event.instance;
     this.status = event.state.status;
     this.peers = event.state.peers;
     this.askRounds();
+  }
+
+  // A node that has started again has lost the rounds that it had not saved.
+  forget() {
+    this.rounds = [];
+    this.phase = null;
   }
 
   want(rounds) {
@@ -84,6 +96,7 @@ export class Model {
   }
 
   async ask() {
+    if (this.partial) this.askRounds();
     const moved = this.moved;
     this.moved = false;
     const paths = ["/status", "/peers", "/alerts", ...(moved ? ["/topology"] : [])];
@@ -98,9 +111,11 @@ export class Model {
   }
 
   async askRounds() {
+    this.partial = false;
     let before = 0;
     for (let left = this.wanted; left > 0; left -= ROUNDS_A_PAGE) {
       const page = await get(`/rounds?before=${before}&limit=${Math.min(left, ROUNDS_A_PAGE)}`);
+      this.partial ||= !page;
       if (!page?.rounds.length) break;
       this.keep(page.rounds);
       before = page.rounds.at(-1).round;
@@ -112,7 +127,7 @@ export class Model {
 // Returns what the node says, or null: the feed says that the connection is lost.
 async function get(path) {
   try {
-    const answer = await fetch(path);
+    const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS) });
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;

@@ -31,7 +31,7 @@ const ROUNDS = [
   ["train", (row) => seconds(row.train_seconds)],
   ["exchange", (row) => seconds(row.exchange_seconds)],
   ["mix", (row) => seconds(row.mix_seconds)],
-  ["saved", (row) => (row.saved ? "yes" : "not yet")],
+  ["saved", (row, status) => (row.saved || row.round <= status.saved_round ? "yes" : "not yet")], // saving is no event
 ];
 const LEFT = new Set(["name", "node", "state", "address"]);
 
@@ -40,9 +40,10 @@ export function showMembers(place, { peers }) {
   table(place, MEMBERS, sorted, (peer) => peer.node, "No other node has been seen yet.");
 }
 
-export function showRounds(place, { rounds }, limit) {
+export function showRounds(place, { rounds, status }, limit) {
   const newest = rounds.slice(-limit).reverse();
-  table(place, ROUNDS, newest, (row) => row.round, "No round is mixed yet.");
+  const columns = ROUNDS.map(([name, value]) => [name, (row) => value(row, status)]);
+  table(place, columns, newest, (row) => row.round, "No round is mixed yet.");
 }
 
 function table(place, columns, rows, key, nothing) {

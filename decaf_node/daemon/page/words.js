@@ -6,8 +6,9 @@ export function shortId(node) {
   return node.length > 8 ? `${node.slice(0, 4)}-${node.slice(4, 8)}` : node;
 }
 
-// As Python rounds: ties go to the even digit.
+// As Python rounds: the exact value of the float, and a tie, which only few binary digits can make, to the even digit.
 function fixed(value, digits) {
+  if (!Number.isInteger(value * 2 ** (digits + 1))) return value.toFixed(digits);
   const shape = { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false };
   return value.toLocaleString("en", { ...shape, roundingMode: "halfEven" });
 }
