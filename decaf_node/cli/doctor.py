@@ -11,6 +11,7 @@ import typer
 
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_rich, print_text
+from decaf_node.errors import DecafError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,14 +54,21 @@ def doctor(
     from decaf_node.daemon.doctor.examine import examine
 
     examination = asyncio.run(examine(places, os.environ))
-    packed = write_bundle(bundle.absolute(), examination) if bundle is not None else []
-    if as_json:
-        print_json(_document(examination, bundle))
-    else:
+    if not as_json:
         print_rich(_table(examination.findings))
         print_text(_verdict(examination))
-        if bundle is not None:
-            print_text(f"{bundle} holds {', '.join(packed)}; look through it before you send it.")
+    try:
+        packed = write_bundle(bundle.absolute(), examination) if bundle is not None else []
+    except DecafError as error:
+        if not as_json:
+            raise
+        said = {"reason": error.reason, "message": error.message}
+        print_json({**_document(examination, None), "exit_code": error.exit_code, "error": said})
+        raise typer.Exit(error.exit_code) from None
+    if as_json:
+        print_json(_document(examination, bundle))
+    elif bundle is not None:
+        print_text(f"{bundle} holds {', '.join(packed)}; look through it before you send it.")
     raise typer.Exit(examination.exit_code)
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 
 from decaf_node.daemon.addresses import is_loopback
 from decaf_node.daemon.channels import WINDOW_BYTES
 from decaf_node.daemon.wire import MESSAGE_LIMIT_BYTES
 from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain
-
-log = logging.getLogger(__name__)
 
 CALLS_A_CONNECTION = 16  # a neighbour needs two: a stream and a hello
 HANDSHAKE_MS = 5_000
@@ -35,8 +32,10 @@ SERVER_OPTIONS = [
 ]
 
 
-def check_plaintext(address: str, in_settings: bool) -> None:
-    """Raise unless plaintext is allowed on ``address``: this machine only, or a person has written it in the settings.
+def check_plaintext(address: str, in_settings: bool) -> bool:
+    """Tell whether plaintext on ``address`` is for this machine only.
+
+    Raise unless it is allowed there: it is for this machine only, or a person has written it in the settings.
 
     Raises NotAllowed ``listen.insecure``, BadSettings ``listen.bad-address``.
     """
@@ -50,8 +49,7 @@ def check_plaintext(address: str, in_settings: bool) -> None:
             f"--insecure on {address} would let everyone on this network read the snapshots and take part; listen on "
             "127.0.0.1, or write insecure = true under [security] in the settings too.",
         )
-    if not local:
-        log.warning("Listening on %s in plaintext: anyone on this network can read and join.", address)
+    return local
 
 
 def try_port(address: str, port: int) -> None:

@@ -132,6 +132,16 @@ class _Request(io.RawIOBase):
         return count
 
 
+def try_local(host: str, port: int, setting: str) -> None:
+    """Raise what ``LocalServer`` does unless one can listen there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise _why(host, port, setting, error) from error
+
+
 def _why(host: str, port: int, setting: str, error: OSError) -> DecafError:
     match error.errno:
         case errno.EADDRINUSE:

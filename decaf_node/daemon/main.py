@@ -94,8 +94,8 @@ def run(
     operators_of(settings, plaintext)
     metrics_address(settings)
     collector_of(settings)
-    if plaintext:
-        check_plaintext(settings.listen.address, settings.security.insecure)
+    if plaintext and not check_plaintext(settings.listen.address, settings.security.insecure):
+        log.warning("Listening on %s in plaintext: anyone on this network can read and join.", settings.listen.address)
     with disk_errors(places.runtime):
         make_folder(places.runtime)
         refuse_shared(places.runtime)

@@ -81,7 +81,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
         try:
             caller = self._security.caller(context)
             introduction = introduction_from_wire(getattr(request, "from"))
-            self._check(introduction, caller)
+            self._check(introduction, caller, request.looking)
         except DecafError as error:
             self._say_refused(error, context.peer())
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -188,10 +188,11 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             raise bad_frame("something else first than its introduction")
         return frame
 
-    def _check(self, who: Introduction, caller: str) -> None:
+    def _check(self, who: Introduction, caller: str, looking: bool = False) -> None:
         """Raise NotAllowed or BadData unless who speaks is another node of our mesh and of our protocol.
 
-        caller: whose certificate it has shown; empty where nobody can know.
+        caller:  whose certificate it has shown; empty where nobody can know
+        looking: it only looks, and may be this node: it sees by the answer whether it is
         """
         me = self._me()
         if caller not in ("", who.node):
@@ -210,7 +211,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
                 f"This node is of the mesh {me.mesh!r} and {who.name or who.node[:8]} is of {who.mesh!r}; "
                 "set mesh.name the same to mix.",
             )
-        if who.node == me.node:
+        if who.node == me.node and not looking:
             raise NotAllowed("mesh.own-id", "This node has the same ID: a node need not speak to itself.")
 
     async def _turn_away(self, transport: ServerTransport, error: DecafError, source: str) -> None:

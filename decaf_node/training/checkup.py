@@ -22,6 +22,8 @@ from decaf_node.training.offline import go_offline
 
 GPU_FILES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu")  # of a PC's driver, and of a Jetson's
 SIDE = 256
+FULL = ("out of memory", "ALLOC_FAILED", "busy")  # what CUDA and cuBLAS say where others hold the GPU
+WARNINGS = {"machine.gpu-full"}
 
 
 def main() -> int:
@@ -42,8 +44,13 @@ def look_at(settings: Settings, remembered: Path, scratch: Path) -> None:
     built_in = settings.training.trainer == "built-in"
     if built_in:
         _look("model", "arguments", lambda: _arguments(settings, scratch))
-    if _look("model", str(settings.model.path), lambda: _model(settings) if built_in else _named(settings)):
-        _tell(base=base_fingerprint(settings.model, _copied(remembered, scratch)))
+
+    def model() -> str:
+        words = _model(settings) if built_in else _named(settings)
+        _tell(base=_fingerprint(settings, _copied(remembered, scratch)))
+        return words
+
+    if _look("model", str(settings.model.path), model):
         if not built_in:
             _found("data", "all of it", "unseen", "not looked at: the trainer is external, and reads what it likes")
         else:
@@ -55,7 +62,10 @@ def _look(layer: str, subject: str, at: Callable[[], str]) -> bool:
     try:
         words = at()
     except DecafError as error:
-        _found(layer, subject, "failure", error.message, error.reason, error.exit_code)
+        if error.reason in WARNINGS:
+            _found(layer, subject, "warning", error.message, error.reason)
+        else:
+            _found(layer, subject, "failure", error.message, error.reason, error.exit_code)
         return False
     _found(layer, subject, "well", words)
     return True
@@ -73,7 +83,7 @@ def _device(settings: Settings) -> str:
     """Return the name of the device that would be trained on, after a small sum on it."""
     import torch
 
-    from decaf_node.training.model import choose_device, first_line
+    from decaf_node.training.model import choose_device
 
     choose_device(settings.model.device)
     if not torch.cuda.is_available():
@@ -84,10 +94,19 @@ def _device(settings: Settings) -> str:
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
     except RuntimeError as error:  # torch's own are all of this kind
-        raise TryAgain("machine.gpu-fails", f"The GPU does not work: {first_line(error)}") from None
+        raise gpu_trouble(error) from None
     if not right:
         raise TryAgain("machine.gpu-fails", f"The GPU {name} adds up wrongly.")
     return f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+
+
+def gpu_trouble(error: RuntimeError) -> TryAgain:
+    """Tell a GPU that others have filled, as this node's own trainer may, from one that does not work."""
+    from decaf_node.training.model import first_line
+
+    if any(word in str(error) for word in FULL):
+        return TryAgain("machine.gpu-full", f"The GPU has no room for a small sum now: {first_line(error)}")
+    return TryAgain("machine.gpu-fails", f"The GPU does not work: {first_line(error)}")
 
 
 def _gpu_unused(settings: Settings) -> None:
@@ -141,6 +160,13 @@ def _model(settings: Settings) -> str:
     load_tokenizer(settings.model)
     size = sum(file.stat().st_size for file in files)
     return f"{len(files)} weight {'file' if len(files) == 1 else 'files'}, {size / 1e6:,.1f} MB, and a tokenizer"
+
+
+def _fingerprint(settings: Settings, remembered: Path) -> str:
+    try:
+        return base_fingerprint(settings.model, remembered)
+    except (OSError, ValueError) as error:
+        raise BadData("model.damaged", f"The files of {settings.model.path} cannot be read: {error}.") from None
 
 
 def _data(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import re
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,11 +24,12 @@ from torch.utils.data import IterableDataset
 
 from decaf_node.errors import BadData
 from decaf_node.settings import Settings
-from decaf_node.training.examples import Encode, Example, columns_needed, make_encoder
+from decaf_node.training.examples import BadRow, Encode, Example, columns_needed, make_encoder
 from decaf_node.training.model import first_line
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 ROWS_AT_ONCE = 1000
+QUOTED = re.compile(r"""(?<!\w\w)(['"])(.*\1(?!\w)|.*)""")
 Stamp = tuple[int, int]  # size and time of a file
 logger = logging.getLogger(__name__)
 
@@ -103,15 +105,14 @@ class Files:
         table = read_table(path)
         missing = [column for column in self._columns if column not in table.column_names]
         if missing:
-            raise BadData(
-                "data.column-missing",
-                f"{path} has no column {missing[0]}; it has {', '.join(table.column_names) or 'none'}.",
-            )
+            raise BadData("data.column-missing", f"{path} has no column {missing[0]}; it has {_columns(path, table)}.")
         examples: list[Example] = []
         for start in range(0, len(table), ROWS_AT_ONCE):
             rows = [dict(row) for row in table.select(range(start, min(start + ROWS_AT_ONCE, len(table))))]
             try:
                 examples += self._encode(rows)
+            except BadRow as error:
+                raise BadData(error.reason, f"{path}, row {start + error.index + 1}: {error.message}") from None
             except BadData as error:
                 raise BadData(error.reason, f"{path}: {error.message}") from error
         return Loaded(stamp, examples)
@@ -216,8 +217,20 @@ def read_table(path: Path) -> datasets.Dataset:
             )
         except (DatasetGenerationError, OSError, ValueError, TypeError) as error:
             raise BadData(
-                "data.unreadable", f"{path} cannot be read: {first_line(error.__cause__ or error)}"
+                "data.unreadable", f"{path} cannot be read: {unquoted(first_line(error.__cause__ or error))}"
             ) from error
+
+
+def unquoted(text: str) -> str:
+    """Return what a library says of a file without what it quotes: that may be a row."""
+    return QUOTED.sub("(...)", text)
+
+
+def _columns(path: Path, table: datasets.Dataset) -> str:
+    """Name the columns; only count those of a CSV file: without a header its first row would be named."""
+    if path.suffix.lower() == ".csv":
+        return f"{len(table.column_names)} others, if its first line is a header"
+    return ", ".join(table.column_names) or "none"
 
 
 def _training_part(examples: list[Example], held_out: float) -> list[Example]:

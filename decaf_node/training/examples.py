@@ -36,6 +36,14 @@ class Example:
     content: float
 
 
+class BadRow(BadData):
+    """A row that is not as the settings say, without what it holds: data is private. index: among the rows given."""
+
+    def __init__(self, reason: str, message: str, index: int) -> None:
+        super().__init__(reason, message)
+        self.index = index
+
+
 Encode = Callable[[Sequence[Mapping[str, Any]]], list[Example]]
 
 
@@ -120,12 +128,9 @@ def _classified(
     known = {label: index for index, label in enumerate(labels)}
     texts = [_text(row[data.text_column]) for row in rows]
     names = [_text(row[data.label_column]) for row in rows]
-    for name in names:
+    for index, name in enumerate(names):
         if name not in known:
-            raise BadData(
-                "data.unknown-label",
-                f"Column {data.label_column} holds {name!r}, which is not in model.labels ({', '.join(labels)}).",
-            )
+            raise _unknown_label(data.label_column, labels, index)
     tokens = tokenizer(texts, truncation=True, max_length=data.max_length)["input_ids"] if texts else []
     return [
         _example(ids, known[name], 0, (text, name))
@@ -150,13 +155,10 @@ def _answers(
 ) -> list[Example]:
     known = {label: index for index, label in enumerate(labels)}
     examples = []
-    for row in rows:
+    for index, row in enumerate(rows):
         prompt, answer = _text(row[data.prompt_column]), _text(row[data.text_column])
         if labels and answer not in known:
-            raise BadData(
-                "data.unknown-label",
-                f"Column {data.text_column} holds {answer!r}, which is not in model.labels ({', '.join(labels)}).",
-            )
+            raise _unknown_label(data.text_column, labels, index)
         head, tail = answer_tokens(tokenizer, prompt, answer, data.max_length)
         if answer.strip() and head and tail:
             examples.append(_example(head + tail, known.get(answer, -1), len(head), (prompt, answer)))
@@ -169,18 +171,25 @@ def _chats(rows: Sequence[Mapping[str, Any]], data: DataSection, tokenizer: Any)
             "data.no-chat-template", "data.messages_column is set, but the model's tokenizer has no template."
         )
     examples = []
-    for row in rows:
+    for index, row in enumerate(rows):
         messages = row[data.messages_column]
         if not _is_chat(messages):
-            raise BadData(
+            raise BadRow(
                 "data.not-messages",
                 f"Column {data.messages_column} must hold lists of messages, each with a role and a content.",
+                index,
             )
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         ids = tokenizer(text, add_special_tokens=False, truncation=True, max_length=data.max_length)["input_ids"]
         if len(ids) > 1:
             examples.append(_example(ids, -1, 0, (text,)))
     return examples
+
+
+def _unknown_label(column: str, labels: Sequence[str], index: int) -> BadRow:
+    return BadRow(
+        "data.unknown-label", f"Column {column} holds a label that is not in model.labels ({', '.join(labels)}).", index
+    )
 
 
 def _is_chat(messages: Any) -> bool:

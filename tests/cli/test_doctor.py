@@ -39,7 +39,12 @@ def test_a_bundle_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         (disk / "ballast").write_bytes(bytes(4096))
         done = decaf_node("doctor", *places, "--bundle", disk / "b.tar.gz", "--json")
         assert done.returncode == 75
-        assert json.loads(done.stdout)["error"]["reason"] == "disk.full"
+        document = json.loads(done.stdout)
+        assert (document["error"]["reason"], document["cause"]) == ("disk.full", "settings.missing")
+        assert (document["bundle"], document["exit_code"]) == ("", 75)
+        done = decaf_node("doctor", *places, "--bundle", disk / "b.tar.gz")
+        assert (done.returncode, "[disk.full]" in done.stderr) == (75, True)
+        assert done.stdout.endswith("Begin with settings.missing.\n")
         assert [path.name for path in disk.iterdir()] == ["ballast"]
 
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from decaf_node.errors import BadData
 from decaf_node.settings import Settings
-from decaf_node.training.data import Data, Position, load_data, read_table
+from decaf_node.training.data import Data, Position, load_data, read_table, unquoted
 from tests.training.tiny import classifier_settings, make_tokenizer, topic_rows, write_rows
 
 
@@ -115,7 +115,34 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_unknown_label_names_the_file(tmp_path: Path) -> None:
-    assert reason_of(write_rows(tmp_path / "rows.jsonl", [{"text": "cat", "label": "no"}])) == "data.unknown-label"
+    path = write_rows(
+        tmp_path / "rows.jsonl", [{"text": "cat", "label": "tech"}] * 1500 + [{"text": "cat", "label": "no"}]
+    )
+    with pytest.raises(BadData, match=r"rows.jsonl, row 1501: Column label ") as caught:
+        load(path)
+    assert caught.value.reason == "data.unknown-label"
+
+
+@pytest.mark.parametrize(
+    ("says", "shown"),
+    [
+        ("could not convert string to float: 'it's mine'", "could not convert string to float: (...)"),
+        ("Could not convert b'mine' with type bytes: tried int", "Could not convert b(...) with type bytes: tried int"),
+        ("'utf-8' codec can't decode byte 0xff in position 0", "(...) codec can't decode byte 0xff in position 0"),
+        ("Failed to parse string: 'a row that is cut", "Failed to parse string: (...)"),
+        ("JSON parse error: Invalid value. in row 1.", "JSON parse error: Invalid value. in row 1."),
+    ],
+)
+def test_what_a_library_quotes_is_left_out(says: str, shown: str) -> None:
+    assert unquoted(says) == shown
+
+
+def test_a_csv_file_without_a_header_does_not_show_its_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a private text,tech\nanother,sport\n")
+    with pytest.raises(BadData, match="has no column text") as caught:
+        load(path)
+    assert "private" not in caught.value.message
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:

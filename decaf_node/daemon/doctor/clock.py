@@ -37,7 +37,8 @@ def look_at_clock(now: float, newest_stamp: float, ahead_of: Sequence[float], ex
         written = f"{datetime.fromtimestamp(newest_stamp, timezone.utc):%Y-%m-%d %H:%M} UTC"
         behind = f"It says {shown}, and this node has written files at {written}: the clock has gone back; set it."
         return [failure(LAYER, SUBJECT, TryAgain("clock.behind", behind))]
-    if expired_at:
+    agrees = any(abs(ahead) < DIFFERENCE_SECONDS for ahead in ahead_of)
+    if expired_at and not agrees:
         ahead = (
             f"It says {shown}, and by that the certificate of the member at {expired_at}, which is running, has "
             "expired, though members renew theirs long before: this clock is ahead; set it."

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from decaf_node.daemon.doctor.finding import Finding, failure, well
+from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.meeting import check_peers
 from decaf_node.daemon.operators import operators_of
-from decaf_node.daemon.scraping import metrics_address
+from decaf_node.daemon.scraping import collector_of, metrics_address
 from decaf_node.errors import DecafError
 from decaf_node.settings import Places, Settings, load_settings
 
@@ -25,7 +26,10 @@ def look_at_settings(places: Places, environ: Mapping[str, str]) -> tuple[Settin
         lambda: check_peers(settings.mesh.peers),
         lambda: operators_of(settings, settings.security.insecure),
         lambda: metrics_address(settings),
+        lambda: collector_of(settings),
     ]
+    if settings.security.insecure:
+        objections.append(lambda: check_plaintext(settings.listen.address, True))
     found = [finding for object_to in objections for finding in _objection(path, object_to)]
     listens = f"{settings.listen.address}:{settings.listen.port}"
     return settings, found or [well(LAYER, path, f"mesh {settings.mesh.name!r}, listens on {listens}")]

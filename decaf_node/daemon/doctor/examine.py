@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ifaddr
 
-from decaf_node.daemon.addresses import join, split
+from decaf_node.daemon.addresses import split
 from decaf_node.daemon.clock import EARLIEST
 from decaf_node.daemon.doctor.clock import look_at_clock, newest_stamp
 from decaf_node.daemon.doctor.company import Own, judge_visits
@@ -27,11 +27,12 @@ from decaf_node.daemon.doctor.finding import (
     first_failure,
     in_order,
     unseen,
+    warning,
 )
 from decaf_node.daemon.doctor.identity import Shown, look_at_identity
 from decaf_node.daemon.doctor.machine import Machine, look_at_machine
 from decaf_node.daemon.doctor.network import Probe, judge_multicast, look_at_interfaces, not_looked_for, probe
-from decaf_node.daemon.doctor.peers import PEERS_AT_MOST, Known, Visit, Visits, merged
+from decaf_node.daemon.doctor.peers import PEERS_AT_MOST, Known, Visit, Visits, leads_here, merged
 from decaf_node.daemon.doctor.remedies import with_remedies
 from decaf_node.daemon.doctor.running import Said, ask_daemon, look_at_daemon
 from decaf_node.daemon.interfaces import own_ips
@@ -39,7 +40,7 @@ from decaf_node.daemon.lan import Heard, listen_around
 from decaf_node.daemon.security import only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.wire import Introduction
-from decaf_node.errors import BadSettings, DecafError, NotAllowed
+from decaf_node.errors import BadSettings, DecafError
 from decaf_node.settings import Places, SecuritySection, Settings
 
 NEED_SETTINGS = LAYERS[LAYERS.index("machine") :]
@@ -94,7 +95,7 @@ async def examine(places: Places, environ: Mapping[str, str]) -> Examination:
         findings += [unseen(layer, EVERYTHING, "the settings cannot be read") for layer in NEED_SETTINGS]
         visits: list[Visit] = []
     else:
-        findings += look_at_daemon(said, places, settings.listen)
+        findings += look_at_daemon(said, places, settings)
         machine, (visits, about_others) = await asyncio.gather(
             look_at_machine(settings, places), _others(places, settings, shown, said, reachable)
         )
@@ -128,23 +129,31 @@ async def _others(
             findings.append(not_looked_for("there is no interface for it"))
     else:
         findings = [not_looked_for("discovery.mdns is off in the settings")]
-    known = _known(places if reachable else None, settings, shown, said, heard)
+    known = await _known(places if reachable else None, settings, shown, said, heard)
     if len(known) > PEERS_AT_MOST:
         findings.append(unseen("peers", "members", f"{len(known) - PEERS_AT_MOST} more are known"))
-    visits = await Visits(_introduction(settings, shown), shown).all(known)
+    claims = _claims(heard, shown)
+    visitor = Visits(_introduction(settings, shown), shown, said.state.status.instance if said.state else "")
+    everywhere = await visitor.all([*claims, *known[:PEERS_AT_MOST]])
+    visits = [visit for visit in everywhere if visit.peer not in claims]
     reached = {visit.address: visit.peer.title for visit in visits if visit.reached}
     findings += judge_multicast(probes, heard, settings.mesh.name, shown.node, reached, len(known))
-    return visits, findings + _same_identity(heard, shown)
+    return visits, findings + [_same_identity(visit) for visit in everywhere if visit.peer in claims]
 
 
-def _known(places: Places | None, settings: Settings, shown: Shown, said: Said, heard: Sequence[Heard]) -> list[Known]:
+async def _known(
+    places: Places | None, settings: Settings, shown: Shown, said: Said, heard: Sequence[Heard]
+) -> list[Known]:
     """Return all members that are known from somewhere, without this node."""
     peers = sorted(said.state.peers, key=lambda peer: peer.state == "gone") if said.state else []
     told = [Known(peer.node, peer.name, peer.addresses) for peer in peers]
     told += [Known(each.node, "", each.addresses) for each in heard if each.mesh == settings.mesh.name]
     listens = split(said.state.status.address) if said.state else None
-    own = {join(ip, listens[1] if listens else settings.listen.port) for ip in own_ips()}
-    return merged(told, (*settings.mesh.peers, *(_seeds(places.state) if places else ())), shown.node, own)
+    loose = (*settings.mesh.peers, *(_seeds(places.state) if places else ()))
+    named = [address for address in loose if split(address) is not None]  # what is none is said of the settings
+    port = listens[1] if listens else settings.listen.port
+    here = await asyncio.gather(*(leads_here(address, port) for address in named))
+    return merged(told, (address for address, is_own in zip(named, here, strict=True) if not is_own), shown.node)
 
 
 def _seeds(state: Path) -> tuple[str, ...]:
@@ -158,16 +167,24 @@ def _introduction(settings: Settings, shown: Shown) -> Introduction:
     return Introduction(shown.node, settings.node.name or socket.gethostname(), settings.mesh.name, "", 0, "")
 
 
-def _same_identity(heard: Sequence[Heard], shown: Shown) -> list[Finding]:
-    """Find another device that announces this node's ID: at an address that is none of this machine."""
+def _claims(heard: Sequence[Heard], shown: Shown) -> list[Known]:
+    """Return who announces this node's ID at addresses that are none of this machine: anybody can, so he is visited."""
     own = own_ips()
+    claims = []
     for each in heard:
-        hosts = [(split(address) or ("", 0))[0].partition("%")[0] for address in each.addresses]
-        if each.node == shown.node and not own.issuperset(hosts):
-            where = ", ".join(sorted(set(hosts) - own))
-            words = f"Another device, at {where}, announces the identity of this node, as after copying a disk."
-            return [failure("identity", "key", NotAllowed("identity.cloned", words))]
-    return []
+        hosts = {address: (split(address) or ("", 0))[0].partition("%")[0] for address in each.addresses}
+        elsewhere = tuple(address for address, host in hosts.items() if host not in own)
+        if each.node == shown.node and elsewhere:
+            claims.append(Known("", "", elsewhere))
+    return claims
+
+
+def _same_identity(visit: Visit) -> Finding:
+    """Judge who announces this node's ID: his certificate proves it, or nothing does."""
+    if visit.error is not None and visit.error.reason == "identity.cloned":
+        return failure("identity", visit.address, visit.error)
+    words = f"Somebody at {visit.address} announces this node's ID by mDNS, as anybody can, and does not prove it."
+    return warning("identity", "key", "identity.announced-elsewhere", words)
 
 
 def _own(said: Said, kept: Kept, machine: Machine) -> Own:
@@ -181,7 +198,7 @@ def _peers(visits: Sequence[Visit], own: Own, said: Said, settings: Settings) ->
     if visits:
         return judge_visits(visits, own, problems)
     if not settings.discovery.mdns:
-        nobody = "discovery.mdns is off and mesh.peers is empty, so no other node is ever looked for."
+        nobody = "discovery.mdns is off and mesh.peers names no other node, so none is ever looked for."
         return [failure("peers", "members", BadSettings("peer.none-named", nobody))]
     return [unseen("peers", "members", "none is known from mesh.peers, the invitation or mDNS")]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from decaf_node.daemon.doctor.finding import Finding, failure, unseen, warning, well
+from decaf_node.daemon.doctor.running import lock_holder
 from decaf_node.daemon.durable import disk_errors, explain, refuse_shared
-from decaf_node.daemon.store import DATABASE
+from decaf_node.daemon.store import DATABASE, LOCK
 from decaf_node.errors import BadData, DecafError, NotAllowed
 from decaf_node.settings import Places
 
@@ -89,8 +90,10 @@ def _demand_use(folder: Path) -> None:
 
 
 def look_at_history(state: Path) -> tuple[Kept, list[Finding]]:
-    """Return what the history file says, as no daemon has it open; and what was found."""
+    """Return what the history file says, if no daemon has it open; and what was found."""
     path = state / DATABASE
+    if holder := lock_holder(state / LOCK):
+        return Kept(), [unseen(LAYER, DATABASE, f"process {holder} has it open, and writes to it")]
     try:
         if not path.exists():
             return Kept(), [unseen(LAYER, DATABASE, "there is none yet")]

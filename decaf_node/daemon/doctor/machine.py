@@ -68,7 +68,7 @@ async def _converse(process: asyncio.subprocess.Process, asked: bytes, machine: 
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    errors = asyncio.create_task(process.stderr.read(LAST_WORDS_BYTES))
+    errors = asyncio.create_task(_last_words(process.stderr))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         process.stdin.write(asked)
         process.stdin.write_eof()
@@ -79,8 +79,17 @@ async def _converse(process: asyncio.subprocess.Process, asked: bytes, machine: 
             if not line:
                 break
             _take(line, machine)
+    await _last_words(process.stdout)  # whatever else it prints must not block it
     await process.wait()
     return await errors
+
+
+async def _last_words(stream: asyncio.StreamReader) -> bytes:
+    """Read to the end; return the last of it."""
+    last = b""
+    while chunk := await stream.read(LAST_WORDS_BYTES):
+        last = (last + chunk)[-LAST_WORDS_BYTES:]
+    return last
 
 
 def _take(line: bytes, machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -26,6 +27,7 @@ PORT = 5353
 GROUP_V4, GROUP_V6 = "224.0.0.251", "ff02::fb"
 LISTEN_SECONDS = 2.5
 PACKET_BYTES = 9000
+PACKETS_AT_MOST = 1024  # kept of what is heard on one address
 TYPE_PTR, CLASS_IN = 12, 1  # RFC 1035
 HOPS = 255  # RFC 6762, section 11
 IP_MULTICAST_ALL, IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, in6.h: 0 hears this interface only
@@ -177,8 +179,10 @@ async def _listen(sock: socket.socket, seconds: float) -> list[tuple[str, bytes]
     loop = asyncio.get_running_loop()
 
     def take() -> None:
-        data, source = sock.recvfrom(PACKET_BYTES)
-        heard.append((str(source[0]).partition("%")[0], data))
+        with contextlib.suppress(OSError):  # there is nothing after all, or the interface has gone
+            data, source = sock.recvfrom(PACKET_BYTES)
+            if len(heard) < PACKETS_AT_MOST:
+                heard.append((str(source[0]).partition("%")[0], data))
 
     loop.add_reader(sock, take)
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from decaf_node.daemon.certificates import check_time, inviter_of, is_signed_by,
 from decaf_node.daemon.channels import Channels
 from decaf_node.daemon.dial import Seen, look_at
 from decaf_node.daemon.doctor.identity import Shown
+from decaf_node.daemon.interfaces import own_ips
 from decaf_node.daemon.node_id import node_of, short
 from decaf_node.daemon.security import MutualTls, look
 from decaf_node.daemon.wire import Introduction
@@ -45,6 +47,7 @@ class Visit:
 
     reached:    TCP was answered
     out_of_date: the certificate there has expired, or is not valid yet, by this clock
+    ours:       the daemon of this machine answers
     """
 
     peer: Known
@@ -54,6 +57,7 @@ class Visit:
     seen: Seen | None = None
     ahead: float | None = None
     out_of_date: str = ""
+    ours: bool = False
 
 
 @dataclass
@@ -66,18 +70,26 @@ class Step:
     out_of_date: str = ""
     seen: Seen | None = None
     ahead: float | None = field(default=None)
+    ours: bool = False
 
 
 class Visits:
-    """Visits members. me: as this node introduces itself; shown: what it has to show, and whom it believes."""
+    """Visits members. me: as this node introduces itself; shown: what it has to show, and whom it believes.
 
-    def __init__(self, me: Introduction, shown: Shown) -> None:
+    instance: of the daemon of this machine; empty if none runs
+    """
+
+    def __init__(self, me: Introduction, shown: Shown, instance: str = "") -> None:
         self._me = me
         self._shown = shown
+        self._instance = instance
         self._channels = None if shown.security is None else Channels(shown.security)
 
     async def all(self, peers: Sequence[Known]) -> list[Visit]:
-        """Visit each at its addresses, until one is right; return for each how far one came at the best."""
+        """Visit each at its addresses, until one is right; return for each how far one came at the best.
+
+        Where the daemon of this machine answers, under whatever name, it is left out.
+        """
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def one(peer: Known) -> Visit:
@@ -85,7 +97,8 @@ class Visits:
                 return await self._visit(peer)
 
         try:
-            return list(await asyncio.gather(*(one(peer) for peer in peers[:PEERS_AT_MOST])))
+            visits = await asyncio.gather(*(one(peer) for peer in peers))
+            return [visit for visit in visits if not visit.ours]
         finally:
             if self._channels is not None:
                 await self._channels.close()
@@ -110,7 +123,7 @@ class Visits:
                 await way(step)
         except DecafError as found:
             error = found
-        return Visit(step.peer, step.address, error, step.reached, step.seen, step.ahead, step.out_of_date)
+        return Visit(step.peer, step.address, error, step.reached, step.seen, step.ahead, step.out_of_date, step.ours)
 
     async def _look(self, step: Step) -> None:
         """TLS: whose certificate is it, and is it his?"""
@@ -122,13 +135,20 @@ class Visits:
             await self._explain(step, error)
         security = self._shown.security
         node = security.admit(shown) if isinstance(security, MutualTls) else node_of(shown.public_key())
-        if node == self._me.node:
+        if node == self._me.node and not await self._is_ours(step):
             raise NotAllowed("identity.cloned", f"Another device, at {step.address}, has the identity of this node.")
         if step.peer.node not in ("", node):
             raise NotAllowed(
                 "peer.other-node",
                 f"The node {short(node)} answers at {step.address}, and {step.peer.title} should.",
             )
+
+    async def _is_ours(self, step: Step) -> bool:
+        """Tell whether it is the daemon of this machine that answers there, by its instance."""
+        if self._channels is None or not self._instance:
+            return False
+        seen = await look_at(self._channels, step.address, self._me)
+        return seen.who.instance == self._instance
 
     async def _explain(self, step: Step, error: TryAgain) -> NoReturn:
         """Look at a certificate that TLS does not believe: is it another mesh's, or one whose time is over?"""
@@ -158,6 +178,7 @@ class Visits:
         step.ahead = (before + time.time()) / 2 - seen.time if seen.time else None
         if step.peer.node not in ("", seen.who.node):
             raise BadData("peer.other-node", f"{short(seen.who.node)} answers at {step.address}.")
+        step.ours = bool(self._instance) and seen.who.instance == self._instance
 
 
 async def find_route(step: Step) -> None:
@@ -196,10 +217,24 @@ async def knock(step: Step) -> None:
     writer.transport.abort()
 
 
-def merged(told: Iterable[Known], loose: Iterable[str], node: str, own: Collection[str]) -> list[Known]:
+async def leads_here(address: str, port: int) -> bool:
+    """Tell whether the address, or the name, is this machine's and has this port."""
+    parts = split(address)
+    if parts is None or parts[1] != port:
+        return False
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(parts[0], None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    own = own_ips()
+    ips = {str(place[0]).partition("%")[0] for *_, place in found}
+    return all(ip in own or ipaddress.ip_address(ip).is_loopback for ip in ips)
+
+
+def merged(told: Iterable[Known], loose: Iterable[str], node: str) -> list[Known]:
     """Return each node once with all its addresses, then the addresses of which it is not known who is there.
 
-    told: may name a node several times; node, own: this node's ID and addresses, which are left out
+    told: may name a node several times; node: this node's ID, which is left out
     """
     nodes: dict[str, Known] = {}
     for each in told:
@@ -207,5 +242,5 @@ def merged(told: Iterable[Known], loose: Iterable[str], node: str, own: Collecti
         addresses = tuple(dict.fromkeys((*before.addresses, *each.addresses)))
         nodes[each.node] = Known(each.node, before.name or each.name, addresses)
     nodes.pop(node, None)
-    there = {address for known in nodes.values() for address in known.addresses} | set(own)
+    there = {address for known in nodes.values() for address in known.addresses}
     return [*nodes.values(), *(Known("", "", (address,)) for address in dict.fromkeys(loose) if address not in there)]

@@ -8,14 +8,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from decaf_node.daemon.addresses import split
 from decaf_node.daemon.client import Client
 from decaf_node.daemon.doctor.finding import Finding, failure, warning, well
 from decaf_node.daemon.listening import try_port
+from decaf_node.daemon.local_http import try_local
 from decaf_node.daemon.reports import ProblemReport, RoundReport, StateReport, StatusReport
 from decaf_node.daemon.status import installed_version
 from decaf_node.daemon.store import LOCK
 from decaf_node.errors import Bug, DaemonUnreachable, DecafError, NotAllowed, TryAgain
-from decaf_node.settings import ListenSection, Places
+from decaf_node.settings import Places, Settings
 
 LAYER, SUBJECT = "daemon", "decaf-node run"
 ROUNDS_TOLD = 100
@@ -57,7 +59,7 @@ def ask_daemon(socket: Path) -> Said:
         return Said(why=error)
 
 
-def look_at_daemon(said: Said, places: Places, listen: ListenSection) -> list[Finding]:
+def look_at_daemon(said: Said, places: Places, settings: Settings) -> list[Finding]:
     """Judge what the daemon has said, or why it does not answer."""
     if said.state is not None:
         return [*_look_at_state(said.state.status), *_troubles(said.state)]
@@ -68,11 +70,25 @@ def look_at_daemon(said: Said, places: Places, listen: ListenSection) -> list[Fi
             f"Process {holder} holds the state folder {places.state}, and no daemon answers in {places.runtime}."
         )
         return [failure(LAYER, SUBJECT, DaemonUnreachable("daemon.elsewhere", elsewhere))]
+    return list(_ports(settings)) or [failure(LAYER, SUBJECT, said.why)]
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    """Yield what keeps a daemon from listening where the settings say."""
     try:
-        try_port(listen.address, listen.port)
+        try_port(settings.listen.address, settings.listen.port)
     except DecafError as error:
-        return [failure(LAYER, f"port {listen.port}", error)]
-    return [failure(LAYER, SUBJECT, said.why)]
+        yield failure(LAYER, f"port {settings.listen.port}", error)
+    monitor = settings.monitor
+    places = {"monitor.listen": split(monitor.listen), "monitor.metrics": split(monitor.metrics)}
+    places["monitor.dashboard_port"] = ("127.0.0.1", monitor.dashboard_port) if monitor.dashboard else None
+    for setting, place in places.items():
+        if place is None:
+            continue  # it is off, or takes a free one; one that is none is said of the settings
+        try:
+            try_local(*place, setting)
+        except DecafError as error:
+            yield failure(LAYER, setting, error)
 
 
 def _look_at_state(status: StatusReport) -> Iterator[Finding]:

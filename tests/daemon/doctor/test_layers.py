@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from decaf_node.daemon.doctor.remedies import REMEDIES, with_remedies
 from decaf_node.daemon.doctor.running import Said, look_at_daemon
 from decaf_node.daemon.store import DATABASE, open_store
 from decaf_node.errors import BadSettings, DaemonUnreachable, TryAgain
-from decaf_node.settings import ListenSection, Places, SecuritySection
+from decaf_node.settings import Places, SecuritySection, Settings
 from tests.daemon.disks import small_disk
 from tests.daemon.trusted import Authority
 
@@ -95,6 +96,8 @@ def test_a_reason_without_a_remedy_of_its_own_has_that_of_its_kind(places: Place
         ("[mesh]\npeers = ['nowhere']\n", "settings.bad-peer"),
         ("[monitor]\noperators = ['nobody']\n", "monitor.bad-operator"),
         ("[monitor]\nmetrics = '0.0.0.0:9'\n", "monitor.open-metrics"),
+        ("[monitor]\notlp = 'nowhere'\n", "monitor.bad-otlp"),
+        ("[security]\ninsecure = true\n[listen]\naddress = 'no name'\n", "listen.bad-address"),
         ("nonsense", "settings.not-toml"),
     ],
 )
@@ -190,6 +193,13 @@ def test_a_history_that_is_damaged(places: Places) -> None:
     assert bad(look_at_history(places.state)[1]) == [("failure", "state.damaged")]
 
 
+def test_a_history_that_is_written_to_is_left_alone(places: Places) -> None:
+    with closing(open_store(places.state, "lab")):
+        kept, [finding] = look_at_history(places.state)
+    assert (kept, finding.mark) == (Kept(), "unseen")
+    assert f"process {os.getpid()} " in finding.message
+
+
 def test_a_history_of_another_program(places: Places) -> None:
     with closing(sqlite3.connect(places.state / DATABASE)) as database:
         database.execute("CREATE TABLE other (x)")
@@ -207,6 +217,8 @@ def test_a_history_of_another_program(places: Places) -> None:
         (NOW, NOW + 3600, [], "", [("failure", "clock.behind")]),
         (NOW, NOW + 200, [0.0], "", []),
         (NOW, 0.0, [], "10.0.0.1:7433", [("failure", "clock.ahead")]),
+        (NOW, 0.0, [90.0, 80.0], "10.0.0.1:7433", [("failure", "clock.ahead")]),
+        (NOW, 0.0, [0.1], "10.0.0.1:7433", []),
         (NOW, 0.0, [90.0, 80.0, 0.0], "", [("warning", "clock.differs")]),
         (NOW, 0.0, [0.0, 5e5, 0.0], "", []),
         (NOW, 0.0, [-2 * DAY], "", [("failure", "clock.differs")]),
@@ -308,17 +320,33 @@ def test_a_disk_with_room_for_few_rounds(tmp_path: Path) -> None:
 SILENT = Said(why=DaemonUnreachable("daemon.not-running", "No daemon answers."))
 
 
+def listening(**sections: object) -> Settings:
+    return Settings.model_validate(
+        {"model": {"path": "/none"}, "data": {"train": ["/none"]}, "listen": {"port": 0}, **sections}
+    )
+
+
 def test_no_daemon(places: Places) -> None:
-    assert bad(look_at_daemon(SILENT, places, ListenSection(port=0))) == [("failure", "daemon.not-running")]
+    assert bad(look_at_daemon(SILENT, places, listening())) == [("failure", "daemon.not-running")]
+
+
+def test_ports_that_are_taken(places: Places) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        at = f"127.0.0.1:{port}"
+        monitor = {"listen": at, "metrics": at, "dashboard": True, "dashboard_port": port}
+        findings = look_at_daemon(SILENT, places, listening(monitor=monitor))
+    assert bad(findings) == [("failure", "monitor.port-in-use")] * 3
+    assert [finding.subject for finding in findings] == ["monitor.listen", "monitor.metrics", "monitor.dashboard_port"]
 
 
 def test_a_daemon_that_answers_elsewhere(places: Places) -> None:
     with closing(open_store(places.state, "lab")):
-        findings = look_at_daemon(SILENT, places, ListenSection(port=0))
+        findings = look_at_daemon(SILENT, places, listening())
     assert bad(findings) == [("failure", "daemon.elsewhere")]
     assert f"Process {os.getpid()} holds" in findings[0].message
 
 
 def test_an_address_of_another_machine(places: Places) -> None:
-    findings = look_at_daemon(SILENT, places, ListenSection(address="192.0.2.1"))
+    findings = look_at_daemon(SILENT, places, listening(listen={"address": "192.0.2.1"}))
     assert bad(findings) == [("failure", "listen.bad-address")]

@@ -12,6 +12,7 @@ import pytest
 from decaf_node.daemon.doctor.machine import Machine, look_at_machine
 from decaf_node.settings import ModelSection, Places, Settings
 from decaf_node.training.base import base_fingerprint
+from decaf_node.training.checkup import gpu_trouble
 from tests.daemon.processes import ROOT
 from tests.training.tiny import classifier_settings, make_bert, topic_rows, write_rows
 
@@ -47,6 +48,19 @@ async def test_a_torch_for_another_processor(tmp_path: Path, torch: Callable[[st
     assert "SIGILL" in machine.findings[0].message
 
 
+async def test_one_that_says_much_is_heard_to_the_end(tmp_path: Path, torch: Callable[[str], object]) -> None:
+    torch("import os\nos.write(1, b'x\\n' * 300_000)\nos.write(2, b'y\\n' * 300_000 + b'last\\n')\nos._exit(3)")
+    machine = await look_at_machine(EMPTY, places(tmp_path))
+    assert said(machine) == ["machine failure machine.crashes", "model unseen", "data unseen"]
+    assert machine.findings[0].message.endswith("ended with exit code 3. It said: last")
+
+
+def test_a_gpu_that_others_fill_is_not_broken() -> None:
+    for words in ("CUDA out of memory. Tried to allocate 20 MiB", "CUDA error: all CUDA-capable devices are busy"):
+        assert gpu_trouble(RuntimeError(words)).reason == "machine.gpu-full"
+    assert gpu_trouble(RuntimeError("CUDA error: an illegal memory access")).reason == "machine.gpu-fails"
+
+
 async def test_one_that_hangs_is_ended(tmp_path: Path, torch: Callable[[str], object]) -> None:
     torch("import time; time.sleep(1000)")
     machine = await look_at_machine(EMPTY, places(tmp_path), seconds=0.5)
@@ -61,6 +75,12 @@ async def test_a_real_model_and_its_mistakes(tmp_path: Path) -> None:
     assert said(machine) == ["machine well", "machine well", "model well", "model well", "data well"]
     assert machine.base == base_fingerprint(ModelSection(path=model), tmp_path / "digests")
     assert not (tmp_path / "r").exists(), "nothing is written at the node's places"
+
+    (model / "config.json").write_text("{")
+    named = classifier_settings(model, data, training={"trainer": "external"})
+    machine = await look_at_machine(named, places(tmp_path))
+    assert said(machine)[2:] == ["model failure model.damaged", "data unseen"]
+    make_bert(model)
 
     odd = classifier_settings(model, data, model={"labels": ["sport", "tech"]}, lora={"r": 2, "rank": 3})
     machine = await look_at_machine(odd, places(tmp_path))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from decaf_node.daemon.doctor.network import Probe, judge_multicast, probe
+import asyncio
+import socket
+
+from decaf_node.daemon.doctor.network import PACKETS_AT_MOST, Probe, _listen, judge_multicast, probe
 from decaf_node.daemon.interfaces import Address
 from decaf_node.daemon.lan import Heard
 
@@ -22,6 +25,20 @@ async def test_what_is_sent_is_heard() -> None:
 async def test_an_address_that_is_not_here() -> None:
     [found] = await probe([Address("eth9", 99, "192.0.2.1", 24)], 0.1)
     assert found.error is not None
+
+
+async def test_what_is_heard_has_a_limit() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth,
+    ):
+        ear.bind(("127.0.0.1", 0))
+        ear.setblocking(False)
+        hearing = asyncio.create_task(_listen(ear, 0.3))
+        for _ in range(2 * PACKETS_AT_MOST):
+            mouth.sendto(b"x", ear.getsockname())
+            await asyncio.sleep(0)
+        assert len(await hearing) == PACKETS_AT_MOST
 
 
 def judged(

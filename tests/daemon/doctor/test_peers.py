@@ -12,7 +12,7 @@ from decaf_node.daemon.channels import Channels
 from decaf_node.daemon.dial import look_at
 from decaf_node.daemon.doctor.company import Own, judge_visits
 from decaf_node.daemon.doctor.identity import Shown
-from decaf_node.daemon.doctor.peers import Known, Visit, Visits, merged
+from decaf_node.daemon.doctor.peers import Known, Visit, Visits, leads_here, merged
 from decaf_node.daemon.papers import Papers
 from decaf_node.daemon.security import MutualTls, Plaintext
 from decaf_node.daemon.wire import Introduction
@@ -94,6 +94,28 @@ async def test_who_is_not_who_it_should_be(tmp_path: Path) -> None:
         assert await reason_at(ours, there.me.address, mesh="cafe") == "peer.refuses"
 
 
+async def test_this_node_under_another_name_is_no_clone(tmp_path: Path) -> None:
+    papers = LAB.papers()
+    async with member(tmp_path, papers) as here:
+        at = (Known("", "", (here.me.address,)),)
+        assert await Visits(me(papers.node), shown(papers), here.me.instance).all(at) == []
+        [found] = await Visits(me(papers.node), shown(papers), "1" * 16).all(at)
+        assert found.error is not None
+        assert found.error.reason == "identity.cloned"
+        moved = [Known("N" * 52, "", (here.me.address,))]
+        [found] = await Visits(me(papers.node), shown(papers), here.me.instance).all(moved)
+        assert found.error is not None
+        assert found.error.reason == "peer.other-node"
+
+
+async def test_names_of_this_machine() -> None:
+    for name in ("localhost", "127.0.0.1", "[::1]", "127.0.1.1"):
+        assert await leads_here(f"{name}:7433", 7433)
+        assert not await leads_here(f"{name}:7434", 7433)
+    for other in ("192.0.2.1:7433", "[fd00::77]:7433", f"{'a' * 70}.local:7433", "nowhere"):
+        assert not await leads_here(other, 7433)
+
+
 async def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
     async with member(tmp_path, LAB.papers(DAY, time.time() - 9 * DAY)) as there:
         found = await visit(LAB.papers(), there.me.address)
@@ -154,7 +176,7 @@ def test_each_is_visited_once() -> None:
         Known("A", "a", ("h:2", "h:3")),
         Known("ME", "", ()),
     ]
-    assert merged(told, ("h:3", "j:1", "j:1", "own:1"), "ME", {"own:1"}) == [
+    assert merged(told, ("h:3", "j:1", "j:1"), "ME") == [
         Known("A", "a", ("h:1", "h:2", "h:3")),
         Known("B", "b", ("i:1",)),
         Known("", "", ("j:1",)),
