@@ -81,6 +81,7 @@ def test_a_bundle_holds_no_secret_and_no_data(tmp_path: Path) -> None:
         train = ["{rows}"]
         [training.arguments]
         hub_token = "{SECRET}"
+        hub_model_id = "https://me:{SECRET}@hub/model"
         """
     )
     bundle.parent.mkdir()
@@ -94,7 +95,8 @@ def test_a_bundle_holds_no_secret_and_no_data(tmp_path: Path) -> None:
     assert {"decaf-node-doctor/doctor.json", "decaf-node-doctor/settings.json", "decaf-node-doctor/versions.json"} <= {
         *parts
     }
-    assert json.loads(parts["decaf-node-doctor/settings.json"])["training"]["arguments"] == {"hub_token": "(taken out)"}
+    arguments = json.loads(parts["decaf-node-doctor/settings.json"])["training"]["arguments"]
+    assert arguments == {"hub_token": "(taken out)", "hub_model_id": "https://(taken out)@hub/model"}
     secrets = [SECRET.encode(), base64.b64encode(SECRET.encode()), *(line.encode() for line in keys if len(line) > 40)]
     for name, content in parts.items():
         assert not [secret for secret in secrets if secret in content], name

@@ -25,7 +25,7 @@ class Tries:
         self.addresses.append(address)
 
 
-async def post(event: Event) -> None:
+async def post(event: Event, fresh: Callable[[], bool] | None = None) -> None:
     raise AssertionError(event)
 
 

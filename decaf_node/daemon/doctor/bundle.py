@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from decaf_node.settings import Settings
 PACKAGES = ("decaf-node", "torch", "transformers", "peft", "accelerate", "datasets", "grpcio", "protobuf", "zeroconf")
 SECRET_WORDS = ("token", "secret", "password", "passphrase", "credential", "api_key")
 TAKEN_OUT = "(taken out)"
+IN_ADDRESS = re.compile("//[^/@ ]*@")  # http://who:password@host
 LOG_LINES = 500
 LOG_SECONDS = 10.0
 
@@ -87,6 +89,8 @@ def _cleared(value: Any) -> Any:
             return {key: TAKEN_OUT if _is_secret(str(key)) else _cleared(inner) for key, inner in value.items()}
         case list():
             return [_cleared(inner) for inner in value]
+        case str():
+            return IN_ADDRESS.sub(f"//{TAKEN_OUT}@", value)
         case _:
             return value
 
