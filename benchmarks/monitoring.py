@@ -43,6 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "monitoring.json"
 NEIGHBOURS = 8
 WATCHERS = 10
 SCRAPE_SECONDS = 15.0
+ASK_SECONDS = 2.5  # at most so often the page asks, after an event
 SNAPSHOT_BYTES = 1_000_000
 MEMORY_TARGET_MB, PROCESSOR_TARGET = 150.0, 0.02
 QUICK: dict[str, dict[str, Any]] = {"round": {"steps": 1}, "script": {"seconds": 0.01}}
@@ -134,17 +135,24 @@ def scraped(daemon: Daemon) -> Iterator[None]:
 
 @contextmanager
 def page_open(daemon: Daemon) -> Iterator[None]:
-    """A browser that shows the page: it has asked for all of it, and reads what happens."""
+    """A browser that shows the page: it has asked for all of it, reads what happens, and asks again."""
     place = said(daemon, PAGE)
-    for path in ("", "status", "peers", "rounds", "topology"):
-        with urllib.request.urlopen(place + path, timeout=30.0) as answer:  # noqa: S310 - what the daemon has said
-            answer.read()
+
+    def ask(*paths: str) -> None:
+        for path in paths:
+            with urllib.request.urlopen(place + path, timeout=30.0) as answer:  # noqa: S310 - what the daemon has said
+                answer.read()
+
+    ask("", "status", "peers", "alerts", "rounds", "topology")
     events = urllib.request.urlopen(f"{place}events", timeout=60.0)  # noqa: S310
     ended = threading.Event()
 
     def read() -> None:
-        while not ended.is_set() and events.readline():
-            pass
+        asked = time.monotonic()
+        while not ended.is_set() and (line := events.readline()):
+            if line.startswith(b"data:") and time.monotonic() - asked >= ASK_SECONDS:
+                asked = time.monotonic()
+                ask("status", "peers", "alerts")
 
     thread = threading.Thread(target=read)
     thread.start()
