@@ -46,7 +46,9 @@ class Host:
         self.life = 0
         self.completed = 0  # rounds mixed, over all its lives
         self.began = 0.0  # when it first started
-        self.losses: list[float] = []  # when it lost receipts: with its disk or power, or before its first save
+        self.losses: list[
+            float
+        ] = []  # when it lost receipts: with disk or power, on a full disk, before its first save
         self.thawed = float("-inf")  # when it last went on after it had hung
         self._world = world
         self._agenda = world.agenda
@@ -277,6 +279,8 @@ class Host:
         """A frame came on a stream. A receipt counts whenever it comes, anything else on the current stream only."""
         peer = stream.other(self).name
         if type(frame) is Receipt:
+            if self.disk.full:
+                self.losses.append(self._world.now)  # it counts here all the same, unless a crash comes before the save
             if not self.disk.write_theirs(peer, frame):
                 self._remember(peer, frame)
             return self.post(ev.ReceiptReceived(peer, frame))

@@ -42,6 +42,16 @@ def test_storms_have_no_findings(topology: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_receipt_that_comes_on_a_full_disk_may_be_lost_by_a_crash() -> None:
+    """The other end has counted the edge by then: it counts there only, and why is known."""
+    storm = PROFILES["storm"]
+    plan = Plan(nodes=8, topology="full", round_seconds=10.0, faults=storm, spread=storm.spread)
+    outcome = play(plan, 12000409)
+    assert outcome.finding is None
+    assert outcome.one_sided > outcome.unreasoned == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["full", "ring", "one-peer-exponential", "base-k"])
 def test_without_crashes_of_daemons_every_edge_counts_at_both_ends(topology: str) -> None:
     faults = replace(PROFILES["storm"], kinds=GENTLE)
