@@ -28,7 +28,7 @@ test: .venv/installed-dev .buf/installed ## all tests but those of `make e2e` an
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
 	@$(PYTHON) -m pytest -m "not e2e and not ray" $(ARGS)
 
-quick: .venv/installed-dev ## the fast tests, under a minute
+quick: .venv/installed-dev ## the fast tests, one to two minutes
 	@$(PYTHON) -m pytest -m "not slow and not e2e and not ray" $(ARGS)
 
 e2e: .venv/installed-dev ## real meshes of real processes
