@@ -9,7 +9,7 @@ import typer
 
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
-from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.output import print_answer, print_json, print_text
 from decaf_node.cli.words import number, percent
 
 
@@ -53,10 +53,7 @@ def mix(
     Example: decaf-node mix
     """
     round = client_of(config, state, runtime, at).mix_now()
-    if as_json:
-        print_json({"round": round})
-    else:
-        print_text(f"The local steps of round {round} end now, and it is mixed next.")
+    print_answer({"round": round}, f"The local steps of round {round} end now, and it is mixed next.", as_json)
 
 
 def evaluate(
@@ -90,10 +87,7 @@ def reload(
     Example: decaf-node reload
     """
     answer = client_of(config, state, runtime, at).reload()
-    if as_json:
-        print_json({**asdict(answer), "sentence": answer.sentence})
-    else:
-        print_text(answer.sentence)
+    print_answer({**asdict(answer), "sentence": answer.sentence}, answer.sentence, as_json)
 
 
 def log_level(
@@ -109,10 +103,7 @@ def log_level(
     Example: decaf-node log-level debug
     """
     before = client_of(config, state, runtime, at).set_log_level(level)
-    if as_json:
-        print_json({"before": before})
-    else:
-        print_text(f"The log level is {level} now, and was {before}.")
+    print_answer({"before": before}, f"The log level is {level} now, and was {before}.", as_json)
 
 
 def leave(
@@ -136,7 +127,4 @@ def leave(
 
 
 def _tell(phase: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"phase": phase})
-    else:
-        print_text(f"The node is {phase} now.")
+    print_answer({"phase": phase}, f"The node is {phase} now.", as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
-from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.output import print_answer
 from decaf_node.errors import UsageError
 
 PassphraseOption = Annotated[
@@ -67,7 +67,4 @@ def _passphrase(file: Path | None, new: bool) -> str:
 
 
 def _tell(sentence: str, file: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"file": str(file.absolute())})
-    else:
-        print_text(sentence)
+    print_answer({"file": str(file.absolute())}, sentence, as_json)

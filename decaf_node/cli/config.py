@@ -12,7 +12,7 @@ import typer
 
 from decaf_node.cli.authority import backup_ca, restore_ca
 from decaf_node.cli.options import ConfigOption, JsonOption, places_of
-from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.output import print_answer
 from decaf_node.errors import BadSettings, NotAllowed
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     path = places_of(config).config
     findings = find_problems(path)
-    if as_json:
-        print_json({"settings": str(path), "findings": [asdict(finding) for finding in findings]})
-    else:
-        print_text("\n".join(f"{finding.message} [{finding.reason}]" for finding in findings) or f"{path} is fine.")
+    print_answer(
+        {"settings": str(path), "findings": [asdict(finding) for finding in findings]},
+        "\n".join(f"{finding.message} [{finding.reason}]" for finding in findings) or f"{path} is fine.",
+        as_json,
+    )
     if findings:
         raise typer.Exit(BadSettings.exit_code)
 

@@ -10,7 +10,7 @@ import typer
 
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
-from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.output import print_answer, print_json, print_text
 from decaf_node.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,10 +36,7 @@ def invite(
     seconds = seconds_of(ttl)
     with client_of(config, state, runtime, at) as client:
         token = client.invite(seconds, uses)
-    if as_json:
-        print_json({"token": token, "ttl_seconds": seconds, "uses": uses})
-    else:
-        print_text(f"decaf-node join {token}")
+    print_answer({"token": token, "ttl_seconds": seconds, "uses": uses}, f"decaf-node join {token}", as_json)
 
 
 def approve(
@@ -70,10 +67,11 @@ def approve(
             return
         read = _node(node)
         joined = client.approve(read, as_inviter)
-    if as_json:
-        print_json({"node": read, "joined": joined, "inviter": as_inviter})
-    else:
-        print_text(("It is let in." if joined else "") + (" It may invite others." if as_inviter else ""))
+    print_answer(
+        {"node": read, "joined": joined, "inviter": as_inviter},
+        ("It is let in." if joined else "") + (" It may invite others." if as_inviter else ""),
+        as_json,
+    )
 
 
 def revoke(
@@ -95,10 +93,11 @@ def revoke(
     with client_of(config, state, runtime, at) as client:
         read = _member(client, node)
         told = client.revoke(read)
-    if as_json:
-        print_json({"node": read, "told": told})
-    else:
-        print_text(f"It is put out. {told} members know by now; the others hear of it when they return.")
+    print_answer(
+        {"node": read, "told": told},
+        f"It is put out. {told} members know by now; the others hear of it when they return.",
+        as_json,
+    )
 
 
 def seconds_of(text: str) -> float:

@@ -32,6 +32,11 @@ def print_text(text: str) -> None:
     _ending_with_the_pipe(lambda: print(text, flush=True))
 
 
+def print_answer(document: Any, text: str, as_json: bool) -> None:
+    """Print what a program wants, or what a person does."""
+    print_text(json_text(document) if as_json else text)
+
+
 def print_rich(*things: RenderableType) -> None:
     """Print tables and marked-up text; without colour where nobody looks, or where NO_COLOR is set."""
 

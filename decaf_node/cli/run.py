@@ -45,4 +45,4 @@ def run(
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is imported: its own notes are for its authors
     from decaf_node.daemon.main import run as run_daemon  # only now: wrong settings are said at once
 
-    raise typer.Exit(run_daemon(settings, read, places, insecure=insecure))
+    run_daemon(settings, read, places, insecure=insecure)

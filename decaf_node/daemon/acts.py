@@ -8,18 +8,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from decaf_node.daemon import logs
-from decaf_node.daemon.answers import EvaluateAnswer, ExportAnswer, LeaveAnswer, ReloadAnswer
+from decaf_node.daemon.answers import ExportAnswer, LeaveAnswer, ReloadAnswer
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.exporting import copy_adapter
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.talk import Talk
 from decaf_node.errors import NotAllowed, TryAgain, UsageError
+from decaf_node.link import EvaluatedNow
 from decaf_node.mesh.events import MixRequested
 
 log = logging.getLogger(__name__)
-
-TRAINS = ("training", "saving")  # in the last, the next round is trained already
-MIXES = ("exchanging", "mixing")
 
 
 class Acts:
@@ -51,21 +49,18 @@ class Acts:
         """
         self._require_trainer()
         view = self._driver.view()
-        if view.phase in MIXES:
-            return view.round
-        if view.phase not in TRAINS:
+        if view.next_mix is None:
             raise TryAgain(
                 "control.not-training",
                 f"There are no local steps to end, the node is {view.phase}; try again when it is training.",
             )
         await self._driver.post_and_wait(MixRequested())
-        return view.round + (view.phase == "saving")
+        return view.next_mix
 
-    async def evaluate(self) -> EvaluateAnswer:
+    async def evaluate(self) -> EvaluatedNow:
         """Have the trainer score the held-out part. Raises ``trainer.not-ready`` and what ``Evaluating`` does."""
         self._require_trainer()
-        found = await self._talk.evaluating.evaluate()
-        return EvaluateAnswer(found.round, found.loss, found.accuracy, found.examples, found.seconds)
+        return await self._talk.evaluating.evaluate()
 
     async def export(self, folder: str) -> ExportAnswer:
         """Return where the adapter is that was saved last, copied to ``folder`` unless that is empty.

@@ -44,8 +44,8 @@ class Figures:
 
     def read(self) -> MachineReport:
         """Take a reading."""
-        gpus = self._nvml.gpus()
-        if not gpus and (shared := jetson_gpu(self._root)) is not None:
+        gpus = self._nvml.gpus()  # of a Jetson's own, next to nothing or none
+        if all(gpu.use is None for gpu in gpus) and (shared := jetson_gpu(self._root)) is not None:
             gpus = [shared]
         measured = list(rails(self._root))
         hottest = max((degrees for _, degrees in zones(self._root)), default=None)

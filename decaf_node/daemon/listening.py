@@ -57,13 +57,18 @@ def try_port(address: str, port: int) -> None:
 
     Raises TryAgain ``listen.port-in-use``, NotAllowed ``listen.forbidden``, BadSettings ``listen.bad-address``.
     """
+    try:
+        try_to_bind(address, port)
+    except OSError as error:
+        raise _why(address, port, error) from error
+
+
+def try_to_bind(address: str, port: int) -> None:
+    """Raise OSError unless one can listen there."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address, port))
-        except OSError as error:
-            raise _why(address, port, error) from error
+        trial.bind((address, port))
 
 
 def in_use(address: str, port: int) -> TryAgain:

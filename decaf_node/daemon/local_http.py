@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from decaf_node.daemon.addresses import split
+from decaf_node.daemon.listening import try_to_bind
 from decaf_node.errors import BadSettings, DecafError, NotAllowed, TryAgain
 
 SILENT_SECONDS = 5.0  # a request is here by then, and what is written is taken within it
@@ -134,12 +135,10 @@ class _Request(io.RawIOBase):
 
 def try_local(host: str, port: int, setting: str) -> None:
     """Raise what ``LocalServer`` does unless one can listen there."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as error:
-            raise _why(host, port, setting, error) from error
+    try:
+        try_to_bind(host, port)
+    except OSError as error:
+        raise _why(host, port, setting, error) from error
 
 
 def _why(host: str, port: int, setting: str, error: OSError) -> DecafError:

@@ -78,8 +78,8 @@ def run(
     places: Places,
     worker: Sequence[str] = WORKER,
     insecure: bool = False,
-) -> int:
-    """Be a node until SIGTERM, SIGINT, ``Leave`` or an error; return the exit code.
+) -> None:
+    """Be a node until SIGTERM, SIGINT, ``Leave`` or an error.
 
     reread:   reads the settings again, for SIGHUP and ``Reload``
     worker:   what Python runs as the trainer, before ``--socket PATH``
@@ -103,28 +103,18 @@ def run(
         trust = load_trust(places.state / "identity", settings.security, plaintext)
         store.check_identity(trust.node)
         spool = Spool(places.spool, settings.limits.spool_bytes)
-        daemon = asyncio.run(_serve(settings, reread, places, worker, trust, store, spool))
+        asyncio.run(_serve(lambda: Daemon(settings, reread, places, worker, trust, store, spool)))
     log.info("Stopped.")
-    return daemon
 
 
-async def _serve(
-    settings: Settings,
-    reread: Callable[[], Settings],
-    places: Places,
-    worker: Sequence[str],
-    trust: Trust,
-    store: Store,
-    spool: Spool,
-) -> int:
-    daemon = Daemon(settings, reread, places, worker, trust, store, spool)
+async def _serve(make: Callable[[], Daemon]) -> None:
+    daemon = make()  # its parts belong to the running loop
     async with AsyncExitStack() as stack:
         await daemon.start(stack)
         try:
             await daemon.wait()
         finally:
             await daemon.leave()
-    return 0
 
 
 class Daemon:

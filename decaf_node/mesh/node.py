@@ -132,6 +132,7 @@ class Node:
             waiting_for=tuple(peer for peer, _ in waiting),
             saved_round=rounds.saved_round or 0,
             peers=tuple(self._peer_view(member, member.peer in around, now) for member in self.members),
+            next_mix=rounds.next_mix,
         )
 
     def graph(self, now: float) -> tuple[Graph, int]:

@@ -252,6 +252,18 @@ class Rounds:
         self.paused = False
         return [ev.ResumeTraining()] if self._edges.trainer and not self._resting else []
 
+    @property
+    def next_mix(self) -> int | None:
+        """The round that is mixed next, when its local steps are over; None where none is to be."""
+        match self.phase:
+            case _ if self.paused:
+                return None
+            case Training(round) | Exchanging(round) | Mixing(round):
+                return round
+            case Saving(round) if not self._is_last(round):
+                return round + 1
+        return None
+
     def end_steps(self) -> list[Effect]:
         """End the local steps under way; while a round is exchanged or mixed there are none, or they are the next's."""
         match self.phase:

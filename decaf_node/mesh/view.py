@@ -32,7 +32,10 @@ class PeerView:
 
 @dataclass(frozen=True)
 class NodeView:
-    """phase: starting, training, exchanging, mixing, saving, adopting, paused, done, stopping or stopped."""
+    """phase: starting, training, exchanging, mixing, saving, adopting, paused, done, stopping or stopped.
+
+    next_mix: the round that is mixed next; None where none is to be
+    """
 
     phase: str
     round: int
@@ -41,3 +44,4 @@ class NodeView:
     waiting_for: tuple[str, ...]
     saved_round: int
     peers: tuple[PeerView, ...]
+    next_mix: int | None = None

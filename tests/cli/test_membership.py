@@ -57,6 +57,11 @@ def states(node: Daemon) -> dict[str, str]:
         return {peer.name: peer.state for peer in client.peers()}
 
 
+def has_mixed_with(node: Daemon, other: str) -> bool:
+    with node.client() as client:
+        return any(peer.node == other and peer.mixes for peer in client.peers())
+
+
 def is_past(round: int, status: StatusReport) -> bool:
     return status.degree == 1 and status.round > round
 
@@ -190,6 +195,8 @@ def test_a_revoked_member_is_out_at_once_and_for_ever() -> None:
         b, c = joined(make, "b", a), joined(make, "c", a)
         status = b.until(lambda status: status.degree == 2 and status.mixes > 1)
         c.until(lambda status: status.degree == 2)
+        for node in (a, c):
+            until(partial(has_mixed_with, node, status.node))
         refused(b, "security.no-inviter", 77, "revoke", printed(status.node))
         refused(a, "node.unknown", 64, "revoke", "AAAA-AAAA")
         assert printed(status.node) in ask(b, "status").stdout

@@ -46,7 +46,8 @@ def main() -> int:
         read = partial(load_settings, config, os.environ)
         settings, places = read(), find_places(os.environ, config, state, runtime)
         worker = WORKER if "--built-in" in sys.argv else (str(TRAINER),)
-        code = run(settings, read, places, worker, insecure="--insecure" in sys.argv)
+        run(settings, read, places, worker, insecure="--insecure" in sys.argv)
+        code = 0
     except DecafError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

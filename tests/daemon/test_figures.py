@@ -147,6 +147,9 @@ def test_gpus_are_read_through_nvml_as_far_as_each_tells(tmp_path: Path, monkeyp
     driver.lost = False
     assert len(figures.read().gpus) == 2
     assert driver.connected == 3
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", driver.answering(None))
+    (shared,) = figures.read().gpus
+    assert (shared.name, shared.use is None) == ("NVIDIA Jetson Orin Nano Developer Kit", False)
 
 
 def test_a_reading_that_hangs_holds_up_nobody_and_is_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

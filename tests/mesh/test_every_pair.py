@@ -336,3 +336,19 @@ def test_no_two_events_break_it(phase: str, first: str) -> None:
         assert deadline is None or deadline > script.now
         script.node.view(script.now)
         script.node.needed()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_round_that_is_mixed_next_is(phase: str) -> None:
+    """One is mixed next in these phases alone: not while it is paused, nor once the last is mixed."""
+    expected = {"training": 1, "exchanging": 1, "mixing": 1, "saving": 2}
+    script = PHASES[phase]()
+    assert script.node.view(script.now).next_mix == expected.get(phase)
+
+
+def test_after_the_last_round_none_is_mixed() -> None:
+    script = Script(limited(1)).start("a", "c")
+    script.publish()
+    script.play(ev.EdgeBroken("c", "cut"), ev.PeerLeft("a"), ev.RoundMixed(1))
+    view = script.node.view(script.now)
+    assert (view.phase, view.next_mix) == ("saving", None)

@@ -10,7 +10,7 @@ import typer
 
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption, places_of
-from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.output import print_answer
 from decaf_node.cli.picture import why_not
 from decaf_node.cli.words import count
 from decaf_node.errors import UsageError
@@ -43,10 +43,7 @@ def plot(
         raise UsageError("plot.bad-file", reason)
     draw = _graph if graph else _history
     document, sentence = draw(file, lambda: client_of(config, state, runtime, at), places_of(config, state, runtime))
-    if as_json:
-        print_json({"file": str(file.absolute()), **document})
-    else:
-        print_text(sentence)
+    print_answer({"file": str(file.absolute()), **document}, sentence, as_json)
 
 
 def _history(file: Path, connect: Callable[[], Client], places: Places) -> Drawn:

@@ -11,11 +11,11 @@ from decaf_node.cli.words import short_id
 from decaf_node.daemon.client import Client
 from decaf_node.daemon.database import Database
 from decaf_node.daemon.reports import RoundReport
+from decaf_node.daemon.store import DATABASE
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from decaf_node.settings import Places
 
 PAGE = 1000
-FILE = "rounds.sqlite"
 
 Page = Callable[[int, int], list[RoundReport]]  # rounds before one, and at most so many
 
@@ -26,9 +26,9 @@ def history_of(connect: Callable[[], Client], places: Places) -> tuple[str, Thin
         with connect() as client:
             who, history = _asked(client)
     except DaemonUnreachable as error:
-        if error.reason != "daemon.not-running" or not (places.state / FILE).is_file():
+        if error.reason != "daemon.not-running" or not (places.state / DATABASE).is_file():
             raise
-        who, history = _stored(places.state / FILE)
+        who, history = _stored(places.state / DATABASE)
     if history.last is None:
         raise TryAgain("plot.no-rounds", f"{who} has not finished a round yet, so there is nothing to draw.")
     return who, history

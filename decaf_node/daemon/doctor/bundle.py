@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -23,7 +20,7 @@ from typing import Any
 from decaf_node.daemon.doctor.examine import Examination
 from decaf_node.daemon.doctor.finding import Finding
 from decaf_node.daemon.documents import plain
-from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors
+from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors, write_private
 from decaf_node.settings import Settings
 
 PACKAGES = ("decaf-node", "torch", "transformers", "peft", "accelerate", "datasets", "grpcio", "protobuf", "zeroconf")
@@ -41,18 +38,7 @@ def write_bundle(path: Path, examination: Examination) -> list[str]:
     """
     parts = contents(examination)
     with disk_errors(path.parent):
-        descriptor, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            os.fchmod(descriptor, PRIVATE_FILE)
-            with os.fdopen(descriptor, "wb") as file:
-                _write(file, parts)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staged, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
-            raise
+        write_private(path, _packed(parts))
     return list(parts)
 
 
@@ -131,9 +117,11 @@ def last_log_lines() -> str:
     return "".join(line for line in done.stdout.splitlines(keepends=True) if "trainer: " not in line)
 
 
-def _write(file: Any, parts: Mapping[str, bytes]) -> None:
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+def _packed(parts: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, content in parts.items():
             entry = tarfile.TarInfo(f"decaf-node-doctor/{name}")
             entry.size, entry.mtime, entry.mode = len(content), int(time.time()), PRIVATE_FILE
             archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
