@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 
 ARGS ?=
 TORCH := torch==2.13.0
+DEB_TORCH ?= $(TORCH)
 PYTHON := .venv/bin/python
 BUF := .buf/node_modules/.bin/buf
 BUF_PACKAGE := @bufbuild/buf@1.75.0
@@ -15,7 +16,7 @@ PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help demo test quick e2e ray check format proto baseline settings constraints bench compiled clean
+.PHONY: help demo test quick e2e ray check format proto baseline settings constraints bench compiled dist deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,14 +27,14 @@ demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="-
 
 test: .venv/installed-dev .buf/installed ## all tests but those of `make e2e` and `make ray`
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTHON) -m pytest -m "not e2e and not ray" $(ARGS)
+	@$(PYTHON) -m pytest -m "not e2e and not ray" --durations=20 $(ARGS)
 
 quick: .venv/installed-dev ## the fast tests, one to two minutes
 	@$(PYTHON) -m pytest -m "not slow and not e2e and not ray" $(ARGS)
 
 e2e: .venv/installed-dev ## real meshes of real processes
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTHON) -m pytest -m e2e $(ARGS)
+	@$(PYTHON) -m pytest -m e2e --durations=20 $(ARGS)
 
 ray: .venv/installed-ray ## simulations on a local Ray, which is installed for it
 	@$(PYTHON) -m pytest -m ray $(ARGS)
@@ -56,14 +57,14 @@ format: .venv/installed-dev ## format the code and mend what ruff can mend
 proto: .venv/installed-dev .venv-proto/installed ## generate decaf_node/v1 from proto/
 	@tools/proto.sh write
 
-baseline: .buf/installed ## at a release: the API that later ones must not break
+baseline: .buf/installed ## at a release: the API that later ones must not break, and the daemon that they must mix with
+	@python3 tools/freeze.py
 	@$(BUF) build --exclude-source-info --output $(BASELINE)
 
 settings: .venv/installed-dev ## generate docs/settings.md from decaf_node/settings.py
 	@$(PYTHON) tools/settings_table.py
 
 constraints: .venv/installed-dev ## choose the newest versions anew: constraints.txt
-	@$(PYTHON) -m pip install --quiet uv
 	@tools/constraints.sh "$(TORCH)"
 
 bench: .venv/installed-dev ## the benchmarks that need no GPU
@@ -73,6 +74,12 @@ compiled: .venv/installed-dev ## the mesh machine and the simulator compiled, fo
 	@$(PYTHON) -W ignore tools/compiled.py
 	@cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --rounds 3 --seeds 2 --jobs 2 --json >/dev/null
 	@echo "cd build/compiled && ../../$(PYTHON) -m decaf_node.cli.main simulate --seeds 10000 ..."
+
+dist: .venv/installed-dev ## the wheel and the source archive: dist/
+	@tools/dist.sh dist
+
+deb: dist ## the Debian package for this machine's distribution: dist/ (DEB_TORCH=...: another torch, or "system" for none)
+	@TORCH="$(DEB_TORCH)" deploy/debian/build.sh dist/*.whl build/deb dist
 
 clean: ## take away all that make has made here
 	@rm -rf .venv .venv-proto .buf .demo decaf-demo build dist *.egg-info

@@ -34,7 +34,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.lockstep import Lie, Mesh, Node, Shared, examples_of, load
+from benchmarks.lockstep import Lie, Mesh, Node, load
+from benchmarks.one_model import Shared
 from decaf_node.cli.demo.articles import Article, read_topics, without_duplicates
 from decaf_node.cli.demo.assets import asset, find_assets
 from decaf_node.cli.demo.shares import deal
@@ -197,7 +198,7 @@ def play(attack: Attack, robust: str, seed: int) -> Run:
         mesh = Mesh(nodes, robust, seed)
         for _ in range(ROUNDS):
             mesh.play()
-        test = examples_of(shared, dealt.test, Path(folder))
+        test = shared.encode(dealt.test)
         accuracies = [node.accuracy(test) for node in nodes.values() if node.lie is None]
     return Run(attack.name, robust, seed, accuracies, time.process_time() - started)
 

@@ -10,60 +10,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from itertools import combinations, islice
+from itertools import combinations
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import torch
-from transformers import Trainer, TrainingArguments
-
+from benchmarks.one_model import BATCH, Learner, Shared, load_shared
 from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import classifier
-from decaf_node.lowrank.adapter import (
-    Adapter,
-    AdapterEdge,
-    distance,
-    mix_adapters,
-    norm,
-    plain_distance,
-    plain_norm,
-)
+from decaf_node.lowrank.adapter import Adapter, distance, norm, plain_distance, plain_norm
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.mesh.clipping import LEAST, Apart, Clipping
 from decaf_node.mesh.edges import LEAST_WEIGHT
 from decaf_node.mesh.scoring import Scoring
 from decaf_node.mesh.weights import share
 from decaf_node.settings import Settings
-from decaf_node.training.arguments import training_arguments
-from decaf_node.training.cache import cache_lower_layers
-from decaf_node.training.data import load_data
-from decaf_node.training.evaluate import Scorer, classify, evaluate
-from decaf_node.training.examples import Example, collate
+from decaf_node.training.data import Rows, load_data
+from decaf_node.training.evaluate import evaluate
+from decaf_node.training.examples import Example
 from decaf_node.training.held_out import HeldOut, slice_of
-from decaf_node.training.live import LiveAdapter, find_adapter
-from decaf_node.training.lora import attach_lora
-from decaf_node.training.model import load_base, load_tokenizer
 
 HELD_OUT = 0.25  # of a share: what ``score`` tries the neighbours on
 LENGTH = 32  # tokens of an article
-BATCH = 100  # of an evaluation
 
 Lie = Callable[[Sequence[Adapter]], Adapter]
 """Given what its node has trained, round by round and this one last: what it sends instead."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The one model, and what all nodes begin with. Nothing is left in it from one mesh to the next."""
-
-    settings: Settings
-    model: Any
-    live: LiveAdapter
-    initial: Adapter
-    tokenizer: Any
-    scorer: Scorer
 
 
 @cache
@@ -80,11 +52,7 @@ def load(path: Path, labels: tuple[str, ...]) -> Shared:
             "round": {"steps": recipe.steps},
         }
     )
-    tokenizer = load_tokenizer(settings.model)
-    model = attach_lora(load_base(settings.model, settings.mixing.initial_a_seed), settings)
-    cache_lower_layers(model, settings.data.cache_entries)
-    live = find_adapter(model)
-    return Shared(settings, model, live, live.read(), tokenizer, classify(tokenizer.pad_token_id, keyed=True))
+    return load_shared(settings)
 
 
 class Node:
@@ -103,15 +71,14 @@ class Node:
         path = write(folder / f"{seed}.jsonl", articles)
         data = settings.data.model_copy(update={"train": (path,)})
         training = settings.training.model_copy(update={"seed": seed})
-        loaded = load_data(settings.model_copy(update={"data": data, "training": training}), shared.tokenizer)
+        own = settings.model_copy(update={"data": data, "training": training})
+        loaded = load_data(own, Rows(own, shared.tokenizer))
         self.adapter = shared.initial
         self.lie = lie
         self.clipping, self.scoring = Clipping(), Scoring()
         self._shared = shared
-        self._examples = misled(loaded.stream, len(settings.model.labels)) if mislead else iter(loaded.stream)
-        self._arguments = training_arguments(settings, folder)
-        self._parameters = [*shared.live.named().values()]
-        self._optimizer = optimizer(self._arguments, self._parameters)
+        examples = misled(loaded.stream, len(settings.model.labels)) if mislead else iter(loaded.stream)
+        self._learner = Learner(shared, examples)
         self._past: list[Adapter] = []
         held_out = slice_of(loaded.evaluation)
         shared.live.load(shared.initial)
@@ -121,16 +88,7 @@ class Node:
 
     def train(self) -> Adapter:
         """Take the local steps of a round; return what is sent."""
-        model, pad = self._shared.model, self._shared.tokenizer.pad_token_id
-        self._shared.live.load(self.adapter)
-        model.train()
-        for _ in range(self._shared.settings.round.steps):
-            examples = list(islice(self._examples, self._arguments.per_device_train_batch_size))
-            model(**collate(examples, pad, causal=False, keyed=True)).loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        self.adapter = self._shared.live.read()
+        self.adapter = self._learner.train(self.adapter, self._shared.settings.round.steps)
         self._past.append(self.adapter)
         return self.adapter if self.lie is None else self.lie(self._past)
 
@@ -150,10 +108,7 @@ class Node:
         return max(factor, LEAST)
 
     def accuracy(self, test: Sequence[Example]) -> float:
-        self._shared.live.load(self.adapter)
-        accuracy = evaluate(self._shared.model, test, self._shared.scorer, BATCH, ranked=True).accuracy
-        assert accuracy is not None
-        return accuracy
+        return self._shared.accuracy(self.adapter, test)
 
 
 class Mesh:
@@ -195,20 +150,6 @@ class Mesh:
 def misled(examples: Iterable[Example], labels: int) -> Iterator[Example]:
     """Yield the examples, each with the label after its own."""
     return (replace(example, label=(example.label + 1) % labels) for example in examples)
-
-
-def optimizer(arguments: TrainingArguments, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer that transformers' Trainer would make. Its moments stay with the node."""
-    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
-    made: torch.optim.Optimizer = kind(parameters, weight_decay=arguments.weight_decay, **options)
-    return made
-
-
-def examples_of(shared: Shared, articles: Sequence[Article], folder: Path) -> list[Example]:
-    """Return articles as the model reads them."""
-    path = write(folder / "test.jsonl", articles)
-    data = shared.settings.data.model_copy(update={"train": (path,), "evaluation": (path,)})
-    return load_data(shared.settings.model_copy(update={"data": data}), shared.tokenizer).evaluation
 
 
 def write(path: Path, articles: Sequence[Article]) -> Path:

@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from decaf_node.lowrank.adapter import Adapter, AdapterEdge, mix_adapters
+from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mix import Path as MixPath
 from decaf_node.lowrank.mix import mix_products, one_thread
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
 
 RESULTS = Path(__file__).parent / "results" / "mix.json"

@@ -129,11 +129,11 @@ def settings_for(assets: Path, data: Path, algorithm: str, epsilon: float | None
 
 def accuracies(assembled: Assembled, settings: Settings, held_out: Path) -> Iterator[float]:
     """Yield the accuracy on the validation articles, and on the test articles."""
-    from decaf_node.training.data import load_data
+    from decaf_node.training.data import Rows, load_data
 
     tokenizer = load_tokenizer(settings.model)
     data = settings.data.model_copy(update={"evaluation": (held_out,)})
-    examples = load_data(settings.model_copy(update={"data": data}), tokenizer).evaluation
+    examples = load_data(settings.model_copy(update={"data": data}), Rows(settings, tokenizer)).evaluation
     scorer = classify(tokenizer.pad_token_id, keyed=False)
     for part in (examples[:VALIDATION], examples[VALIDATION:]):
         accuracy = evaluate(assembled.model, part, scorer, 100, ranked=True).accuracy

@@ -31,6 +31,8 @@ class File:
     size_bytes: int
 
 
+EXPORT_FOLDER = "export"  # in the folder that ``SaveState`` names
+
 # --- trainer to daemon -------------------------------------------------------------------------------------------
 
 

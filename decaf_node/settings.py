@@ -6,10 +6,9 @@ plain string). Durations are seconds; any other unit is a suffix of the name.
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +22,6 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "DECAF_NODE__"
-SOCKET_PATH_LIMIT_BYTES = 100  # Linux allows 107 for a Unix socket; our longest socket name is taken off
 MIB = 1024 * 1024
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -137,32 +135,72 @@ class DiscoverySection(Section):
 class ModelSection(Section):
     path: Path = Field(description="folder of the base model, as transformers saves it")
     gguf_file: str = Field("", description="name of a GGUF file in that folder, read by transformers")
-    task: Literal["causal-lm", "sequence-classification"] = Field("causal-lm", description="what is trained")
+    task: Literal["causal-lm", "sequence-classification", "image-classification", "clip"] = Field(
+        "causal-lm", description="what is trained; clip: images and captions, by contrast"
+    )
     pooling: Literal["head", "mean"] = Field("head", description="the stock classification head, or mean pooling")
     labels: tuple[str, ...] = Field((), description="the label list, the same at every node")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the frozen base")
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        "none",
+        description="of the frozen base, by bitsandbytes (extra quantized); 4bit computes in dtype, 8bit in float16; "
+        "causal-lm only",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     cache_lower_layers: bool = Field(False, description="keep the activations below the first adapted layer")
     trust_remote_code: bool = Field(False, description="run Python code that lies in the model folder")
     allow_pickle: bool = Field(False, description="load pickled weights; they can run any code")
 
+    @property
+    def classifies(self) -> bool:
+        """Say whether the task needs a head with a class for each label."""
+        return self.task in ("sequence-classification", "image-classification")
+
+    @property
+    def sees_images(self) -> bool:
+        """Say whether the data are folders of images."""
+        return self.task in ("image-classification", "clip")
+
+    @model_validator(mode="after")
+    def _quantizes_a_language_model(self) -> ModelSection:
+        if self.quantization != "none" and (self.task != "causal-lm" or self.gguf_file):
+            raise ValueError("quantization is for task causal-lm, and for a model in safetensors")
+        return self
+
 
 class DataSection(Section):
-    train: tuple[Path, ...] = Field(min_length=1, description="JSONL, CSV or Parquet files, or patterns of them")
-    evaluation: tuple[Path, ...] = Field((), description="held-out files; empty: a part of the training data")
+    train: tuple[Path, ...] = Field(
+        min_length=1, description="JSONL, CSV or Parquet files, or folders of images; or patterns of them"
+    )
+    evaluation: tuple[Path, ...] = Field(
+        (), description="held-out files, or folders; empty: a part of the training data"
+    )
     evaluation_fraction: float = Field(0.1, ge=0, lt=1, description="the part held out where no files are given")
     text_column: str = Field("text", description="the column to learn from")
     label_column: str = Field("label", description="the column of the classes")
+    caption: str = Field(
+        "a photo of a {label}.", description="of clip: the caption of an image without one, and the prompt of a label"
+    )
     messages_column: str = Field("", description="chat messages, rendered by the tokenizer's template")
     prompt_column: str = Field("", description="text whose loss is masked; text_column is then the answer")
     max_length: Count = Field(512, description="tokens an example")
     cache_entries: Count = Field(20_000, description="most examples whose activations are kept")
 
+    @field_validator("caption")
+    @classmethod
+    def _names_the_label(cls, caption: str) -> str:
+        if "{label}" not in caption:
+            raise ValueError(f"{caption!r} does not hold {{label}}, in whose place the label is put")
+        return caption
+
 
 class TrainingSection(Section):
     trainer: Literal["built-in", "external"] = Field("built-in", description="external: your script with DecafCallback")
     seed: int = Field(0, ge=0, description="of everything drawn while training")
-    threads: int = Field(0, ge=0, description="CPU threads of torch; 0: torch decides")
+    processes: Count = Field(
+        1, description="of the built-in trainer, one a GPU: a step takes a batch at each, and averages their gradients"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of torch, a process; 0: torch decides")
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 
 
@@ -196,6 +234,33 @@ class StoreSection(Section):
     history: Count = Field(100_000, description="rows of the history of rounds")
 
 
+class ResourcesSection(Section):
+    """Other work on the device comes first: while one of these says so, the node is paused."""
+
+    only_on_ac_power: bool = Field(False, description="pause while the device runs on battery")
+    only_between: str = Field("", description="hours to train in, as 22:00-06:00, local time; empty: all")
+    below_celsius: float | None = Field(
+        None, gt=0, description="pause at this temperature of device or GPU, until it is 5 degrees cooler; unset: never"
+    )
+    yield_gpu: bool = Field(
+        False,
+        description="pause while another process keeps a GPU busy, by a tenth or more; NVIDIA's driver tells, but not "
+        "on a Jetson or in a container; the trainer keeps its memory there",
+    )
+
+    @field_validator("only_between")
+    @classmethod
+    def _is_two_times(cls, text: str) -> str:
+        if text and _hours(text) is None:
+            raise ValueError(f"{text!r} is not two different times of day, as 22:00-06:00")
+        return text
+
+    @property
+    def hours(self) -> tuple[int, int] | None:
+        """Return ``only_between`` as two minutes of the day; None where it is empty."""
+        return _hours(self.only_between)
+
+
 class LimitsSection(Section):
     """The bound of every queue, message, retry and file count."""
 
@@ -217,6 +282,12 @@ class LimitsSection(Section):
     unsaved_receipts: Count = Field(64, description="edges mixed since the last save before one is forced")
     trainer_restarts: Count = Field(5, description="crashes of the trainer in a row, without a round, before giving up")
     trainer_backoff: Seconds = Field(60.0, description="longest wait before the trainer is started again")
+    trainer_silence: Seconds = Field(
+        1800.0,
+        gt=0,
+        description="a built-in trainer that says nothing for so long while it is to work, in a step say, is started "
+        "again",
+    )
     redial_backoff: Seconds = Field(30.0, description="longest wait before a lost address is tried again")
     link_bytes: Count = Field(MIB, description="longest message between daemon and trainer")
     stop: Seconds = Field(9.0, description="a clean stop is over by then")
@@ -244,6 +315,7 @@ class Settings(Section):
     round: RoundSection = RoundSection()
     mixing: MixingSection = MixingSection()
     store: StoreSection = StoreSection()
+    resources: ResourcesSection = ResourcesSection()
     limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
 
@@ -254,53 +326,6 @@ class Settings(Section):
         if type(rank) is not int or rank < 1:
             raise ValueError(f"r is {rank!r}; a rank is a whole number from 1")
         return lora
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a node keeps its things: see "Files of a node" in the README."""
-
-    config: Path
-    state: Path
-    runtime: Path
-
-    @property
-    def control_socket(self) -> Path:
-        return self.runtime / "control.sock"
-
-    @property
-    def trainer_socket(self) -> Path:
-        return self.runtime / "trainer.sock"
-
-    @property
-    def spool(self) -> Path:
-        return self.runtime / "spool"
-
-
-def find_places(
-    environ: Mapping[str, str], config: Path | None = None, state: Path | None = None, runtime: Path | None = None
-) -> Places:
-    """Return the three places of a node: as given, else systemd's, else the XDG folders of this user.
-
-    Raises BadSettings if the runtime folder's path is too long for a Unix socket.
-    """
-    home = Path(environ.get("HOME", "/"))
-    xdg_config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    xdg_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state")
-    xdg_runtime = environ.get("XDG_RUNTIME_DIR") or f"/tmp/decaf-node-{os.getuid()}"  # noqa: S108 - ``durable.refuse_shared`` looks
-    system_config = Path("/etc/decaf-node/config.toml")
-    user_config = xdg_config / "decaf-node/config.toml"
-    places = Places(
-        config=config or (user_config if user_config.exists() or not system_config.exists() else system_config),
-        state=(state or Path(environ.get("STATE_DIRECTORY") or xdg_state / "decaf-node")).absolute(),
-        runtime=(runtime or Path(environ.get("RUNTIME_DIRECTORY") or f"{xdg_runtime}/decaf-node")).absolute(),
-    )
-    if len(os.fsencode(places.control_socket)) > SOCKET_PATH_LIMIT_BYTES:
-        raise BadSettings(
-            "settings.runtime-path-too-long",
-            f"The runtime folder {places.runtime} is too long a path for a Unix socket; choose a shorter one.",
-        )
-    return places
 
 
 def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -360,6 +385,15 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
+
+
+def _hours(text: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", text)
+    if found is None:
+        return None
+    hour, minute, end_hour, end_minute = map(int, found.groups())
+    start, end = hour * 60 + minute, end_hour * 60 + end_minute
+    return None if start == end else (start, end)
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from decaf_node.errors import BadSettings
-from decaf_node.settings import SOCKET_PATH_LIMIT_BYTES, Settings, find_places, load_settings, parse_settings
+from decaf_node.places import SOCKET_PATH_LIMIT_BYTES, find_places
+from decaf_node.settings import Settings, load_settings, parse_settings
 
 NEEDED = '[model]\npath = "model"\n[data]\ntrain = ["a.jsonl", "/data/*.jsonl"]\n'
 
@@ -170,6 +171,33 @@ def test_the_xdg_folders_come_before_home(tmp_path: Path) -> None:
     places = find_places(environ)
     assert places.config == tmp_path / "c/decaf-node/config.toml"
     assert places.state == tmp_path / "s/decaf-node"
+
+
+@pytest.mark.parametrize(
+    ("config", "unit", "folder"),
+    [
+        ("/etc/decaf-node/config.toml", "decaf-node", "decaf-node"),
+        ("/etc/decaf-node/lab/config.toml", "decaf-node@lab", "decaf-node-lab"),
+    ],
+)
+def test_the_places_of_a_service_follow_from_its_settings(config: str, unit: str, folder: str) -> None:
+    places = find_places({"HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1000"}, Path(config))
+    assert (places.state, places.runtime) == (Path("/var/lib", folder), Path("/run", folder))
+    assert places.unit == unit
+
+
+@pytest.mark.parametrize(
+    "config", ["/etc/decaf-node/other.toml", "/etc/decaf-node/a/b/config.toml", "/srv/config.toml"]
+)
+def test_other_settings_are_of_no_service(config: str) -> None:
+    places = find_places({"HOME": "/x", "XDG_RUNTIME_DIR": "/run/user/1000"}, Path(config))
+    assert (places.state, places.runtime) == (Path("/x/.local/state/decaf-node"), Path("/run/user/1000/decaf-node"))
+    assert places.unit == ""
+
+
+def test_with_another_state_folder_they_are_of_no_service() -> None:
+    places = find_places({"HOME": "/x"}, Path("/etc/decaf-node/config.toml"), Path("/srv/state"))
+    assert (places.state, places.runtime, places.unit) == (Path("/srv/state"), Path("/run/decaf-node"), "")
 
 
 def test_a_runtime_folder_too_long_for_a_socket_is_refused() -> None:

@@ -11,6 +11,7 @@ that are changed, with liars or planted bugs, do not run there: nothing can inhe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "build" / "compiled"
 REST = {"attacks.py", "campaign.py", "least_squares.py", "progress.py", "run.py"}  # torch, processes, and `play`
 REST |= {"faults.py", "plan.py", "problem.py"}  # frozen, and pass between processes: compiled they cannot be unpickled
+FROZEN = "frozen=True(, slots=True)?"  # to set the fields of what is frozen takes several times as long, compiled too
 
 
 def main() -> None:
@@ -29,7 +31,10 @@ def main() -> None:
     shutil.copytree(ROOT / "decaf_node", PLACE / "decaf_node", ignore=shutil.ignore_patterns("__pycache__"))
     os.chdir(PLACE)
     places = [path for name in ("mesh", "sim") for path in sorted(Path("decaf_node", name).glob("*.py"))]
-    modules = mypycify([str(path) for path in places if path.name not in REST | {"__init__.py"}], opt_level="2")
+    compiled = [path for path in places if path.name not in REST | {"__init__.py"}]
+    for path in compiled:
+        path.write_text(re.sub(FROZEN, "unsafe_hash=True", path.read_text()))
+    modules = mypycify([str(path) for path in compiled], opt_level="2")
     setup(
         name="decaf-node-compiled", packages=[], ext_modules=modules, script_args=["--quiet", "build_ext", "--inplace"]
     )

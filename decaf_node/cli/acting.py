@@ -1,4 +1,4 @@
-"""``decaf-node pause``, ``resume``, ``mix``, ``eval``, ``reload``, ``log-level`` and ``leave``: act on a daemon."""
+"""``decaf-node pause``, ``resume``, ``mix``, ``reload``, ``log-level`` and ``leave``: act on a daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from decaf_node.cli.asking import AtOption, client_of
 from decaf_node.cli.options import ConfigOption, JsonOption, RuntimeOption, StateOption
 from decaf_node.cli.output import print_answer, print_json, print_text
-from decaf_node.cli.words import number, percent
 
 
 def pause(
@@ -24,7 +23,8 @@ def pause(
 
     Example: decaf-node pause
     """
-    _tell(client_of(config, state, runtime, at).pause(), as_json)
+    phase = client_of(config, state, runtime, at).pause()
+    print_answer({"phase": phase}, f"The node is {phase} now.", as_json)
 
 
 def resume(
@@ -38,7 +38,9 @@ def resume(
 
     Example: decaf-node resume
     """
-    _tell(client_of(config, state, runtime, at).resume(), as_json)
+    answer = client_of(config, state, runtime, at).resume()
+    stays = f"The node stays paused: {answer.why_paused}."
+    print_answer(asdict(answer), stays if answer.why_paused else f"The node is {answer.phase} now.", as_json)
 
 
 def mix(
@@ -54,25 +56,6 @@ def mix(
     """
     round = client_of(config, state, runtime, at).mix_now()
     print_answer({"round": round}, f"The local steps of round {round} end now, and it is mixed next.", as_json)
-
-
-def evaluate(
-    config: ConfigOption = None,
-    state: StateOption = None,
-    runtime: RuntimeOption = None,
-    at: AtOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score the held-out part now, with the adapter as it is.
-
-    Example: decaf-node eval
-    """
-    found = client_of(config, state, runtime, at).evaluate()
-    if as_json:
-        print_json(asdict(found))
-        return
-    accuracy = "" if found.accuracy is None else f"accuracy {percent(found.accuracy)}, "
-    print_text(f"{accuracy}loss {number(found.loss)} on {found.examples} held-out examples, after round {found.round}.")
 
 
 def reload(
@@ -124,7 +107,3 @@ def leave(
     saved = f"round {answer.saved_round} is saved" if answer.saved_round else "no round is saved yet"
     members = "1 member was told" if answer.told == 1 else f"{answer.told} members were told"
     print_text(f"The node has left the mesh: {members}, and {saved}. Its daemon ends.")
-
-
-def _tell(phase: str, as_json: bool) -> None:
-    print_answer({"phase": phase}, f"The node is {phase} now.", as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from decaf_node.cli.options import places_of
+from decaf_node.cli.ownership import start_command
 
 if TYPE_CHECKING:
     from decaf_node.daemon.client import Client
@@ -24,7 +25,7 @@ def client_of(config: Path | None, state: Path | None, runtime: Path | None, at:
     if at is None:
         from decaf_node.daemon.client import Client  # brings grpc
 
-        return Client(places.control_socket)
+        return Client(places.control_socket, start=start_command(places, config, state))
     from decaf_node.daemon.remote import client_at
 
     return client_at(at, places)

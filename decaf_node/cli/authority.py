@@ -9,6 +9,7 @@ import typer
 
 from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
 from decaf_node.cli.output import print_answer
+from decaf_node.cli.ownership import hand_over
 from decaf_node.errors import UsageError
 
 PassphraseOption = Annotated[
@@ -32,7 +33,7 @@ def backup_ca(
     """
     from decaf_node.daemon.backup import backup
 
-    backup(_folder(config, state), file.absolute(), _passphrase(passphrase_file, new=True))
+    backup(places_of(config, state).state / "identity", file.absolute(), _passphrase(passphrase_file, new=True))
     _tell(f"The key of the mesh is in {file}, encrypted.", file, as_json)
 
 
@@ -49,12 +50,10 @@ def restore_ca(
     """
     from decaf_node.daemon.backup import restore
 
-    restore(_folder(config, state), file.absolute(), _passphrase(passphrase_file, new=False))
+    places = places_of(config, state)
+    restore(places.state / "identity", file.absolute(), _passphrase(passphrase_file, new=False))
+    hand_over(places)
     _tell("This device holds the key of the mesh now; restart its daemon, or send it SIGHUP.", file, as_json)
-
-
-def _folder(config: Path | None, state: Path | None) -> Path:
-    return places_of(config, state).state / "identity"
 
 
 def _passphrase(file: Path | None, new: bool) -> str:

@@ -13,7 +13,7 @@ import typer
 from decaf_node.cli.authority import backup_ca, restore_ca
 from decaf_node.cli.options import ConfigOption, JsonOption, places_of
 from decaf_node.cli.output import print_answer
-from decaf_node.errors import BadSettings, NotAllowed
+from decaf_node.errors import BadData, BadSettings, NotAllowed
 
 if TYPE_CHECKING:
     from decaf_node.settings import Settings
@@ -67,6 +67,7 @@ def find_problems(path: Path) -> list[Finding]:
         return [Finding(error.reason, error.message)]
     return [
         *_model_problems(settings),
+        *_task_problems(settings),
         *_data_problems(settings),
         *_security_problems(settings),
         *_privacy_problems(settings),
@@ -81,26 +82,47 @@ def _model_problems(settings: Settings) -> Iterator[Finding]:
         yield Finding("model.missing", f"model.gguf_file: there is no file {folder / settings.model.gguf_file}.")
     elif not settings.model.gguf_file and not (folder / "config.json").is_file():
         yield Finding("model.not-a-model", f"model.path: {folder} holds no model; its config.json is not there.")
-    if settings.model.task == "sequence-classification" and len(settings.model.labels) < 2:
+    if settings.model.classifies and len(settings.model.labels) < 2:
         yield Finding("model.labels-missing", "model.labels: name at least two labels, the same ones at every node.")
 
 
+def _task_problems(settings: Settings) -> Iterator[Finding]:
+    from decaf_node.training.tasks.fitting import objections
+
+    for objection in objections(settings):
+        yield Finding(objection.reason, objection.message)
+
+
 def _data_problems(settings: Settings) -> Iterator[Finding]:
+    kind = "folder" if settings.model.sees_images else "file"
     for key, patterns in (("train", settings.data.train), ("evaluation", settings.data.evaluation)):
         for pattern in patterns:
-            files = _matching(pattern)
-            if not files:
-                yield Finding("data.missing", f"data.{key}: no file matches {pattern}.")
-            for file in files:
-                if not os.access(file, os.R_OK):
-                    yield Finding("data.unreadable", f"data.{key}: {file} may not be read by this user.")
-                elif not file.stat().st_size:
-                    yield Finding("data.empty", f"data.{key}: {file} is empty.")
+            found = _matching(pattern)
+            if not found:
+                yield Finding("data.missing", f"data.{key}: no {kind} matches {pattern}.")
+            for path in found:
+                yield from _folder_problems(settings, path) if kind == "folder" else _file_problems(key, path)
+
+
+def _file_problems(key: str, file: Path) -> Iterator[Finding]:
+    if file.is_dir():
+        yield Finding("data.unknown-format", f"data.{key}: {file} is a folder; name the files in it.")
+    elif not os.access(file, os.R_OK):
+        yield Finding("data.unreadable", f"data.{key}: {file} may not be read by this user.")
+    elif not file.stat().st_size:
+        yield Finding("data.empty", f"data.{key}: {file} is empty.")
+
+
+def _folder_problems(settings: Settings, folder: Path) -> Iterator[Finding]:
+    from decaf_node.training.tasks.folders import pictures_in
+
+    data, labels = settings.data, settings.model.labels
+    yield from _refused(lambda: pictures_in(folder, labels, data.label_column, data.text_column))
 
 
 def _matching(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor)
-    return sorted(file for file in root.glob(str(pattern.relative_to(root))) if file.is_file())
+    return sorted(root.glob(str(pattern.relative_to(root))))
 
 
 def _security_problems(settings: Settings) -> Iterator[Finding]:
@@ -124,7 +146,7 @@ def _security_problems(settings: Settings) -> Iterator[Finding]:
 def _refused(check: Callable[[], object]) -> Iterator[Finding]:
     try:
         check()
-    except (BadSettings, NotAllowed) as error:
+    except (BadData, BadSettings, NotAllowed) as error:
         yield Finding(error.reason, error.message)
 
 

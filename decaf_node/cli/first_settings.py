@@ -23,7 +23,11 @@ ModelOption = Annotated[
 ]
 DataOption = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Option("--data", metavar="FILE", help="Training data, for new settings; may be given several times."),
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Training data, for new settings: a file, or a folder of images; may be given several times.",
+    ),
 ]
 ListenOption = Annotated[
     str, typer.Option("--listen", metavar="ADDRESS", help="Where other nodes reach this one, for new settings.")
@@ -92,6 +96,8 @@ class FirstSettings:
             ) from error
 
     def _document(self, mesh: str) -> dict[str, dict[str, object]]:
+        from decaf_node.training.tasks.guess import task_of
+
         if self.model is None or not self.data:
             raise UsageError(
                 "settings.model-and-data",
@@ -101,6 +107,6 @@ class FirstSettings:
             **({"node": {"name": self.name}} if self.name else {}),
             "mesh": {"name": mesh},
             "listen": {"address": self.listen},
-            "model": {"path": str(self.model.absolute())},
+            "model": {"path": str(self.model.absolute()), **task_of(self.model, self.data)},
             "data": {"train": [str(path.absolute()) for path in self.data]},
         }

@@ -9,6 +9,7 @@ import typer
 from decaf_node.cli.first_settings import DataOption, FirstSettings, ListenOption, ModelOption, NameOption
 from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.ownership import hand_over, hidden_from_service, start_command
 
 
 def init(
@@ -37,12 +38,15 @@ def init(
     with given.written(mesh):
         papers = found(places.state, settings)
     token = first_invitation(places.state, settings, papers)
+    hand_over(places)
     if as_json:
         print_json({"node": papers.node, "mesh": mesh, "settings": str(places.config), "token": token})
         return
     print_text(f"identity  {printed(papers.node)}")
     print_text(f"mesh      {mesh}, founded; its key is in {places.state / 'identity'}: decaf-node config backup-ca")
     print_text(f"settings  {places.config}")
-    print_text("\nStart it:              decaf-node run")
+    print_text(f"\nStart it:              {start_command(places, config, state)}")
     if token is not None:
         print_text(f"Join another machine:  decaf-node join {token}   (30 minutes, one use)")
+    if warning := hidden_from_service(places, settings):
+        print_text(f"\n{warning}")

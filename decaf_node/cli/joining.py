@@ -15,6 +15,7 @@ import typer
 from decaf_node.cli.first_settings import DataOption, FirstSettings, ListenOption, ModelOption, NameOption
 from decaf_node.cli.options import ConfigOption, JsonOption, StateOption, places_of
 from decaf_node.cli.output import print_json, print_text
+from decaf_node.cli.ownership import hand_over, hidden_from_service, start_command
 from decaf_node.errors import NotAllowed, TryAgain, UsageError
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ def join(
     asking = Asking(given, identity, name or socket.gethostname(), tell)
     recognised = _recognising(authority)
     admission = asyncio.run(asking.with_token(read) if read is not None else asking.without(mesh, wait, recognised))
-    given.check(admission.mesh)
+    settings = given.check(admission.mesh)
     _keep(given, places.state, identity, admission)
+    hand_over(places)
     if as_json:
         known = list(admission.members)
         print_json({"node": identity.node, "mesh": admission.mesh, "at": admission.at, "members": known})
     else:
-        print_text(f"certificate issued; this device is a member of {admission.mesh}\n\nStart it:  decaf-node run")
+        print_text(f"certificate issued; this device is a member of {admission.mesh}")
+        print_text(f"\nStart it:  {start_command(places, config, state)}")
+        if warning := hidden_from_service(places, settings):
+            print_text(f"\n{warning}")
 
 
 def _keep(given: FirstSettings, state: Path, identity: Identity, admission: Admission) -> None:

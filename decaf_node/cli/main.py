@@ -23,7 +23,9 @@ from decaf_node.cli import (
     watching,
 )
 from decaf_node.cli.demo.command import demo
+from decaf_node.cli.evaluate.command import evaluate
 from decaf_node.cli.output import print_error
+from decaf_node.cli.plan.command import plan
 from decaf_node.cli.plot.command import plot
 from decaf_node.cli.simulate.command import simulate
 from decaf_node.cli.top.command import top
@@ -61,7 +63,7 @@ app.command("doctor")(doctor.doctor)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("mix")(acting.mix)
-app.command("eval")(acting.evaluate)
+app.command("eval")(evaluate)
 app.command("reload")(acting.reload)
 app.command("log-level")(acting.log_level)
 app.command("leave")(acting.leave)
@@ -70,6 +72,7 @@ app.command("approve")(members.approve)
 app.command("revoke")(members.revoke)
 app.command("export")(export.export)
 app.add_typer(config.app, name="config")
+app.command("plan")(plan)
 app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.command("version")(version.version)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
 from decaf_node.cli.options import ConfigOption, RuntimeOption, StateOption, places_of
+from decaf_node.cli.ownership import refuse_root
+
+if TYPE_CHECKING:
+    from decaf_node.places import Places
 
 
 def run(
@@ -32,9 +36,17 @@ def run(
 
     Example: decaf-node run --config desk.toml --log-format json
     """
+    from decaf_node.daemon.service import last_words
+
+    with last_words():
+        places = places_of(config, state, runtime)
+        refuse_root(places)
+        _run(places, insecure, log_format, log_level)
+
+
+def _run(places: Places, insecure: bool, log_format: str | None, log_level: str | None) -> None:
     from decaf_node.settings import Settings, load_settings
 
-    places = places_of(config, state, runtime)
     log = {key: value for key, value in (("format", log_format), ("level", log_level)) if value is not None}
 
     def read() -> Settings:

@@ -39,7 +39,8 @@ def _verdict(report: StatusReport, alerts: Sequence[AlertReport]) -> Iterator[Te
 def _doing(report: StatusReport, known: Sequence[PeerReport]) -> Iterator[Row]:
     names = {peer.node: peer.name for peer in known}
     waiting = ", ".join(names.get(node) or short_id(node) for node in report.waiting_for)
-    yield "round", f"{report.round}, {report.phase}" + (f", waits for {waiting}" if waiting else "")
+    phase = f"paused: {report.why_paused}" if report.why_paused else report.phase
+    yield "round", f"{report.round}, {phase}" + (f", waits for {waiting}" if waiting else "")
     yield "saved", f"round {report.saved_round}" if report.saved_round else "nothing yet"
     around = [peer.name or short_id(peer.node) for peer in known if peer.neighbour and peer.state != "gone"]
     gone = [peer.name or short_id(peer.node) for peer in known if peer.state == "gone"]

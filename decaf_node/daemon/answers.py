@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class ResumeAnswer:
+    """phase: the one now; why_paused: what holds the node all the same, if anything does."""
+
+    phase: str
+    why_paused: str
+
+
+@dataclass(frozen=True)
 class LeaveAnswer:
     """saved_round: the last durable one; told: members that have heard the goodbye."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import grpc
 
 from decaf_node.daemon.alert_wire import alert_from_wire
-from decaf_node.daemon.answers import EvaluateAnswer, ExportAnswer, LeaveAnswer, ReloadAnswer
+from decaf_node.daemon.answers import EvaluateAnswer, ExportAnswer, LeaveAnswer, ReloadAnswer, ResumeAnswer
 from decaf_node.daemon.control_wire import evaluate_from_wire, export_from_wire, leave_from_wire, reload_from_wire
 from decaf_node.daemon.event_wire import event_from_wire
 from decaf_node.daemon.logs import printable
@@ -31,7 +32,7 @@ from decaf_node.daemon.reports import (
 )
 from decaf_node.daemon.rpc_errors import error_of
 from decaf_node.daemon.topology_wire import topology_from_wire
-from decaf_node.errors import DaemonUnreachable, TryAgain
+from decaf_node.errors import DaemonUnreachable, NotAllowed, TryAgain
 from decaf_node.v1 import control_pb2, control_pb2_grpc, monitor_pb2, monitor_pb2_grpc
 
 Answer = TypeVar("Answer")
@@ -50,12 +51,15 @@ class Client:
     """One connection to a daemon: to its control socket, or, through ``remote.client_at``, to one of another device.
 
     Every call takes at most ``timeout`` seconds. It raises DaemonUnreachable if no daemon answers there, TryAgain if it
-    answers but not in time, and whatever the daemon refuses with.
+    answers but not in time, NotAllowed ``daemon.not-allowed``, and whatever the daemon refuses with.
     """
 
-    def __init__(self, place: Path | str, timeout: float = 3.0, channel: OpenChannel | None = None) -> None:
-        """channel: opens the way to an address; the control socket needs none."""
+    def __init__(
+        self, place: Path | str, timeout: float = 3.0, channel: OpenChannel | None = None, start: str = "decaf-node run"
+    ) -> None:
+        """channel: opens the way to an address; the control socket needs none. start: what starts the daemon there."""
         self._place = place
+        self._start = start
         self._timeout = timeout
         if channel is None:
             channel = partial(grpc.insecure_channel, f"unix:{Path(place).absolute()}")
@@ -130,10 +134,11 @@ class Client:
         request = control_pb2.PauseRequest()
         return self._ask(lambda: self._control.Pause(request, timeout=self._timeout)).phase
 
-    def resume(self) -> str:
-        """Go on after ``pause``. Returns the phase then."""
+    def resume(self) -> ResumeAnswer:
+        """Go on after ``pause``."""
         request = control_pb2.ResumeRequest()
-        return self._ask(lambda: self._control.Resume(request, timeout=self._timeout)).phase
+        reply = self._ask(lambda: self._control.Resume(request, timeout=self._timeout))
+        return ResumeAnswer(text(reply.phase), text(reply.why_paused))
 
     def invite(self, ttl: float, uses: int) -> str:
         """Return the line of a new invitation. Raises NotAllowed ``security.no-inviter``."""
@@ -208,11 +213,27 @@ class Client:
                 raise DaemonUnreachable(
                     "daemon.not-reached", f"{self._place} does not answer ({printable(error.details() or '')})."
                 ) from None
+            if _is_forbidden(self._place):
+                raise NotAllowed(
+                    "daemon.not-allowed",
+                    f"This user may not speak to the daemon at {self._place}; use sudo, or become a member of the "
+                    "group of that folder.",
+                ) from None
             raise DaemonUnreachable(
                 "daemon.not-running",
-                f"No daemon answers at {self._place}; start one with `decaf-node run`, "
+                f"No daemon answers at {self._place}; start one with `{self._start}`, "
                 "or name its runtime folder with --runtime.",
             ) from None
+
+
+def _is_forbidden(socket: Path) -> bool:
+    try:
+        os.stat(socket)
+    except PermissionError:  # not even the folder may be looked into
+        return True
+    except OSError:
+        return False
+    return not os.access(socket, os.W_OK)
 
 
 class TooLate(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import grpc
 from decaf_node.daemon.acts import Acts, refuse_from_afar
 from decaf_node.daemon.addresses import join
 from decaf_node.daemon.driver import Driver
+from decaf_node.daemon.durable import private_sockets
 from decaf_node.daemon.gate import Gate
 from decaf_node.daemon.health import Health, serve_channelz, serve_health
+from decaf_node.daemon.holds import Holds
 from decaf_node.daemon.listening import in_use, try_port
 from decaf_node.daemon.monitor import MonitorService
 from decaf_node.daemon.operators import CALLS_AT_MOST, OPTIONS, Operators
@@ -21,18 +22,20 @@ from decaf_node.daemon.prompt import Prompt
 from decaf_node.daemon.rpc_errors import refuse
 from decaf_node.daemon.security import MutualTls
 from decaf_node.errors import DecafError, TryAgain
-from decaf_node.mesh.events import Event, PauseRequested, ResumeRequested
 from decaf_node.v1 import control_pb2 as pb
 from decaf_node.v1 import control_pb2_grpc, monitor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+OPERATOR = "operator"
+
 
 class ControlService(control_pb2_grpc.ControlServicer):
     """Hands what operators want to those who do it."""
 
-    def __init__(self, driver: Driver, gate: Gate, acts: Acts) -> None:
+    def __init__(self, driver: Driver, holds: Holds, gate: Gate, acts: Acts) -> None:
         self._driver = driver
+        self._holds = holds
         self._gate = gate
         self._acts = acts
 
@@ -40,13 +43,15 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self, request: pb.PauseRequest, context: grpc.aio.ServicerContext[pb.PauseRequest, pb.PauseReply]
     ) -> pb.PauseReply:
         """See control.proto."""
-        return pb.PauseReply(phase=await self._after(PauseRequested()))
+        await self._holds.hold(OPERATOR, "an operator has paused it")
+        return pb.PauseReply(phase=self._driver.view().phase)
 
     async def Resume(
         self, request: pb.ResumeRequest, context: grpc.aio.ServicerContext[pb.ResumeRequest, pb.ResumeReply]
     ) -> pb.ResumeReply:
         """See control.proto."""
-        return pb.ResumeReply(phase=await self._after(ResumeRequested()))
+        await self._holds.release(OPERATOR)
+        return pb.ResumeReply(phase=self._driver.view().phase, why_paused=self._holds.why)
 
     async def Invite(
         self, request: pb.InviteRequest, context: grpc.aio.ServicerContext[pb.InviteRequest, pb.InviteReply]
@@ -157,15 +162,11 @@ class ControlService(control_pb2_grpc.ControlServicer):
         except DecafError as error:
             await refuse(context, error)
 
-    async def _after(self, event: Event) -> str:
-        await self._driver.post_and_wait(event)
-        return self._driver.view().phase
-
 
 async def start_control(
     path: Path, monitor: MonitorService, control: ControlService, health: Health
 ) -> grpc.aio.Server:
-    """Serve all on the Unix socket ``path`` (absolute), which only this user can open.
+    """Serve all on the Unix socket ``path`` (absolute), see ``durable.private_sockets``.
 
     A socket that is there is removed if nobody answers on it; raises TryAgain ``daemon.already-running`` if somebody
     does.
@@ -174,11 +175,8 @@ async def start_control(
     server = grpc.aio.server(options=[("grpc.enable_channelz", 1)])
     _serve(server, monitor, control, health)
     serve_channelz(server)
-    old = os.umask(0o177)
-    try:
+    with private_sockets(path.parent):
         server.add_insecure_port(f"unix:{path}")
-    finally:
-        os.umask(old)
     await server.start()
     return server
 

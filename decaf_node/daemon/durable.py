@@ -17,6 +17,9 @@ from decaf_node.errors import DecafError, NotAllowed, TryAgain
 
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
+PRIVATE_GROUP = 0o060
+GROUP_FOLDER = 0o770
+SHOWN_FILE = 0o644  # to all who may enter the folder
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -45,6 +48,33 @@ def make_folder(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     sync(folder.parent)
+
+
+@contextlib.contextmanager
+def private_sockets(folder: Path) -> Iterator[None]:
+    """Sockets made meanwhile are for this user.
+
+    They are for its group too in a folder that is, see ``is_for_group``.
+    """
+    group = PRIVATE_GROUP if is_for_group(folder) else 0
+    before = os.umask(0o777 & ~(PRIVATE_FILE | group))
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def is_for_group(folder: Path) -> bool:
+    """Say whether systemd has made it for us so that our group may enter, and others may not."""
+    entered_by = folder.stat().st_mode & (stat.S_IXGRP | stat.S_IXOTH)
+    return entered_by == stat.S_IXGRP and os.environ.get("RUNTIME_DIRECTORY") == str(folder)
+
+
+def make_group_folder(folder: Path) -> None:
+    """Make ``folder``; whoever may enter the one above, if that is our group, may put files into it."""
+    make_folder(folder)
+    if is_for_group(folder.parent):
+        folder.chmod(GROUP_FOLDER)
 
 
 def refuse_shared(folder: Path) -> None:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from decaf_node.daemon.gpu_users import sees_all_processes
 from decaf_node.daemon.nvml import Nvml
 from decaf_node.daemon.reports import MachineReport
-from decaf_node.daemon.sysfs import jetson_gpu, memory, rails, whole_board, zones
+from decaf_node.daemon.sysfs import jetson_gpu, memory, on_battery, rails, whole_board, zones
 
 EVERY_SECONDS = 5.0
 OLD_SECONDS = 3 * EVERY_SECONDS
@@ -26,7 +27,13 @@ class Figures:
         self._clock = clock
         self._nvml = Nvml()
         self._ended = threading.Event()
+        self._users: set[int] | None = None
         self._last: tuple[float, MachineReport] | None = None
+
+    @property
+    def gpu_users(self) -> set[int] | None:
+        """Return the processes that compute on a GPU, as last read; None where that cannot be told."""
+        return None if self.now() is None else self._users
 
     def start(self) -> None:
         """Read from now on."""
@@ -49,10 +56,18 @@ class Figures:
             gpus = [shared]
         measured = list(rails(self._root))
         hottest = max((degrees for _, degrees in zones(self._root)), default=None)
-        return MachineReport(tuple(gpus), *memory(self._root), hottest, whole_board(measured), tuple(measured))
+        return MachineReport(
+            tuple(gpus),
+            *memory(self._root),
+            hottest,
+            whole_board(measured),
+            tuple(measured),
+            on_battery(self._root),
+        )
 
     def _run(self) -> None:
         while not self._ended.is_set():
             report = self.read()
+            self._users = self._nvml.users() if sees_all_processes() else None
             self._last = self._clock(), report
             self._ended.wait(EVERY_SECONDS)

@@ -87,6 +87,14 @@ class History:
             self.last = row
         return row
 
+    def evaluated_now(self, message: link.EvaluatedNow) -> RoundReport | None:
+        """Somebody has asked for an evaluation: it counts for the round mixed last, where that has none of its own."""
+        last = self.last
+        if not message.examples or last is None or last.round != message.round or last.evaluation_loss is not None:
+            return None
+        found = link.Evaluated(message.round, message.loss, message.accuracy, message.examples, message.seconds)
+        return self.evaluated(found)
+
     def saved(self, round: int) -> None:
         """All rounds up to this one are durable."""
         self._open = {

@@ -88,7 +88,8 @@ def private_file(path: Path) -> bytes:
 
     Raises NotAllowed ``identity.too-open`` if others could read it, BadSettings ``identity.damaged`` if it is no file.
     """
-    _refuse_if_open(path, OPEN_TO_OTHERS, "600")
+    if not _is_credential(path):
+        _refuse_if_open(path, OPEN_TO_OTHERS, "600")
     if not path.is_file():
         raise _damaged(path, "it is not a file")
     with path.open("rb") as file:
@@ -104,6 +105,12 @@ def load_key(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise _damaged(path, "it holds another kind of key than ECDSA P-256")
     return private
+
+
+def _is_credential(path: Path) -> bool:
+    """Say whether systemd has given us the file (LoadCredential): it lets nobody else in, by an access control list."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return folder is not None and path.parent == Path(folder)
 
 
 def _refuse_if_open(path: Path, forbidden: int, wanted: str) -> None:

@@ -1,4 +1,4 @@
-"""What the log says of rounds and of peers: one line a round, one when a peer comes or goes."""
+"""What the log says of the start, of rounds and of peers: one line a round, one when a peer comes or goes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from decaf_node.daemon.host import Me
 from decaf_node.daemon.logs import fields
+from decaf_node.daemon.node_id import short
 from decaf_node.daemon.reports import RoundReport
 from decaf_node.mesh.view import NodeView
+from decaf_node.places import Places
 
 log = logging.getLogger(__name__)
 
 UNITS = ("B", "kB", "MB", "GB")
+
+
+def say_who(me: Me, places: Places, external: bool) -> None:
+    """The daemon has started. external: somebody else starts the trainer."""
+    said = fields(event="started", node=me.node, name=me.name, mesh=me.mesh, address=me.address)
+    log.info(
+        "Node %s (%s) of the mesh %r listens on %s; its state is in %s.",
+        *(me.name, short(me.node), me.mesh, me.address, places.state),
+        extra=said,
+    )
+    if external:
+        log.info("Waiting for a trainer to connect at %s.", places.trainer_socket)
 
 
 class RoundLines:
@@ -61,16 +76,15 @@ class PeerLines:
 
 def round_line(row: RoundReport, title: Callable[[str], str]) -> str:
     """Return the sentence for a round."""
-    parts = [f"Round {row.round}"]
+    edges = Counter(title(edge.node) for edge in row.edges)  # a late edge makes two with one neighbour
+    mixed = ", ".join(name if count == 1 else f"{name} {count} times" for name, count in edges.items())
+    parts = [f"Round {row.round}", f"mixed with {mixed or 'nobody'}"]  # what a narrow screen must not cut off
     if row.steps:
         parts.append(f"loss {row.loss:.4f}")
     if row.evaluation_loss is not None:
         parts.append(f"held-out loss {row.evaluation_loss:.4f}")
     if row.evaluation_accuracy is not None:
         parts.append(f"accuracy {row.evaluation_accuracy:.3f}")
-    edges = Counter(title(edge.node) for edge in row.edges)  # a late edge makes two with one neighbour
-    mixed = ", ".join(name if count == 1 else f"{name} {count} times" for name, count in edges.items())
-    parts.append(f"mixed with {mixed or 'nobody'}")
     parts.append(f"sent {amount(row.sent_bytes)}, received {amount(row.received_bytes)}")
     parts.append(f"{row.train_seconds + row.exchange_seconds + row.mix_seconds:.1f} s")
     return "; ".join(parts)

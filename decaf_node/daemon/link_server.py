@@ -1,4 +1,4 @@
-"""The daemon's end of the trainer link: one trainer at a time, over a Unix socket that only this user can open."""
+"""The daemon's end of the trainer link: one trainer at a time, over a Unix socket; ``private_sockets`` says whose."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from struct import Struct
 
 from decaf_node import link
+from decaf_node.daemon.durable import private_sockets
 from decaf_node.errors import BadData
 
 log = logging.getLogger(__name__)
 
 FIRST_MESSAGE_SECONDS = 10.0
+CREDENTIALS = Struct("3i")  # struct ucred: process, user, group
 
 
 class LinkServer:
@@ -36,15 +40,13 @@ class LinkServer:
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self.of_another_user = False  # the trainer that is connected, or was last
 
     async def start(self) -> None:
         """Listen. Whatever lies at the path is of an earlier daemon: the state folder is locked."""
         self._path.unlink(missing_ok=True)
-        old = os.umask(0o177)
-        try:
+        with private_sockets(self._path.parent):
             self._server = await asyncio.start_unix_server(self._accept, self._path, limit=self._limit)
-        finally:
-            os.umask(old)
 
     def send(self, message: link.Message) -> bool:
         """Send the trainer a message; False if there is none (it will be told all it needs when it starts again)."""
@@ -81,6 +83,7 @@ class LinkServer:
                 log.warning("A second trainer has connected and was turned away; one node has one trainer.")
                 return
             self._writer = writer
+            self.of_another_user = _user_of(writer) != os.geteuid()
             await self._serve(reader, writer)
         except asyncio.CancelledError:
             pass  # the daemon stops; asyncio's own callback would print a traceback
@@ -123,3 +126,9 @@ class LinkServer:
                 f"The trainer sent a message of more than {self._limit} bytes (limits.link_bytes).",
             ) from None
         return link.decode(line)
+
+
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """Return the user ID at the other end of a Unix socket, see unix(7)."""
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return int(CREDENTIALS.unpack(credentials)[1])

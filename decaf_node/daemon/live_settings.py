@@ -8,13 +8,16 @@ from decaf_node.daemon import logs
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.meeting import Meeting
 from decaf_node.daemon.operators import Operators, operators_of
-from decaf_node.settings import Settings
+from decaf_node.daemon.resources import Resources
+from decaf_node.settings import ResourcesSection, Settings
 
 Apply = Callable[[Settings, Settings], bool]
 """Takes on what differs between the settings before and now; says whether all of it counts."""
 
 
-def live_settings(meeting: Meeting, me: Me, operators: Callable[[], Operators | None]) -> Mapping[str, Apply]:
+def live_settings(
+    meeting: Meeting, me: Me, resources: Resources, operators: Callable[[], Operators | None]
+) -> Mapping[str, Apply]:
     """Return them by ``section.key``. operators: those of the TCP listener, where there is one."""
 
     def say(_: Settings, now: Settings) -> bool:
@@ -35,7 +38,12 @@ def live_settings(meeting: Meeting, me: Me, operators: Callable[[], Operators | 
         me.shares_loss = now.privacy.share_metrics
         return True
 
+    def yield_the_device(_: Settings, now: Settings) -> bool:
+        resources.take(now.resources)
+        return True
+
     return {
+        **{f"resources.{key}": yield_the_device for key in ResourcesSection.model_fields},
         "log.level": say,
         "log.format": say,
         "mesh.peers": dial,

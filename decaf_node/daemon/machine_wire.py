@@ -19,6 +19,7 @@ def machine_to_wire(report: MachineReport) -> pb.Machine:
         memory_total_bytes=report.memory_total_bytes,
         temperature_celsius=report.temperature_celsius,
         power_watts=report.power_watts,
+        on_battery=report.on_battery,
         rails=[pb.Rail(name=rail.name, power_watts=rail.power_watts) for rail in report.rails],
     )
 
@@ -31,6 +32,7 @@ def machine_from_wire(message: pb.Machine) -> MachineReport:
         memory_total_bytes=_known(message, "memory_total_bytes"),
         temperature_celsius=_known(message, "temperature_celsius"),
         power_watts=_known(message, "power_watts"),
+        on_battery=_known(message, "on_battery"),
         rails=tuple(RailReport(readable(rail.name[:NAME_LIMIT]), rail.power_watts) for rail in message.rails),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from decaf_node import link
-from decaf_node.daemon import logs
+from decaf_node.daemon import logs, service
 from decaf_node.daemon.acts import Acts
 from decaf_node.daemon.addresses import join, split
 from decaf_node.daemon.alerts import Alerts
@@ -30,21 +30,23 @@ from decaf_node.daemon.edges import Edges
 from decaf_node.daemon.enrolment import Enrolment, reached_at
 from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.gate import Gate
+from decaf_node.daemon.handover import Handover
 from decaf_node.daemon.health import Health
 from decaf_node.daemon.history import History
+from decaf_node.daemon.holds import Holds
 from decaf_node.daemon.host import Host, Me
-from decaf_node.daemon.lines import PeerLines, RoundLines
+from decaf_node.daemon.lines import PeerLines, RoundLines, say_who
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.listening import check_plaintext
 from decaf_node.daemon.live_settings import live_settings
 from decaf_node.daemon.meeting import Meeting, check_peers
 from decaf_node.daemon.monitor import MonitorService
-from decaf_node.daemon.node_id import short
 from decaf_node.daemon.operators import Operators, operators_of
 from decaf_node.daemon.pace import Pace
 from decaf_node.daemon.perform import Performer
 from decaf_node.daemon.policies import policy_of, saved_of
 from decaf_node.daemon.reloading import Reloading
+from decaf_node.daemon.resources import Resources
 from decaf_node.daemon.rpc import MeshService, start_server
 from decaf_node.daemon.scraping import collector_of, metrics_address, send_metrics, serve_metrics
 from decaf_node.daemon.security import MutualTls, only_new_tls
@@ -55,14 +57,15 @@ from decaf_node.daemon.stopping import LEAVE_SECONDS, Stopping
 from decaf_node.daemon.store import Store, open_store
 from decaf_node.daemon.talk import Talk
 from decaf_node.daemon.tasks import Tasks
-from decaf_node.daemon.trainer import WORKER, Retry, Trainer
+from decaf_node.daemon.trainer import WORKER, Retry, Trainer, command_of
 from decaf_node.daemon.trust import OwnMesh, Trust, load_trust
 from decaf_node.daemon.upkeep import Upkeep
 from decaf_node.daemon.watching import Watching
 from decaf_node.mesh.events import PeerLeft
 from decaf_node.mesh.node import Node
 from decaf_node.mesh.view import NodeView
-from decaf_node.settings import Places, Settings
+from decaf_node.places import Places
+from decaf_node.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ SERVER_GRACE_SECONDS = 0.3
 LAST_ACTS_SECONDS = 0.5
 SEEDS_TOLD = 8
 ACCOUNT = "privacy.json"  # in the state folder; the trainer writes it
+HANDOVER = "handover"  # in the runtime folder
 
 
 def run(
@@ -99,6 +103,7 @@ def run(
     with disk_errors(places.runtime):
         make_folder(places.runtime)
         refuse_shared(places.runtime)
+    service.notify(service.status("reading the saved state"))
     with closing(open_store(places.state, settings.mesh.name, settings.store)) as store:
         trust = load_trust(places.state / "identity", settings.security, plaintext)
         store.check_identity(trust.node)
@@ -181,8 +186,9 @@ class Daemon:
             self.link,
             places.trainer_socket,
             store.scratch,
-            None if settings.training.trainer == "external" else worker,
-            Retry(limits.trainer_restarts, limits.trainer_backoff),
+            command_of(settings.training, worker),
+            Retry(limits.trainer_restarts, limits.trainer_backoff, limits.trainer_silence),
+            lambda: self.talk.working(self.driver.view().phase),
         )
         self.talk = Talk(
             self.host,
@@ -192,6 +198,7 @@ class Daemon:
             RoundLines(settings.round.evaluate_every, self.host.title),
             node.needed,
             saved.snapshot if saved else None,
+            Handover(places.runtime / HANDOVER, spool),
             self._ready,
             self.tasks,
             lambda row: self.watching.mixed(row),
@@ -201,15 +208,27 @@ class Daemon:
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
         self.figures = Figures()
+        self.holds = Holds(self.driver.post_and_wait)
+        self.resources = Resources(
+            settings.resources, self.figures, self.holds, self.host.problems, lambda: self.trainer.pid
+        )
         self.alerts = Alerts(self.host, lambda: self.trainer.restarts, policy.exchange)
         self.status = Status(
-            self.host, self.driver, self.talk, self.trainer, self.history, self.alerts, policy.topology, self.figures
+            self.host,
+            self.driver,
+            self.talk,
+            self.trainer,
+            self.history,
+            self.alerts,
+            policy.topology,
+            self.figures,
+            self.holds,
         )
         self.watching = Watching(self.status, self.me.instance)
         self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
         self._peer_lines = PeerLines(self.host.title)
         self._operators: Operators | None = None
-        live = live_settings(self.meeting, self.me, lambda: self._operators)
+        live = live_settings(self.meeting, self.me, self.resources, lambda: self._operators)
         self.reloading = Reloading(settings, reread, trust, self.host.problems, live)
         self.stopping = Stopping(self.driver, self.tasks, limits.stop)
         self.acts = Acts(self.driver, self.talk, store, self.stopping.leave, self.reloading.reload)
@@ -219,7 +238,7 @@ class Daemon:
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; ``stack`` takes it down again, in the opposite order."""
         stack.callback(self.host.close)
-        acting = ControlService(self.driver, self.gate, self.acts)
+        acting = ControlService(self.driver, self.holds, self.gate, self.acts)
         services = MonitorService(self.status, self.watching), acting, self.health
         control = await start_control(self._places.control_socket.absolute(), *services)
         stack.push_async_callback(self._end_server, control)
@@ -263,7 +282,10 @@ class Daemon:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: self.tasks.spawn(self.reloading.reload_quietly())
         )
-        self._say_who()
+        say_who(self.me, self._places, self.trainer.external)
+        service.notify("READY=1", service.status(self._at_a_glance()))
+        if service.is_told():
+            self._run(service.keep_told(self._at_a_glance))
 
     async def wait(self) -> None:
         """Return when the node has stopped, or must; raise what has ended it otherwise."""
@@ -283,6 +305,8 @@ class Daemon:
         now = asyncio.get_running_loop().time()
         end = self.stopping.end(now)
         self.trainer.stop()
+        if self.talk.ready is None:
+            self._trainer_task.cancel()  # it is being loaded, would not hear of it before, and has nothing to save
         ends = [self.performer.goodbye(LAST_ACTS_SECONDS), self.edges.close_all()]
         if self._discovery is not None:
             ends.append(self._discovery.close())
@@ -300,6 +324,7 @@ class Daemon:
         self._run(self.upkeep.run())
         self._run(self.watching.run())
         self._run(self.alerts.run())
+        self._run(self.resources.run())
         if self.enrolment is not None:
             self._run(self.enrolment.run())
         seeds = read_seeds(self._places.state / "members")
@@ -322,16 +347,8 @@ class Daemon:
         self._running.append(task)
         return task
 
-    def _say_who(self) -> None:
-        me, folder = self.me, self._places.state
-        said = logs.fields(event="started", node=me.node, name=me.name, mesh=me.mesh, address=me.address)
-        log.info(
-            "Node %s (%s) of the mesh %r listens on %s; its state is in %s.",
-            *(me.name, short(me.node), me.mesh, me.address, folder),
-            extra=said,
-        )
-        if self.trainer.external:
-            log.info("Waiting for a trainer to connect at %s.", self._places.trainer_socket)
+    def _at_a_glance(self) -> str:
+        return service.in_a_line(self.status.status(), self.status.alerts(self.status.view()))
 
     # --- what the parts tell each other ------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from itertools import islice
 
@@ -27,7 +28,7 @@ def news_to_wire(news: News) -> pb.News:
     """Return the protobuf message for news."""
     return pb.News(
         incarnation=news.incarnation,
-        digest=news.digest,
+        digest=array("Q", news.digest),
         rumours=[_rumour_to_wire(rumour) for rumour in news.rumours],
         known=[_rumour_to_wire(rumour) for rumour in news.known],
     )
@@ -40,7 +41,7 @@ def news_from_wire(message: pb.News, source: str) -> News:
     """
     return News(
         incarnation=min(message.incarnation, INCARNATIONS - 1),
-        digest=tuple(islice(message.digest, DIGEST_LIMIT)),
+        digest=array("Q", islice(message.digest, DIGEST_LIMIT)).tobytes(),
         rumours=_rumours(message.rumours, NEWS_AT_MOST + 1, source),
         known=_rumours(message.known, KNOWN_AT_MOST, source),
     )

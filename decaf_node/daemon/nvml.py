@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from decaf_node.daemon.reports import GpuReport
 
 GPUS_AT_MOST = 16
+LATELY_SECONDS = 10.0
+BUSY_PERCENT = 10  # of the GPU's cores: a desktop that is drawn takes less
 
 
 class Nvml:
@@ -28,6 +31,29 @@ class Nvml:
             return [self._gpu(pynvml.nvmlDeviceGetHandleByIndex(number)) for number in range(count)]
         except pynvml.NVMLError:  # the driver is not there, or was replaced meanwhile
             self._library = None
+            return []
+
+    def users(self) -> set[int] | None:
+        """Return the processes that have kept a GPU busy of late, by their IDs on the host.
+
+        None where that cannot be told. One that only holds memory there, as an idle notebook does, is none of them.
+        """
+        if self._library is None:
+            return None
+        nvml = self._library
+        since = int((time.time() - LATELY_SECONDS) * 1e6)
+        try:
+            handles = map(nvml.nvmlDeviceGetHandleByIndex, range(min(nvml.nvmlDeviceGetCount(), GPUS_AT_MOST)))
+            return {
+                each.pid for handle in handles for each in self._samples(handle, since) if each.smUtil >= BUSY_PERCENT
+            }
+        except nvml.NVMLError:
+            return None
+
+    def _samples(self, handle: Any, since: int) -> list[Any]:
+        try:
+            return list(self._library.nvmlDeviceGetProcessUtilization(handle, since))
+        except self._library.NVMLError_NotFound:  # nobody
             return []
 
     def _gpu(self, handle: Any) -> GpuReport:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from decaf_node.daemon import service
 from decaf_node.daemon.answers import ReloadAnswer
 from decaf_node.daemon.live_settings import Apply
 from decaf_node.daemon.meeting import check_peers
@@ -56,7 +57,7 @@ class Reloading:
 
     async def reload_quietly(self) -> None:
         """Do so because of SIGHUP: what is wrong is among the problems."""
-        with suppress(DecafError):
+        with service.reloading(), suppress(DecafError):
             await self.reload()
 
     def _read_certificates(self) -> bool:

@@ -19,7 +19,8 @@ from decaf_node.daemon.revocations import Revocations
 from decaf_node.daemon.security import MutualTls, look, name_in, only_new_tls
 from decaf_node.daemon.trust import load_outside
 from decaf_node.errors import DaemonUnreachable, NotAllowed, TryAgain, UsageError
-from decaf_node.settings import Places, load_settings
+from decaf_node.places import Places
+from decaf_node.settings import load_settings
 
 SECONDS = 10.0  # for an answer; the network may be slow
 

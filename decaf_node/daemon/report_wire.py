@@ -140,6 +140,7 @@ def status_to_wire(report: StatusReport) -> pb.GetStatusReply:
         adapter_folder=report.adapter_folder,
         privacy=None if report.privacy is None else _privacy_to_wire(report.privacy),
         machine=None if report.machine is None else machine_to_wire(report.machine),
+        why_paused=report.why_paused,
     )
 
 
@@ -170,6 +171,7 @@ def status_from_wire(message: pb.GetStatusReply) -> StatusReport:
         adapter_folder=text(message.adapter_folder),
         privacy=_privacy_from_wire(message.privacy) if message.HasField("privacy") else None,
         machine=machine_from_wire(message.machine) if message.HasField("machine") else None,
+        why_paused=text(message.why_paused),
     )
 
 

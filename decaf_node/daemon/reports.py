@@ -95,6 +95,7 @@ class MachineReport:
     temperature_celsius: float | None
     power_watts: float | None
     rails: tuple[RailReport, ...] = ()
+    on_battery: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class StatusReport:
     adapter_folder: str
     privacy: PrivacyReport | None
     machine: MachineReport | None = None
+    why_paused: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,16 @@ from decaf_node.daemon.transport import ServerTransport
 from decaf_node.daemon.trust_wire import signed_from_wire, signed_to_wire
 from decaf_node.daemon.upkeep import Upkeep, cloned
 from decaf_node.daemon.wire import (
-    VERSION,
     Introduction,
     Refusal,
     bad_frame,
+    check_version,
     decode,
     encode,
     introduction_from_wire,
     introduction_to_wire,
 )
-from decaf_node.errors import BadData, DecafError, NotAllowed, TryAgain
+from decaf_node.errors import DecafError, NotAllowed, TryAgain
 from decaf_node.mesh.rumours import NO_NEWS
 from decaf_node.settings import LimitsSection, ListenSection
 from decaf_node.v1 import mesh_pb2, mesh_pb2_grpc
@@ -156,6 +156,8 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
                 await transport.write(encode(Refusal(*refusal)))
                 return
         except DecafError as error:
+            if error.reason == "edge.broken":
+                return  # there is nobody any more to turn away
             if caller and error.reason == "mesh.bad-frame":
                 self._edges.blame(caller)
             await self._turn_away(transport, error, context.peer())
@@ -199,12 +201,7 @@ class MeshService(mesh_pb2_grpc.MeshServicer):
             raise NotAllowed(
                 "security.other-id", f"It says that it is {who.node[:8]}, but its certificate is {caller[:8]}'s."
             )
-        if who.version != VERSION:
-            raise BadData(
-                "mesh.other-version",
-                f"This node speaks version {VERSION} of the protocol and {who.name or who.node[:8]} speaks "
-                f"{who.version}; update the older one.",
-            )
+        check_version(who)
         if who.mesh != me.mesh:
             raise NotAllowed(
                 "mesh.other-mesh",

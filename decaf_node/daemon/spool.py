@@ -13,10 +13,11 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from decaf_node.daemon.durable import PRIVATE_FILE, disk_errors, make_folder
+from decaf_node.daemon.durable import PRIVATE_FILE, SHOWN_FILE, disk_errors, make_group_folder
 from decaf_node.errors import BadData, TryAgain
 from decaf_node.link import File
 from decaf_node.snapshot import READ_BYTES, digest_of
@@ -43,7 +44,7 @@ class Spool:
         self._lock = threading.Lock()
         self._parts: dict[str, Partial] = {}  # by peer: those of which the streams are up
         with disk_errors(folder):
-            make_folder(folder)
+            make_group_folder(folder)
             self._known = {path.name for path in folder.iterdir()}
 
     def path(self, digest: str) -> Path:
@@ -74,6 +75,7 @@ class Spool:
         with disk_errors(self.folder):
             if not self.has(file.digest):
                 shutil.copyfile(file.path, staged)
+                staged.chmod(SHOWN_FILE)
                 os.replace(staged, path)
 
     def read(self, digest: str, offset: int, length: int) -> bytes:
@@ -206,6 +208,7 @@ class Partial:
     def resume(self) -> None:
         """Read what an earlier try left, and go on behind it; ``Spool.partial`` does so."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        os.fchmod(descriptor, SHOWN_FILE)
         with os.fdopen(descriptor, "rb") as file:
             while block := file.read(READ_BYTES):
                 self._hash.update(block)
@@ -225,7 +228,7 @@ class Partial:
             )
         if offset + len(data) > self.size:
             raise BadData("snapshot.too-long", f"More than {self.size} bytes came of the snapshot {self.digest[:12]}.")
-        with disk_errors(self.path.parent):
+        with disk_errors(self.path.parent), self._unless_taken_over():
             _append(self.path, offset, data)
         self._hash.update(data)
         self.offset += len(data)
@@ -241,7 +244,7 @@ class Partial:
                 "snapshot.too-short",
                 f"The snapshot {self.digest[:12]} ended after {self.offset} of {self.size} bytes.",
             )
-        with disk_errors(self.path.parent):
+        with disk_errors(self.path.parent), self._unless_taken_over():
             if self._hash.hexdigest() != self.digest:
                 self.path.unlink(missing_ok=True)
                 self._settled(self, False)
@@ -255,6 +258,15 @@ class Partial:
     def release(self) -> None:
         """Nothing more will be written now: let the room go that is not used. What is here stays for another try."""
         self._settled(self, False)
+
+    @contextmanager
+    def _unless_taken_over(self) -> Iterator[None]:
+        """A try that begins just now removes what this one has written."""
+        try:
+            yield
+        except FileNotFoundError:
+            self._refuse_if_taken_over()
+            raise
 
     def _refuse_if_taken_over(self) -> None:
         if self.taken_over:

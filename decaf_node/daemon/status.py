@@ -13,6 +13,7 @@ from decaf_node.daemon.alerts import Alerts
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.figures import Figures
 from decaf_node.daemon.history import History
+from decaf_node.daemon.holds import Holds
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.reports import (
     AlertReport,
@@ -42,6 +43,7 @@ class Status:
         alerts: Alerts,
         topology: str,
         figures: Figures,
+        holds: Holds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
@@ -52,6 +54,7 @@ class Status:
         self._alerts = alerts
         self._topology = topology
         self._figures = figures
+        self._holds = holds
         self._clock = clock
         self._started = clock()
         self._drawing = asyncio.Lock()
@@ -84,6 +87,7 @@ class Status:
             adapter_folder=str(self._host.store.adapter_folder),
             privacy=self._privacy_report(),
             machine=self._figures.now(),
+            why_paused=self._holds.why,
         )
 
     def peers(self) -> list[PeerReport]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 
+from decaf_node.daemon import service
 from decaf_node.daemon.driver import Driver
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.mesh.events import StopRequested
@@ -38,6 +39,7 @@ class Stopping:
             return
         self._by = asyncio.get_running_loop().time() + self._seconds
         log.info("Stopping: the round is saved first. A second signal stops at once.")
+        service.stopping(self._seconds)
         self._tasks.spawn(self._driver.post(StopRequested()))
         self._tasks.spawn(self._limit())
 

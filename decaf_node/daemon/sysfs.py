@@ -16,6 +16,7 @@ CHANNELS = (1, 2, 3)  # of an INA3221
 WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
 COLDEST, HOTTEST = -50.0, 150.0  # a zone without power says -256
 NOT_MEASURED = "PMIC-Die"  # says the same always
+BATTERIES = ("Battery", "UPS")
 SENSORS_AT_MOST = 64
 
 
@@ -36,6 +37,19 @@ def zones(root: Path) -> Iterator[tuple[str, float]]:
         name, reading = _text(zone / "type"), _number(zone / "temp")
         if name and name != NOT_MEASURED and reading is not None and COLDEST < reading / 1000.0 < HOTTEST:
             yield name, reading / 1000.0
+
+
+def on_battery(root: Path) -> bool | None:
+    """Say whether the device runs on battery; None where it has none. Those of mice and the like do not count."""
+    supplies = [place for place in _some(root / "sys/class/power_supply", "*") if _text(place / "scope") != "Device"]
+    kinds = [(_text(place / "type"), place) for place in supplies]
+    batteries = [place for kind, place in kinds if kind in BATTERIES]
+    if not batteries:
+        return None
+    plugs = [_number(place / "online") for kind, place in kinds if kind not in BATTERIES]
+    if any(plugs):
+        return False
+    return any(_text(place / "status") == "Discharging" for place in batteries)
 
 
 def rails(root: Path) -> Iterator[RailReport]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from decaf_node import link
 from decaf_node.daemon.evaluating import Evaluating
+from decaf_node.daemon.handover import Handover
 from decaf_node.daemon.history import History
 from decaf_node.daemon.host import Host
 from decaf_node.daemon.lines import RoundLines
@@ -30,9 +31,10 @@ log = logging.getLogger(__name__)
 class Talk:
     """Speaks with the trainer.
 
-    needed: returns the digests that the machine still needs
-    saved:  the snapshot of the state at the start
-    told:   called with the schema when the trainer is ready
+    needed:   returns the digests that the machine still needs
+    saved:    the snapshot of the state at the start
+    handover: for a trainer of another user
+    told:     called with the schema when the trainer is ready
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Talk:
         lines: RoundLines,
         needed: Callable[[], frozenset[str]],
         saved: link.File | None,
+        handover: Handover,
         told: Callable[[str], Awaitable[None]],
         tasks: Tasks,
         watched: Callable[[RoundReport], None],
@@ -58,6 +61,7 @@ class Talk:
         self._lines = lines
         self._needed = needed
         self._saved = saved
+        self._handover = handover
         self._told = told
         self._tasks = tasks
         self._watched = watched
@@ -75,7 +79,10 @@ class Talk:
             saved = await self._host.disk(self._host.store.saved) if resume else None
             if saved is None:
                 return link.StartTraining(round)
-            return link.StartTraining(round, saved.snapshot, saved.trainer)
+            files = saved.snapshot, saved.trainer
+            if self._server.of_another_user:
+                files = await self._host.disk(lambda: self._handover.give(*files))
+            return link.StartTraining(round, *files)
 
         self._tell(make)
 
@@ -126,7 +133,8 @@ class Talk:
         self._saving = effect
 
         async def make() -> link.Message:
-            folder = await self._host.disk(lambda: self._host.store.staging(effect.round))
+            place = self._handover if self._server.of_another_user else self._host.store
+            folder = await self._host.disk(lambda: place.staging(effect.round))
             return link.SaveState(effect.round, str(folder))
 
         async def fail(error: DecafError) -> None:
@@ -142,10 +150,16 @@ class Talk:
         """See ``events.ResumeTraining``."""
         self._say(link.Resume)
 
+    def working(self, phase: str) -> bool:
+        """Say whether the trainer is to work in this phase of the node, and to be heard of by and by."""
+        resting = self.privacy is not None and not self.privacy.left
+        return self.ready is not None and not resting and phase in ("training", "mixing", "saving")
+
     # --- what the trainer says ---------------------------------------------------------------------------------------
 
     async def hear(self, message: link.Message) -> None:
         """Take one message of the trainer."""
+        self._trainer.heard()
         match message:
             case link.TrainerConnected(pid):
                 self._trainer.pid = pid
@@ -162,9 +176,10 @@ class Talk:
             case link.RoundMixed():
                 await self._is_mixed(message)
             case link.Evaluated():
-                await self._evaluated(message)
+                await self._evaluated(self._history.evaluated(message))
             case link.EvaluatedNow():
                 self.evaluating.answer(message)
+                await self._evaluated(self._history.evaluated_now(message))
             case link.StateSaved():
                 await self._state_saved(message)
             case link.SaveFailed(round, problem):
@@ -275,8 +290,7 @@ class Talk:
         await self._host.post(events.RoundMixed(message.round))
         await self._prune()
 
-    async def _evaluated(self, message: link.Evaluated) -> None:
-        row = self._history.evaluated(message)
+    async def _evaluated(self, row: RoundReport | None) -> None:
         if row is not None:
             await self._record(row)
             self._lines.evaluated(row)
@@ -287,6 +301,8 @@ class Talk:
         if saving is None or saving.round != message.round:
             return
         try:
+            if self._server.of_another_user:
+                message = await self._host.disk(lambda: self._taken_over(message))
             await self._host.disk(
                 lambda: self._host.store.commit_round(
                     saving.round,
@@ -307,6 +323,9 @@ class Talk:
         self._host.problems.clear("disk")
         self._host.problems.clear("save")
         await self._host.post(events.RoundSaved(saving.round))
+
+    def _taken_over(self, message: link.StateSaved) -> link.StateSaved:
+        return self._handover.take(message, self._host.store.staging(message.round))
 
     async def _save_failed(self, round: int, error: DecafError) -> None:
         self._saving = None

@@ -8,7 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,32 +18,50 @@ from decaf_node.daemon.durable import disk_errors, make_empty
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.logs import fields, printable
 from decaf_node.errors import DecafError, TryAgain, from_exit_code
+from decaf_node.settings import TrainingSection
 
 log = logging.getLogger(__name__)
 
 LEASH = ("-m", "decaf_node.daemon.leash")
 WORKER = ("-m", "decaf_node.training.worker")
+LAUNCHER = ("-m", "decaf_node.training.launch", "--processes")
 FIRST_RESTART_SECONDS = 1.0
 LAST_WORDS_SECONDS = 2.0  # for a trainer that has failed to end by itself, and to read what it said last
+LOOKS = 20  # at whether a trainer is heard of, in limits.trainer_silence
 OUTPUT_BYTES = 2000  # read at a time; a longer line is cut in pieces of at most twice as much
 
 
 @dataclass(frozen=True)
 class Retry:
-    """limits.trainer_restarts and limits.trainer_backoff."""
+    """limits.trainer_restarts, limits.trainer_backoff and limits.trainer_silence."""
 
     restarts: int
     backoff: float
+    silence: float
+
+
+def command_of(training: TrainingSection, worker: Sequence[str] = WORKER) -> Sequence[str] | None:
+    """Return what Python runs as the trainer, before ``--socket PATH``; None if somebody else starts it."""
+    if training.trainer == "external":
+        return None
+    return worker if training.processes == 1 else (*LAUNCHER, str(training.processes))
 
 
 class Trainer:
     """Keeps one trainer process alive. command: what Python runs, before ``--socket PATH``; None: it is external.
 
+    busy: says whether the trainer is to work now, so that it must be heard of
     scratch: where it may keep temporary copies of private data; emptied before each start, as a killed one leaves them.
     """
 
     def __init__(
-        self, server: LinkServer, socket: Path, scratch: Path, command: Sequence[str] | None, retry: Retry
+        self,
+        server: LinkServer,
+        socket: Path,
+        scratch: Path,
+        command: Sequence[str] | None,
+        retry: Retry,
+        busy: Callable[[], bool],
     ) -> None:
         self.pid = 0
         self.restarts = 0
@@ -51,6 +70,8 @@ class Trainer:
         self._scratch = scratch
         self._command = command
         self._retry = retry
+        self._busy = busy
+        self._heard = 0.0
         self._stopping = asyncio.Event()
         self._failed = asyncio.Event()
         self._failure: link.TrainerFailed | None = None
@@ -78,6 +99,10 @@ class Trainer:
             self.restarts += 1
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
+
+    def heard(self) -> None:
+        """The trainer has said something."""
+        self._heard = time.monotonic()
 
     def failed(self, failure: link.TrainerFailed) -> None:
         """The trainer has said its last words."""
@@ -146,10 +171,22 @@ class Trainer:
 
     async def _until_over(self, exited: asyncio.Task[int]) -> None:
         """Return when the process has ended, or must be killed. One that stops may take its time: see ``stop``."""
-        failed = asyncio.create_task(self._failed.wait())
-        await asyncio.wait({exited, failed}, return_when=asyncio.FIRST_COMPLETED)
+        failed, silent = asyncio.create_task(self._failed.wait()), asyncio.create_task(self._silent())
+        await asyncio.wait({exited, failed, silent}, return_when=asyncio.FIRST_COMPLETED)
         failed.cancel()
+        silent.cancel()
         await asyncio.wait({exited}, timeout=LAST_WORDS_SECONDS)
+
+    async def _silent(self) -> None:
+        """Return when the trainer is to work and has said nothing for too long: it hangs."""
+        self.heard()
+        while time.monotonic() - self._heard < self._retry.silence:
+            await asyncio.sleep(self._retry.silence / LOOKS)
+            if not self._busy():
+                self.heard()
+        log.warning(
+            "The trainer has said nothing for %g s (limits.trainer_silence), so it is ended.", self._retry.silence
+        )
 
     def _count_failure(self, ended: str) -> float:
         """Return how long to wait before the next start."""

@@ -80,8 +80,8 @@ def _errors() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise _broken(error.details() or error.code().name) from None
-    except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-        raise _broken(str(error) or "it is closed") from None
+    except (grpc.aio.BaseError, asyncio.InvalidStateError):  # what they say is of gRPC's own objects
+        raise _broken("it is closed") from None
 
 
 def _broken(problem: str) -> TryAgain:

@@ -12,7 +12,7 @@ from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.v1 import mesh_pb2 as pb
 
-VERSION = 1
+VERSION, OLDEST_VERSION = 1, 1  # of the protocol: the newest and the oldest that this node speaks
 INSTANCE = re.compile(r"[0-9a-f]{16}|")
 FINGERPRINT = re.compile(r"[0-9a-f]{64}|")
 REASON = re.compile(r"[a-z0-9.-]{1,64}")
@@ -36,6 +36,7 @@ class Introduction:
     round: int
     address: str
     version: int = VERSION
+    oldest_version: int = OLDEST_VERSION
     instance: str = ""
     revocations: int = 0
     loss: float | None = None
@@ -114,6 +115,7 @@ def introduction_to_wire(introduction: Introduction) -> pb.Introduction:
     """Return the protobuf message for an introduction."""
     return pb.Introduction(
         version=introduction.version,
+        oldest_version=introduction.oldest_version,
         instance=introduction.instance,
         revocations=introduction.revocations,
         node=introduction.node,
@@ -136,6 +138,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     _demand(message.address.isprintable(), "an address that cannot be printed")
     _demand(max(message.round, message.revocations) <= COUNT_LIMIT, "a round or number out of bounds")
     _demand(INSTANCE.fullmatch(message.instance) is not None, "an instance that is none")
+    _demand(message.oldest_version <= message.version, "versions that contradict each other")
     _demand(math.isfinite(message.loss), "a loss that is no number")
     return Introduction(
         node=message.node,
@@ -145,11 +148,28 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
         round=message.round,
         address=message.address,
         version=message.version,
+        oldest_version=message.oldest_version or message.version,
         instance=message.instance,
         revocations=message.revocations,
         loss=message.loss if message.HasField("loss") else None,
         base=message.base,
     )
+
+
+def check_version(who: Introduction) -> None:
+    """Raise BadData (``mesh.other-version``) unless there is a protocol version that we both speak."""
+    if who.oldest_version > VERSION or who.version < OLDEST_VERSION:
+        ours = _versions(OLDEST_VERSION, VERSION)
+        theirs = _versions(who.oldest_version, who.version)
+        raise BadData(
+            "mesh.other-version",
+            f"This node speaks {ours} of the protocol and {who.name or who.node[:8]} speaks {theirs}; "
+            "update the older one.",
+        )
+
+
+def _versions(oldest: int, newest: int) -> str:
+    return f"version {newest}" if oldest == newest else f"versions {oldest} to {newest}"
 
 
 def bad_frame(what: str) -> BadData:

@@ -1,23 +1,16 @@
-"""A whole adapter, its named products and its plainly averaged tensors, compared, mixed and adopted in one call."""
+"""A whole adapter: named products, plainly averaged tensors, and what is measured of one, two or several."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.gauge import truncate_near
-from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
-from decaf_node.lowrank.mix import Stack, one_thread, stack
+from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.product import BadProduct, Product
-
-# Matrices of a core's size (m, m) that are alive at once while it is solved.
-CORE_COPIES = 12
 
 
 @dataclass(frozen=True)
@@ -28,91 +21,20 @@ class Adapter:
     tensors: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class AdapterEdge:
-    """``weight * (theirs - own)`` is due. own: the snapshot of ours that the edge pairs theirs with, as it was sent."""
-
-    own: Adapter
-    theirs: Adapter
-    weight: float
-
-
-@dataclass(frozen=True)
-class MixedAdapter:
-    """A mix, and its figures over all layers (Frobenius norms).
-
-    tail:         of what the truncation has cut
-    interference: of the error that averaging A and B apart makes; nan where ranks differ and they cannot be averaged
-    norm:         of the products of ``adapter``
-    """
-
-    adapter: Adapter
-    tail: float
-    interference: float
-    norm: float
-
-
-@dataclass(frozen=True)
-class _Term:
-    adapter: Adapter
-    weight: float
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """A few layers, mixed; the figures are one a layer."""
-
-    products: dict[str, Product]
-    tail: Tensor
-    interference: Tensor
-    norm: Tensor
-
-
-def mix_adapters(now: Adapter, edges: Sequence[AdapterEdge], *, memory_bytes: int = MEMORY_BYTES) -> MixedAdapter:
-    """Return ``now + sum(w * (theirs - own))``: products by best rank-r product, other tensors plainly.
-
-    Rank, scale, dtype and device of each layer are those of ``now``, and its factors are near (see ``gauge.align``);
-    the others may have ranks, scales, dtypes and a device of their own. Terms that are one object are one term: where
-    ``own`` is ``now``, the synchronous case, ``now`` weighs ``1 - sum(w)`` and nothing has to cancel.
-
-    Memory: at most ``memory_bytes`` beyond inputs and outputs, as far as one row of a block and the cores allow.
-    Raises BadData if layers, tensors or shapes differ, or a factor is not finite.
-    """
-    return _mixed(now, _terms(now, edges), memory_bytes)
-
-
-def mix_factors(now: Adapter, edges: Sequence[AdapterEdge], *, frozen_a: bool) -> MixedAdapter:
-    """Return ``now`` with A and B corrected apart, each by ``sum(w * (theirs - own))``: Dec-LoRA.
-
-    With ``frozen_a`` only B is (DLoRA-FA), and A must be the same everywhere, to the rounding of the coarsest dtype.
-    Scales are folded into both factors alike (``frozen_a``: into B). Nothing is cut, so ``tail`` is 0, and
-    ``interference`` is the error made. Raises BadData if ranks differ, or as ``mix_adapters``.
-    """
-    terms = _terms(now, edges)
-    _check_same([term.adapter for term in terms])
-    _check_scales(now)
-    products, errors = {}, [0.0]
-    for name, product in now.products.items():
-        layer = [term.adapter.products[name] for term in terms]
-        weights = [term.weight for term in terms]
-        if any(other.rank != product.rank for other in layer):
-            raise BadProduct(
-                "adapter.rank", f"Layer {name} has not the same rank everywhere; only `decaf` mixes ranks."
-            )
-        if frozen_a:
-            products[name] = _average_b(name, product, layer, weights)
-        else:
-            products[name] = _average_factors(product, layer, weights)
-            errors.append(_interference(stack(layer, weights)).item())
-    tensors = {name: _plain(name, terms, MEMORY_BYTES) for name in now.tensors}
-    adapter = Adapter(products, tensors)
-    return MixedAdapter(adapter, 0.0, math.hypot(*errors), norm(adapter))
-
-
 def distance(x: Adapter, y: Adapter) -> float:
     """Return the Frobenius norm of ``x - y`` over all layers' products; plainly averaged tensors do not count."""
-    _check_same([x, y])
-    return _over_layers([product.distance(y.products[name]) for name, product in x.products.items()])
+    check_same([x, y])
+    return over_layers([product.distance(y.products[name]) for name, product in x.products.items()])
+
+
+def common_distance(x: Adapter, y: Adapter) -> float:
+    """Return the Frobenius norm, over all layers' products, of what an edge between the two mixes (see ``_common``).
+
+    Where a layer has the same rank at both ends it is their distance; else of what both can hold.
+    """
+    check_same([x, y])
+    pairs = [(product, y.products[name]) for name, product in x.products.items()]
+    return over_layers([cut(one, other.rank).distance(cut(other, one.rank)) for one, other in pairs])
 
 
 def factor_distance(x: Adapter, y: Adapter) -> float:
@@ -121,20 +43,20 @@ def factor_distance(x: Adapter, y: Adapter) -> float:
     It depends on how the products are split into factors, as that mix does. Ranks must be the same; scales do not
     count.
     """
-    _check_same([x, y])
+    check_same([x, y])
     pairs = [(product, y.products[name]) for name, product in x.products.items()]
     return _over_tensors([one.b - other.b for one, other in pairs] + [one.a - other.a for one, other in pairs])
 
 
 def plain_distance(x: Adapter, y: Adapter) -> float:
     """Return the Frobenius norm of ``x - y`` over all plainly averaged tensors."""
-    _check_same([x, y])
+    check_same([x, y])
     return _over_tensors([tensor - y.tensors[name] for name, tensor in x.tensors.items()])
 
 
 def norm(adapter: Adapter) -> float:
     """Return the Frobenius norm over all layers' products."""
-    return _over_layers([product.norm() for product in adapter.products.values()])
+    return over_layers([product.norm() for product in adapter.products.values()])
 
 
 def factor_norm(adapter: Adapter) -> float:
@@ -167,172 +89,7 @@ def medoid(adapters: Sequence[Adapter]) -> int:
     return min(usable, key=lambda i: sum(away for pair, away in apart.items() if i in pair))
 
 
-def adopt(chosen: Adapter, now: Adapter, base: Adapter | None, *, memory_bytes: int = MEMORY_BYTES) -> Adapter:
-    """Return ``chosen + (now - base)``: another member's state plus our own change since ``base``.
-
-    Without a base our products began at zero, and other tensors are simply taken from ``chosen``. Rank, scale,
-    dtype and factors are those of ``now``, as in ``mix_adapters``. Raises BadData as ``mix_adapters``.
-    """
-    terms = [_Term(now, 1.0), _Term(chosen, 1.0)]
-    if base is not None:
-        terms.append(_Term(base, -1.0))
-    mixed = _mixed(now, _merged(terms), memory_bytes).adapter
-    if base is not None:
-        return mixed
-    tensors = {name: chosen.tensors[name].to(tensor, copy=True) for name, tensor in now.tensors.items()}
-    return Adapter(mixed.products, tensors)
-
-
-def adopt_factors(chosen: Adapter, now: Adapter, base: Adapter | None, *, frozen_a: bool) -> Adapter:
-    """Return what ``adopt`` does for the algorithms of ``mix_factors``: A and B stay in the factors that all share.
-
-    Without a base B began at zero, and A and other tensors are simply taken from ``chosen``.
-    """
-    if base is None:
-        start = {name: Product(torch.zeros_like(p.b), p.a, p.scale) for name, p in now.products.items()}
-        base = Adapter(start, now.tensors)
-    return mix_factors(now, [AdapterEdge(base, chosen, 1.0)], frozen_a=frozen_a).adapter
-
-
-def _terms(now: Adapter, edges: Sequence[AdapterEdge]) -> list[_Term]:
-    if not all(math.isfinite(edge.weight) for edge in edges):
-        raise BadProduct("product.weights", f"The weights {[edge.weight for edge in edges]} are not all finite.")
-    terms = [_Term(now, 1.0)]
-    for edge in edges:
-        terms += [_Term(edge.theirs, edge.weight), _Term(edge.own, -edge.weight)]
-    return _merged(terms)
-
-
-def _merged(terms: Sequence[_Term]) -> list[_Term]:
-    """Sum the weights of terms that are the same object; the first stays first, others without weight go."""
-    weights: dict[int, float] = defaultdict(float)
-    adapters = {id(term.adapter): term.adapter for term in terms}
-    for term in terms:
-        weights[id(term.adapter)] += term.weight
-    merged = [_Term(adapter, weights[key]) for key, adapter in adapters.items()]
-    return merged[:1] + [term for term in merged[1:] if term.weight != 0]
-
-
-def _mixed(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> MixedAdapter:
-    """Mix group by group, one CPU thread a group: unlike threads inside a group they never wait for each other."""
-    _check_same([term.adapter for term in terms])
-    _check_scales(now)
-    workers = torch.get_num_threads()
-    share = memory_bytes // workers
-
-    def mix(names: Sequence[str]) -> _Layers:
-        return _mix_layers(terms, names, share)
-
-    with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        done = list(pool.map(mix, _groups(now, terms, share)))
-    products = {name: product for layers in done for name, product in layers.products.items()}
-    tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
-    return MixedAdapter(
-        Adapter({name: products[name] for name in now.products}, tensors),
-        tail=_over_layers([layers.tail for layers in done]),
-        interference=_over_layers([layers.interference for layers in done]),
-        norm=_over_layers([layers.norm for layers in done]),
-    )
-
-
-def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:
-    device = terms[0].adapter.products[names[0]].b.device
-    products = [_batch(term.adapter, names, device) for term in terms]
-    total = stack(products, [term.weight for term in terms], memory_bytes)
-    mixed = truncate_near(total, memory_bytes=memory_bytes)
-    return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.product.norm())
-
-
-def _groups(now: Adapter, terms: Sequence[_Term], memory_bytes: int) -> Iterator[list[str]]:
-    """Yield the layers in groups of one shape, each small enough to be copied into a piece of ``memory_bytes``."""
-    alike: dict[object, list[str]] = defaultdict(list)
-    for name, product in now.products.items():
-        layer = [term.adapter.products[name] for term in terms]
-        alike[product.shape, tuple((p.rank, p.scale, p.b.dtype, p.b.device) for p in layer)].append(name)
-    for names in alike.values():
-        layer = [term.adapter.products[names[0]] for term in terms]
-        factors = sum(p.b.nbytes + p.a.nbytes for p in [*layer, layer[0]])
-        cores = CORE_COPIES * 8 * sum(p.rank for p in layer) ** 2
-        step = max(1, piece_bytes(layer[0].b.device, memory_bytes) // (factors + cores))
-        for start in range(0, len(names), step):
-            yield names[start : start + step]
-
-
-@torch.no_grad()
-def _batch(adapter: Adapter, names: Sequence[str], device: torch.device) -> Product:
-    products = [adapter.products[name] for name in names]
-    scale = products[0].scale
-    if len(products) == 1:  # not copied, if it is where it should be: it may be large
-        return Product(products[0].b.to(device), products[0].a.to(device), scale)
-    b, a = torch.stack([product.b for product in products]), torch.stack([product.a for product in products])
-    return Product(b.to(device), a.to(device), scale)
-
-
-def _unbatched(product: Product, names: Sequence[str]) -> dict[str, Product]:
-    if len(names) == 1:
-        return {names[0]: product}
-    pairs = zip(names, product.b, product.a, strict=True)
-    return {name: Product(b, a, product.scale) for name, b, a in pairs}
-
-
-def _interference(total: Stack) -> Tensor:
-    """Return ``||sum(w s B A) - B_mean A_mean||``, one a layer, scales folded into both factors alike.
-
-    It is ``||L K R||`` with K (m, m), so ``tr(K^T G_L K G_R)``, clamped at 0.
-    """
-    rank = total.products[0].rank
-    if any(product.rank != rank for product in total.products):
-        return torch.tensor(math.nan, dtype=torch.float64)
-    weight = torch.tensor(total.weights, dtype=torch.float64)
-    scale = torch.tensor([product.scale for product in total.products], dtype=torch.float64)
-    means = (weight * scale.sign() * scale.abs().sqrt())[:, None] * (weight * scale.abs().sqrt())
-    k = torch.kron(torch.diag(weight * scale) - means, torch.eye(rank, dtype=torch.float64))
-    return ((k.mT @ total.gram_b @ k) * total.gram_a).sum((-2, -1)).clamp_min(0).sqrt()
-
-
-def _average_factors(now: Product, layer: Sequence[Product], weights: Sequence[float]) -> Product:
-    folds = [math.sqrt(abs(product.scale) / now.scale) for product in layer]
-    signs = [math.copysign(1.0, product.scale) for product in layer]
-    b = [weight * sign * fold for weight, sign, fold in zip(weights, signs, folds, strict=True)]
-    a = [weight * fold for weight, fold in zip(weights, folds, strict=True)]
-    return Product(
-        _weighted([p.b for p in layer], b, MEMORY_BYTES), _weighted([p.a for p in layer], a, MEMORY_BYTES), now.scale
-    )
-
-
-def _average_b(name: str, now: Product, layer: Sequence[Product], weights: Sequence[float]) -> Product:
-    for other in layer[1:]:
-        rounding = max(torch.finfo(other.a.dtype).eps, torch.finfo(now.a.dtype).eps)
-        if not torch.allclose(other.a.to(now.a), now.a, rtol=rounding, atol=rounding):
-            raise BadProduct(
-                "adapter.frozen-a", f"Layer {name} has another A at a neighbour; `dlora-fa` needs the same seed of A."
-            )
-    folded = [weight * product.scale / now.scale for weight, product in zip(weights, layer, strict=True)]
-    return Product(_weighted([product.b for product in layer], folded, MEMORY_BYTES), now.a.clone(), now.scale)
-
-
-def _plain(name: str, terms: Sequence[_Term], memory_bytes: int) -> Tensor:
-    tensors = [term.adapter.tensors[name] for term in terms]
-    return _weighted(tensors, [term.weight for term in terms], memory_bytes)
-
-
-@torch.no_grad()
-def _weighted(tensors: Sequence[Tensor], weights: Sequence[float], memory_bytes: int) -> Tensor:
-    """Return ``sum(w * t)`` in the dtype of the first, summed in float64 piece by piece and rounded once."""
-    result = torch.empty_like(tensors[0], memory_format=torch.contiguous_format)
-    flat, step = [tensor.reshape(-1) for tensor in tensors], max(1, memory_bytes // 64)
-    for start in range(0, result.numel(), step):
-        piece = slice(start, start + step)
-        total = torch.zeros(flat[0][piece].shape, dtype=torch.float64, device=result.device)
-        for tensor, weight in zip(flat, weights, strict=True):
-            total += weight * tensor[piece].to(result.device)
-        result.view(-1)[piece] = total
-    if not bool(result.isfinite().all()):
-        raise BadProduct("product.not-finite", "A tensor holds a number that is not finite; nothing was mixed.")
-    return result
-
-
-def _over_layers(figures: Sequence[Tensor]) -> float:
+def over_layers(figures: Sequence[Tensor]) -> float:
     """Return the root of the sum of squares, with one wait for the device."""
     if not figures:
         return 0.0
@@ -342,10 +99,10 @@ def _over_layers(figures: Sequence[Tensor]) -> float:
 
 def _over_tensors(tensors: Sequence[Tensor]) -> float:
     """Return the Frobenius norm of all of them together, summed in float64."""
-    return _over_layers([torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors])
+    return over_layers([torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors])
 
 
-def _check_same(adapters: Sequence[Adapter]) -> None:
+def check_same(adapters: Sequence[Adapter]) -> None:
     first = adapters[0]
     for other in adapters[1:]:
         if first.products.keys() != other.products.keys() or first.tensors.keys() != other.tensors.keys():
@@ -356,9 +113,3 @@ def _check_same(adapters: Sequence[Adapter]) -> None:
         for name, tensor in first.tensors.items():
             if other.tensors[name].shape != tensor.shape:
                 raise BadProduct("adapter.shape", f"Tensor {name} does not have the same shape in two adapters.")
-
-
-def _check_scales(now: Adapter) -> None:
-    for name, product in now.products.items():
-        if product.scale <= 0:
-            raise BadProduct("adapter.scale", f"Layer {name} has a LoRA scale of {product.scale}; it must be above 0.")

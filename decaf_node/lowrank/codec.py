@@ -26,19 +26,18 @@ def write_snapshot(path: Path, adapter: Adapter, *, dtype: torch.dtype, schema: 
     Raises BadData if a finite number does not fit ``dtype``; OSError if the file cannot be written.
     """
     tensors = _tensors(adapter)
-    scales = {name: product.scale for name, product in adapter.products.items()}
-    document: dict[str, object] = {"__metadata__": metadata(schema, base, round, scales)}
-    position = 0
-    for name, tensor in tensors.items():
-        end = position + tensor.numel() * dtype.itemsize
-        document[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
-        position = end
-    header = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % ALIGNMENT_BYTES)
+    header = _header(adapter, tensors, dtype, schema, base, round)
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
+        file.write(header)
         for name, tensor in tensors.items():
             file.write(_rounded(name, tensor, dtype).reshape(-1).view(torch.uint8).numpy().data)
+
+
+def size_of(adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> int:
+    """Return the bytes that ``write_snapshot`` would write. Only shapes count: tensors may be on the meta device."""
+    tensors = _tensors(adapter)
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    return len(_header(adapter, tensors, dtype, schema, base, round)) + numbers * dtype.itemsize
 
 
 def read_snapshot(path: Path) -> tuple[Header, Adapter]:
@@ -57,6 +56,22 @@ def read_snapshot(path: Path) -> tuple[Header, Adapter]:
         for name in layers(header)
     }
     return header, Adapter(products, tensors)
+
+
+def _header(
+    adapter: Adapter, tensors: dict[str, Tensor], dtype: torch.dtype, schema: str, base: str, round: int
+) -> bytes:
+    """Return all that comes before the tensors' own bytes."""
+    scales = {name: product.scale for name, product in adapter.products.items()}
+    document: dict[str, object] = {"__metadata__": metadata(schema, base, round, scales)}
+    position = 0
+    for name, tensor in tensors.items():
+        end = position + tensor.numel() * dtype.itemsize
+        document[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        position = end
+    header = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % ALIGNMENT_BYTES)
+    return struct.pack("<Q", len(header)) + header
 
 
 def _tensors(adapter: Adapter) -> dict[str, Tensor]:

@@ -131,6 +131,15 @@ def truncate(
     return Mixed(product, core.values[..., rank:].square().sum(-1).sqrt())
 
 
+def cut(product: Product, rank: int, memory_bytes: int = MEMORY_BYTES) -> Product:
+    """Return the best product of at most ``rank``, in float32 at least; the same one where its rank is no higher."""
+    if product.rank <= rank:
+        return product
+    dtype = torch.promote_types(product.b.dtype, torch.float32)
+    exact = Product(product.b.to(dtype), product.a.to(dtype), product.scale)
+    return mix_products([exact], [1.0], rank, product.scale, memory_bytes=memory_bytes).product
+
+
 def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int = MEMORY_BYTES) -> Core:
     """Return the first ``rank`` (at most m) singular triples of a stack, as coefficients of its bare factors."""
     left, right = _columns(total)

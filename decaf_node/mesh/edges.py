@@ -89,6 +89,7 @@ class Edges(Streams):
         published.reminded = {*self.unheard.peers()} - published.slots
         published.reminded |= self.ledger.unanswered() - published.partners
         published.promised = {*self.ledger.peers_of(snapshot.digest)} & published.slots - late
+        published.given_up = published.promised - self.ledger.unanswered()  # a snapshot repeated: used with them before
         self.published = published
         self._openings.publish(published)
 
@@ -352,8 +353,10 @@ class Edges(Streams):
         """Both receipts are here: the edge counts."""
         promise = self.ledger.settle(peer, theirs)
         published = self.published
-        if published is not None and promise.period == self.ledger.period:
-            published.settled.add(peer)
+        if published is not None:
+            repeated = promise.receipt.own == published.snapshot.digest  # promised in an earlier life
+            if repeated or promise.period == self.ledger.period:
+                published.settled.add(peer)
         self._members.used(peer, promise.receipt.theirs)
         if (member := self._members.get(peer)) is not None:
             factor = 1.0 if member.clip_factor is None else member.clip_factor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from decaf_node.mesh.deadlines import Arrivals
 
@@ -12,11 +11,9 @@ FOR_EVER = float("inf")
 USED = 32  # snapshots of one member remembered as counted
 
 
-@dataclass(slots=True)
 class Member:
     """One peer. What decides whether it is here is changed by ``Membership`` alone, which keeps account of it."""
 
-    peer: str
     name: str = ""
     schema: str = ""  # empty: not known yet, its trainer is loading
     round: int = 0
@@ -41,6 +38,9 @@ class Member:
     mixes: int = 0
     learned: Arrivals | None = None
     _used: deque[str] | None = None
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
 
     def use(self, digest: str) -> None:
         """An edge with this snapshot of its counts: no other does."""

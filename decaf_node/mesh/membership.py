@@ -240,15 +240,15 @@ class Membership:
         """Take what a member tells. If it is wrong about us, let it know."""
         self._gossip.heard(news)
         for rumour in news.rumours[: NEWS_AT_MOST + 1]:
-            if rumour is not self._gossip.get(rumour.peer):
-                self._hear_of(rumour, teller, now, fresh=True)
+            self._hear_of(rumour, teller, now, fresh=True)
         for rumour in news.known[:KNOWN_AT_MOST]:
-            if rumour is not self._gossip.get(rumour.peer):
-                self._hear_of(rumour, teller, now, fresh=False)
+            self._hear_of(rumour, teller, now, fresh=False)
 
     def _hear_of(self, rumour: Rumour, teller: Member, now: float, fresh: bool) -> None:
         """Take one rumour. If it is not ``fresh``, and we just did not know the member, others do."""
         known = self._gossip.get(rumour.peer)
+        if known is rumour:
+            return
         if rumour.peer == self._me:
             if self._gossip.contradict(rumour):
                 self._probes.soon(teller, now)
@@ -265,7 +265,7 @@ class Membership:
         addresses = rumour.addresses or member.addresses
         self._note(member, rumour.name or member.name, rumour.schema or member.schema, addresses)
         whole = rumour.addresses and (rumour.name, rumour.schema) == (member.name, member.schema)
-        told = rumour if whole else replace(self._rumour(member, rumour.incarnation), standing=rumour.standing)
+        told = rumour if whole else self._rumour(member, rumour.incarnation, rumour.standing)
         self._gossip.learn(told, fresh)
         if rumour.standing is Standing.HERE:
             self._bring_back(member, now)
@@ -311,12 +311,12 @@ class Membership:
         member.name, member.addresses = name, addresses
         known = self._gossip.get(member.peer)
         if known is not None:
-            rumour = replace(self._rumour(member, known.incarnation), standing=known.standing)
+            rumour = self._rumour(member, known.incarnation, known.standing)
             self._gossip.learn(rumour, fresh=rumour.schema != known.schema or not known.addresses)
 
-    def _rumour(self, member: Member, incarnation: int) -> Rumour:
+    def _rumour(self, member: Member, incarnation: int, standing: Standing = Standing.HERE) -> Rumour:
         addresses = member.addresses[:ADDRESSES_AT_MOST]
-        return Rumour(member.peer, Standing.HERE, incarnation, member.name, member.schema, addresses)
+        return Rumour(member.peer, standing, incarnation, member.name, member.schema, addresses)
 
     # --- room -------------------------------------------------------------------------------------------------
 
@@ -324,13 +324,14 @@ class Membership:
         """Return the member, new if need be. ``hearsay``: ``_believe`` follows, and says when to probe it."""
         if peer == self._me:
             return None
-        if peer not in self._members and self._has_room(now, hearsay):
+        member = self._members.get(peer)
+        if member is None and self._has_room(now, hearsay):
             member = self._members[peer] = Member(peer)
             self._probes.added(member, now)
             if not hearsay:
                 self._presence.touch(member, now)
                 self._probes.at(member, now)
-        return self._members.get(peer)
+        return member
 
     def _has_room(self, now: float, hearsay: bool) -> bool:
         """Say whether there is room, or make some: of the gone, or for who speaks to us of those never heard."""

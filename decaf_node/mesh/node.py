@@ -32,6 +32,7 @@ from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.rounds import Rounds
 from decaf_node.mesh.rumours import NO_NEWS, News
 from decaf_node.mesh.sessions import Opened
+from decaf_node.mesh.timers import earlier
 from decaf_node.mesh.topology import Graph
 from decaf_node.mesh.unheard import Unheard
 from decaf_node.mesh.view import NodeView, PeerView
@@ -95,8 +96,8 @@ class Node:
             self._due, self._seen = self.rounds.deadline(now), self.members.version
         if not isinstance(self.rounds.phase, Stopped):
             effects += [ev.ProbePeer(peer, news) for peer, news in self.members.due(self.edges.schema, now)]
-        times = [time for time in (self.members.deadline(), self._due) if time is not None]
-        self._deadline = None if isinstance(self.rounds.phase, Stopped) else min(times, default=None)
+        stopped = isinstance(self.rounds.phase, Stopped)
+        self._deadline = None if stopped else earlier(self.members.deadline(), self._due)
         return effects
 
     def deadline(self) -> float | None:

@@ -14,7 +14,7 @@ from random import Random
 from decaf_node.mesh.member import Member
 from decaf_node.mesh.policy import Policy
 from decaf_node.mesh.presence import GONE_SILENCES, Presence
-from decaf_node.mesh.timers import Timers
+from decaf_node.mesh.timers import Timers, earlier
 
 NEAR_ALL = 16  # members up to which all are near: so many hellos in an interval cost nothing
 FAR_PROBES = 2.0  # far members probed in an interval, on average: enough to carry rumours, and to find lost ones
@@ -125,5 +125,4 @@ class Probes:
 
     def deadline(self) -> float | None:
         """When ``due`` has something next, or it is turn."""
-        times = [time for time in (self._times.first(), self._turn) if time is not None]
-        return min(times, default=None)
+        return earlier(self._times.first(), self._turn)

@@ -37,7 +37,7 @@ class Published:
     until:    when each of the slots is waited for no more, as learned so far
     promised: those of them that have had their promise
     settled:  those whose edge is complete
-    given_up: those that are not waited for: broken, refused, gone or adopting
+    given_up: those that are not waited for: broken, refused, gone, adopting, or served with it in an earlier life
     """
 
     snapshot: Snapshot

@@ -58,14 +58,14 @@ class News:
     """What goes along with a hello and its answer.
 
     incarnation: the teller's own
-    digest:      of those that it holds to be here, itself among them, 64 bits a bucket of members; a bucket's is equal
-                 where two nodes agree on it; empty from a node that does not say
+    digest:      of those that it holds to be here, itself among them, 64 bits a bucket of members, in the byte order
+                 of this machine; a bucket's are equal where two nodes agree on it; empty from a node that does not say
     rumours:     what is to be told on; at most ``NEWS_AT_MOST``, and one of the hearer itself
     known:       in an answer: members of the buckets in which the two differ; at most ``KNOWN_AT_MOST``
     """
 
     incarnation: int = 0
-    digest: tuple[int, ...] = ()
+    digest: bytes = b""
     rumours: tuple[Rumour, ...] = ()
     known: tuple[Rumour, ...] = ()
 

@@ -7,6 +7,13 @@ from heapq import heappop, heappush
 INFINITY = float("inf")
 
 
+def earlier(one: float | None, other: float | None) -> float | None:
+    """Return the earlier of two times, of which either may be none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one if one <= other else other
+
+
 class Timers:
     """Times by name.
 
@@ -24,14 +31,16 @@ class Timers:
 
     def set(self, name: str, time: float) -> None:
         """Give the name this time instead of any other; infinity: none."""
-        before = self._times.pop(name, INFINITY)
+        before = self._times.get(name, INFINITY)
         self._stale = self._stale or before == self._first
         if time == INFINITY:
+            if before != INFINITY:
+                del self._times[name]
             return
-        self._times[name] = time
+        self._times[name] = time  # in its place: a dict into which is put what was taken out grows, and is built anew
         if self._first is None or time < self._first:
             self._first = time
-        if time < self._entries.get(name, INFINITY):
+        if time < before and time < self._entries.get(name, INFINITY):
             self._entries[name] = time
             heappush(self._heap, (time, name))
 

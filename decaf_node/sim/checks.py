@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from decaf_node.mesh import events as ev
 from decaf_node.mesh.adoption import must_adopt
 from decaf_node.mesh.events import Effect, Event, Offer
-from decaf_node.mesh.phases import Adopting, Done, Exchanging, Inner, Mixing, Saving, Stopped, Stopping
+from decaf_node.mesh.phases import Adopting, Done, Exchanging, Inner, Mixing, Saving, Starting, Stopped, Stopping
 from decaf_node.mesh.topology import graph_of
 from decaf_node.mesh.weights import ROUNDING
 from decaf_node.sim.network import Stream
@@ -106,7 +106,9 @@ class Checks:
         if phase.round < before.round and not isinstance(phase, Done | Stopping | Stopped):  # these name what is over
             raise Violation("round-number", f"it went from {before.round} back to {phase.round}")
         limit = host.policy.limit
-        if 0 < limit < phase.round or (isinstance(phase, Done) and phase.round != limit):
+        never_started = isinstance(before, Starting) and isinstance(phase, Stopped)  # it names what would come next
+        beyond = 0 < limit < phase.round and not never_started
+        if beyond or (isinstance(phase, Done) and phase.round != limit):
             raise Violation("limit", f"it is {type(phase).__name__.lower()} in round {phase.round} of {limit}")
         exchanged, exchanges = isinstance(before, Exchanging), isinstance(phase, Exchanging)
         if exchanged:

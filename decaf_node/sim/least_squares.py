@@ -15,7 +15,8 @@ from random import Random
 import torch
 from torch import Tensor
 
-from decaf_node.lowrank.adapter import Adapter, AdapterEdge, adopt, distance, medoid, mix_adapters, norm
+from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
+from decaf_node.lowrank.mixing import AdapterEdge, adopt, mix_adapters
 from decaf_node.lowrank.product import Product
 from decaf_node.sim.problem import Measure, Mixed, Term
 

@@ -63,6 +63,19 @@ class Outcome:
     curve: tuple[tuple[float, Measure], ...]
 
 
+@contextmanager
+def _no_garbage_collector() -> Iterator[None]:
+    """A world grows and makes hardly any garbage: looking for it again and again costs a third of a large one."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_no_garbage_collector()
 def play(
     plan: Plan,
     seed: int,
@@ -74,10 +87,9 @@ def play(
     passed: hears once a round how many virtual seconds and steps were played
     """
     started = time.perf_counter()
-    with _no_garbage_collector():
-        world = make(plan, seed)
-        world.passed = passed
-        finding = _run(world)
+    world = make(plan, seed)
+    world.passed = passed
+    finding = _run(world)
     ends, one_sided, unreasoned = world.checks.one_sided(_settled(world))
     return Outcome(
         seed=seed,
@@ -104,18 +116,6 @@ def play(
         struck=tuple(sorted(world.struck.items())),
         curve=tuple(world.curve),
     )
-
-
-@contextmanager
-def _no_garbage_collector() -> Iterator[None]:
-    """A world grows and makes hardly any garbage: looking for it again and again costs a third of a large one."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _settled(world: World) -> float:

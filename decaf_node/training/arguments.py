@@ -35,7 +35,7 @@ OURS: dict[str, str] = {
     "report_to": "a node reports its rounds",
     "disable_tqdm": "a node shows no progress bar",
     "remove_unused_columns": "the examples have no columns",
-    "dataloader_num_workers": "the examples are in memory already",
+    "dataloader_num_workers": "the trainer reads its examples itself",
     "resume_from_checkpoint": "a node resumes by itself",
     "push_to_hub": "a node publishes nothing",
     "warmup_ratio": "training has no end to take a part of; use warmup_steps",
@@ -53,6 +53,8 @@ def training_arguments(settings: Settings, folder: Path) -> TrainingArguments:
         "lr_scheduler_type": "constant_with_warmup",
         "learning_rate": LEARNING_RATE,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        # several processes: each takes its own batches, as rank 0 could not cut one of unequal lengths for all
+        "accelerator_config": {"dispatch_batches": False},
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if given.get("gradient_checkpointing") else None,
     }
     try:

@@ -85,7 +85,7 @@ def _device(settings: Settings) -> str:
 
     from decaf_node.training.model import choose_device
 
-    choose_device(settings.model.device)
+    choose_device(settings.model.device, settings.training.processes)
     if not torch.cuda.is_available():
         return f"the CPU, {torch.get_num_threads()} threads"
     try:
@@ -126,8 +126,12 @@ def _arguments(settings: Settings, scratch: Path) -> str:
     from decaf_node.training.lora import check_lora
     from decaf_node.training.offline import quiet
     from decaf_node.training.private.demands import check as check_private
+    from decaf_node.training.quantized import check_quantization
+    from decaf_node.training.tasks.fitting import check as check_fits
 
     quiet()
+    check_fits(settings)
+    check_quantization(settings.model)
     check_private(settings)
     check_lora(settings.lora)
     training_arguments(settings, scratch)
@@ -146,7 +150,8 @@ def _model(settings: Settings) -> str:
     """Return what model it is, after a look at whether its files are whole."""
     from safetensors import SafetensorError, safe_open
 
-    from decaf_node.training.model import check_folder, first_line, load_tokenizer
+    from decaf_node.training.model import check_folder, first_line
+    from decaf_node.training.tasks.table import load_task
 
     check_folder(settings.model)
     files = weight_files(settings.model)
@@ -157,9 +162,9 @@ def _model(settings: Settings) -> str:
                     opened.keys()
             except (SafetensorError, OSError) as error:
                 raise BadData("model.damaged", f"{file} is not whole: {first_line(error)}") from None
-    load_tokenizer(settings.model)
+    task = load_task(settings)
     size = sum(file.stat().st_size for file in files)
-    return f"{len(files)} weight {'file' if len(files) == 1 else 'files'}, {size / 1e6:,.1f} MB, and a tokenizer"
+    return f"{len(files)} weight {'file' if len(files) == 1 else 'files'}, {size / 1e6:,.1f} MB, and {task.reads}"
 
 
 def _fingerprint(settings: Settings, remembered: Path) -> str:
@@ -172,9 +177,9 @@ def _fingerprint(settings: Settings, remembered: Path) -> str:
 def _data(settings: Settings) -> str:
     """Return how many examples there are. It reads them as the trainer does."""
     from decaf_node.training.data import load_data
-    from decaf_node.training.model import load_tokenizer
+    from decaf_node.training.tasks.table import load_task
 
-    data = load_data(settings, load_tokenizer(settings.model))
+    data = load_data(settings, load_task(settings).source)
     return f"{len(data.stream.examples):,} examples to train on, {len(data.evaluation):,} held out"
 
 

@@ -1,4 +1,4 @@
-"""Private data: read from JSONL, CSV or Parquet files, split, and given out for ever in a seeded order.
+"""Private data: read from files or folders, split, and given out for ever in a seeded order.
 
 At each new epoch the files are looked at again: what was appended, replaced, added to or taken from a pattern counts
 from then on. A file that cannot be read any more is said and its old content kept: a running node never stops for it.
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -24,13 +24,13 @@ from torch.utils.data import IterableDataset
 
 from decaf_node.errors import BadData
 from decaf_node.settings import Settings
-from decaf_node.training.examples import BadRow, Encode, Example, columns_needed, make_encoder
+from decaf_node.training.examples import BadRow, Example, columns_needed, make_encoder
 from decaf_node.training.model import first_line
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 ROWS_AT_ONCE = 1000
 QUOTED = re.compile(r"""(?<!\w\w)(['"])(.*\1(?!\w)|.*)""")
-Stamp = tuple[int, int]  # size and time of a file
+Stamp = tuple[int, int]  # size and time of a file, say
 logger = logging.getLogger(__name__)
 
 
@@ -50,13 +50,22 @@ class Position:
     index: int = 0
 
 
-class Files:
-    """Data files and patterns of them, read again only where they changed."""
+class Source(Protocol):
+    """Turns what a path names into examples."""
 
-    def __init__(self, paths: Sequence[Path], columns: Sequence[str], encode: Encode) -> None:
+    def stamp(self, path: Path) -> Stamp | None:
+        """Return what changes whenever the content does; None where there is nothing."""
+
+    def read(self, path: Path) -> list[Example]:
+        """Return the examples there are. Raises BadData."""
+
+
+class Files:
+    """Data files, or folders, and patterns of them, read again only where they changed."""
+
+    def __init__(self, paths: Sequence[Path], source: Source) -> None:
         self._paths = paths
-        self._columns = columns
-        self._encode = encode
+        self._source = source
         self._loaded: dict[Path, Loaded] = {}
         self._refused: dict[Path, Stamp | None] = {}
 
@@ -88,7 +97,7 @@ class Files:
 
     def _again(self, path: Path, old: Loaded | None) -> Loaded | None:
         """Return what ``path`` holds now; ``old``, with one warning, as long as it cannot be read."""
-        stamp = _stamp(path)
+        stamp = self._source.stamp(path)
         if (old is not None and old.stamp == stamp) or (path in self._refused and self._refused[path] == stamp):
             return old
         try:
@@ -101,7 +110,30 @@ class Files:
         return fresh
 
     def _read(self, path: Path) -> Loaded:
-        stamp = _stamp(path)
+        stamp = self._source.stamp(path)
+        return Loaded(stamp, self._source.read(path))
+
+
+class Rows:
+    """The rows of JSONL, CSV or Parquet files, as the settings and the tokenizer make texts of them.
+
+    Raises BadSettings where columns contradict each other.
+    """
+
+    def __init__(self, settings: Settings, tokenizer: Any) -> None:
+        self._columns = columns_needed(settings)
+        self._encode = make_encoder(settings, tokenizer)
+
+    def stamp(self, path: Path) -> Stamp | None:
+        """Return None for a file that is not there."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def read(self, path: Path) -> list[Example]:
+        """See ``Source``."""
         table = read_table(path)
         missing = [column for column in self._columns if column not in table.column_names]
         if missing:
@@ -115,7 +147,7 @@ class Files:
                 raise BadData(error.reason, f"{path}, row {start + error.index + 1}: {error.message}") from None
             except BadData as error:
                 raise BadData(error.reason, f"{path}: {error.message}") from error
-        return Loaded(stamp, examples)
+        return examples
 
 
 class Stream(IterableDataset):  # type: ignore[type-arg]
@@ -173,24 +205,24 @@ class Data:
     evaluation: list[Example]
 
 
-def load_data(settings: Settings, tokenizer: Any) -> Data:
-    """Read training and evaluation data. Raises BadData, or BadSettings where columns contradict each other.
+def load_data(settings: Settings, source: Source) -> Data:
+    """Read training and evaluation data. Raises BadData.
 
     Without evaluation files a part is held out by each row's content, so it stays held out when files grow.
     """
-    columns, encode = columns_needed(settings), make_encoder(settings, tokenizer)
-    files = Files(settings.data.train, columns, encode)
+    files = Files(settings.data.train, source)
     files.load()
     fraction = 0.0 if settings.data.evaluation else settings.data.evaluation_fraction
     stream = Stream(files, fraction, settings.training.seed)
     if not stream.examples:
         names = ", ".join(str(path) for path in settings.data.train)
         raise BadData(
-            "data.empty", f"Nothing is left to train on in {names}: no rows with text beside the held-out part."
+            "data.empty",
+            f"Nothing is left to train on in {names}: no rows with text, or images, beside the held-out part.",
         )
     if not settings.data.evaluation:
         return Data(stream, [example for example in files.examples() if example.content < fraction])
-    held_out = Files(settings.data.evaluation, columns, encode)
+    held_out = Files(settings.data.evaluation, source)
     held_out.load()
     return Data(stream, held_out.examples())
 
@@ -235,12 +267,3 @@ def _columns(path: Path, table: datasets.Dataset) -> str:
 
 def _training_part(examples: list[Example], held_out: float) -> list[Example]:
     return [example for example in examples if example.content >= held_out]
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """Return None for a file that is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

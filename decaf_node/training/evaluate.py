@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decaf_node.training.examples import IGNORED, Example, collate
+from decaf_node.training.examples import IGNORED, Example, NoneReadable, collate
 from decaf_node.training.prompts import keeps_logits
 
 
@@ -28,11 +29,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over a batch. weight: what the loss is divided by (examples, or tokens of a language model)."""
+    """Each example's loss, what its loss is divided by (1, or its tokens of a language model), and was it right."""
 
-    loss: float
-    weight: float
-    right: int
+    losses: list[float]
+    weights: list[float]
+    right: list[bool]
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / sum(self.weights)
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.right) / len(self.right)
 
 
 Scorer = Callable[[Any, Sequence[Example]], Score]
@@ -46,37 +55,64 @@ def evaluate(
     ranked: bool,
     between: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Score ``examples`` without touching the model, its mode or any random generator.
-
-    ``between`` is called after every batch; it must leave the model as it is.
-    """
+    """Return the mean of what ``score_each`` finds. ranked: the task has labels."""
     started = time.monotonic()
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        scores = []
-        for part in _batches(examples, batch):
-            scores.append(scorer(model, part))
-            between()
-    model.train(training)
-    right = sum(score.right for score in scores)
+    score = score_each(model, examples, scorer, batch, between)
     return Evaluation(
-        loss=sum(score.loss for score in scores) / sum(score.weight for score in scores),
-        accuracy=right / len(examples) if ranked else None,
-        examples=len(examples),
+        loss=score.loss,
+        accuracy=score.accuracy if ranked else None,
+        examples=len(score.right),
         seconds=time.monotonic() - started,
     )
+
+
+def score_each(
+    model: Any,
+    examples: Sequence[Example],
+    scorer: Scorer,
+    batch: int,
+    between: Callable[[], None] = lambda: None,
+) -> Score:
+    """Score ``examples`` without touching the model, its mode or any random generator.
+
+    The order in the score is one of its own, the same for every model. What cannot be read any more is left out.
+    ``between`` is called after every batch; it must leave the model as it is. Raises NoneReadable if nothing is left.
+    """
+    training = model.training
+    model.eval()
+    whole = Score([], [], [])
+    unreadable: NoneReadable | None = None
+    with torch.no_grad():
+        for part in _batches(examples, batch):
+            try:
+                score = scorer(model, part)
+            except NoneReadable as error:
+                score, unreadable = Score([], [], []), error
+            whole.losses.extend(score.losses)
+            whole.weights.extend(score.weights)
+            whole.right.extend(score.right)
+            between()
+    model.train(training)
+    if unreadable is not None and not whole.weights:
+        raise unreadable
+    return whole
 
 
 def classify(pad: int, keyed: bool) -> Scorer:
     """Score a sequence classifier."""
 
+    return classify_batches(partial(collate, pad=pad, causal=False, keyed=keyed))
+
+
+def classify_batches(collate: Callable[[Sequence[Example]], dict[str, Any]]) -> Scorer:
+    """Score a classifier of whatever ``collate`` makes batches of."""
+
     def score(model: Any, examples: Sequence[Example]) -> Score:
-        batch = _to_device(collate(examples, pad, causal=False, keyed=keyed), model)
+        batch = to_device(collate(examples), model)
         labels = batch.pop("labels")
         logits = model(**batch).logits.float()
-        loss = functional.cross_entropy(logits, labels, reduction="sum").item()
-        return Score(loss, len(examples), int((logits.argmax(-1) == labels).sum()))
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        return Score(losses.tolist(), [1.0] * len(labels), (logits.argmax(-1) == labels).tolist())
 
     return score
 
@@ -85,11 +121,12 @@ def predict_tokens(pad: int, keyed: bool) -> Scorer:
     """Score a language model by the loss of its tokens."""
 
     def score(model: Any, examples: Sequence[Example]) -> Score:
-        batch = _to_device(collate(examples, pad, causal=True, keyed=keyed), model)
+        batch = to_device(collate(examples, pad, causal=True, keyed=keyed), model)
         labels = batch.pop("labels")[:, 1:]
         logits = model(**batch).logits[:, :-1].float()
-        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        return Score(loss.item(), float((labels != IGNORED).sum()), 0)
+        losses = functional.cross_entropy(logits.mT, labels, ignore_index=IGNORED, reduction="none")
+        tokens = (labels != IGNORED).sum(1).float()
+        return Score(losses.sum(1).tolist(), tokens.tolist(), [False] * len(examples))
 
     return score
 
@@ -103,7 +140,7 @@ def rank_answers(pad: int, answers: Sequence[Sequence[int]]) -> Scorer:
 
     def score(model: Any, examples: Sequence[Example]) -> Score:
         prompts = [_prompt(example) for example in examples]
-        batch = _to_device(collate(prompts, pad, causal=False, keyed=False), model)
+        batch = to_device(collate(prompts, pad, causal=False, keyed=False), model)
         lengths = batch["attention_mask"].sum(1)
         last = torch.arange(int(lengths.min()) - 1, int(lengths.max()), device=lengths.device)
         keep = {"logits_to_keep": last} if keeps_logits(model) else {}
@@ -116,8 +153,8 @@ def rank_answers(pad: int, answers: Sequence[Sequence[int]]) -> Scorer:
         )
         gold = batch["labels"]
         tokens = torch.tensor([len(answer) for answer in answers], device=gold.device)
-        loss = -likelihoods[torch.arange(len(prompts)), gold].sum().item()
-        return Score(loss, float(tokens[gold].sum()), int((likelihoods.argmax(1) == gold).sum()))
+        losses = -likelihoods[torch.arange(len(prompts)), gold]
+        return Score(losses.tolist(), tokens[gold].float().tolist(), (likelihoods.argmax(1) == gold).tolist())
 
     return score
 
@@ -154,6 +191,7 @@ def _batches(examples: Sequence[Example], size: int) -> Iterator[list[Example]]:
         yield [examples[index] for index in order[start : start + size]]
 
 
-def _to_device(batch: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+def to_device(batch: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the batch with its tensors where the model is."""
     device = next(model.parameters()).device
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

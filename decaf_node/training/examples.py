@@ -1,4 +1,4 @@
-"""Rows of data turned into token examples, by task."""
+"""Examples, and rows of data turned into those of texts, by task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ KEYS = "example_keys"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token IDs, and what is to be learned from them.
+    """Token IDs, an image, or both, and what is to be learned from them.
 
-    label:   index of the class (sequence-classification, or a causal answer that is one of model.labels), else -1
+    label:   index of the class (of a classifier, or of a causal answer that is one of model.labels), else -1
     prompt:  number of leading tokens whose loss is masked
     key:     hash of the tokens, the same in every process
-    content: hash of the row, in [0, 1): decides whether it is held out
+    content: hash of the row, or of the image, in [0, 1): decides whether it is held out
+    image:   path of an image file, which is decoded when a batch needs it
     """
 
     tokens: NDArray[np.int32]
@@ -34,6 +35,7 @@ class Example:
     prompt: int
     key: int
     content: float
+    image: str = ""
 
 
 class BadRow(BadData):
@@ -42,6 +44,10 @@ class BadRow(BadData):
     def __init__(self, reason: str, message: str, index: int) -> None:
         super().__init__(reason, message)
         self.index = index
+
+
+class NoneReadable(BadData):
+    """Of a whole batch nothing can be read any more."""
 
 
 Encode = Callable[[Sequence[Mapping[str, Any]]], list[Example]]

@@ -12,21 +12,16 @@ from decaf_node.errors import BadData, DecafError
 from decaf_node.link import File, MixEdge, SnapshotInspected
 from decaf_node.lowrank.adapter import (
     Adapter,
-    AdapterEdge,
-    MixedAdapter,
-    adopt,
-    adopt_factors,
-    distance,
+    common_distance,
     factor_distance,
     factor_norm,
     is_finite,
     medoid,
-    mix_adapters,
-    mix_factors,
     norm,
     plain_distance,
     plain_norm,
 )
+from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, adopt, adopt_factors, mix_adapters, mix_factors
 from decaf_node.settings import Settings
 from decaf_node.training.held_out import HeldOut, Loss
 from decaf_node.training.live import LiveAdapter
@@ -115,7 +110,7 @@ class Exchange:
 
     def _compare(self, digest: str, theirs: Adapter, ours: Adapter) -> SnapshotInspected:
         """Measure how far ``theirs`` is, in what is mixed. Raises BadData where a mix of factors would."""
-        apart, size = distance, norm
+        apart, size = common_distance, norm
         if self._algorithm != "decaf":
             theirs = self._mixed(ours, [AdapterEdge(ours, theirs, 1.0)]).adapter
         if self._algorithm == "dlora":  # one product has factors of any size: B times 1000 and A through 1000

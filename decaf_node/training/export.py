@@ -13,7 +13,7 @@ from decaf_node.errors import BadData
 from decaf_node.settings import ModelSection
 from decaf_node.training.live import active_adapter
 from decaf_node.training.lora import keep_trained_modules_exact
-from decaf_node.training.model import UNREADABLE, first_line, load_base, load_tokenizer
+from decaf_node.training.model import UNREADABLE, first_line, load_base, load_reader
 
 NOTES = "decaf.json"
 
@@ -42,16 +42,16 @@ def write_export(folder: Path, model: Any, section: ModelSection, base: str) -> 
 def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
     """Return (model, tokenizer) of an exported adapter on its base model, on the CPU, ready to be used.
 
-    The model is a PEFT model in evaluation mode. For causal-lm and for classifiers with the stock head it is the same
-    as ``PeftModel.from_pretrained(AutoModelFor…, folder)``; a mean-pooled classifier is known to this function alone:
-    ``model(input_ids=…, attention_mask=…).logits`` has one column for each label in ``model.config.id2label``.
+    For image-classification the second is the image processor, for clip a CLIPProcessor.
+
+    The model is a PEFT model in evaluation mode. Except for mean pooling it is the same as
+    ``PeftModel.from_pretrained(AutoModelFor…, folder)``, for clip with ``CLIPModel``; a mean-pooled classifier is known
+    to this function alone: ``model(input_ids=…, attention_mask=…).logits`` has one column for each label in
+    ``model.config.id2label``.
 
     Raises BadData if the folder is not an export, or the base model does not load.
     """
-    try:
-        notes = Notes(**json.loads((folder / NOTES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise BadData("export.not-an-export", f"{folder} is not an adapter folder that decaf-node exported.") from error
+    notes = read_notes(folder)
     section = ModelSection.model_validate(
         {
             "path": base_model_path,
@@ -62,7 +62,21 @@ def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
             "dtype": notes.dtype,
         }
     )
-    base = load_base(section, seed=0)
+    model = attach_exported(load_base(section, seed=0), folder)
+    model.config.id2label = dict(enumerate(notes.labels))
+    return model, load_reader(section)
+
+
+def read_notes(folder: Path) -> Notes:
+    """Return what ``decaf.json`` says. Raises BadData ``export.not-an-export``."""
+    try:
+        return Notes(**json.loads((folder / NOTES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BadData("export.not-an-export", f"{folder} is not an adapter folder that decaf-node exported.") from error
+
+
+def attach_exported(base: Any, folder: Path) -> Any:
+    """Return the PEFT model of ``base`` with an exported adapter, in evaluation mode. Raises BadData."""
     try:
         model = PeftModel.from_pretrained(base, folder, local_files_only=True).eval()
         keep_trained_modules_exact(model)
@@ -71,5 +85,4 @@ def load_exported(folder: Path, base_model_path: Path) -> tuple[Any, Any]:
         raise BadData(
             "export.not-an-export", f"The adapter in {folder} cannot be loaded: {first_line(error)}"
         ) from error
-    model.config.id2label = dict(enumerate(notes.labels))
-    return model, load_tokenizer(section)
+    return model

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
-from decaf_node.link import File
-from decaf_node.lowrank.adapter import adopt
+from decaf_node.link import EXPORT_FOLDER, File
 from decaf_node.lowrank.codec import write_snapshot
+from decaf_node.lowrank.mixing import adopt
 from decaf_node.settings import Settings
 from decaf_node.training.data import Position, Stream
 from decaf_node.training.evaluate import Evaluation
 from decaf_node.training.exchange import Identity
 from decaf_node.training.export import write_export
 from decaf_node.training.live import LiveAdapter
-from decaf_node.training.spool import cannot_write, fetch, named_file
+from decaf_node.training.spool import cannot_write, fetch, named_file, show
 from decaf_node.training.state import Progressed, load_trainer_state, restore_generators, save_trainer_state
 
 Evaluator = Callable[[Callable[[], None]], Evaluation | None]
 ADAPTER_FILE = "adapter.safetensors"
 TRAINER_FILE = "trainer.safetensors"
-EXPORT_FOLDER = "export"
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +41,10 @@ class Account(Protocol):
 
 
 class TrainerHost:
-    """See ``session.Host``. step: optimizer steps of this process; a batch is ``batch`` examples."""
+    """See ``session.Host`` and ``ranks.Trained``.
+
+    step: optimizer steps of this process. batch: the examples of one, of all processes together.
+    """
 
     def __init__(
         self,
@@ -68,8 +72,18 @@ class TrainerHost:
         self._start = Progressed(0, Position())
         self._generators: Mapping[str, Any] | None = None
         self.step = 0
+        self.restored: tuple[File, File | None] | None = None
+
+    @property
+    def loads(self) -> int:
+        """How often the adapter was changed by anything but a step."""
+        return self._live.loads
+
+    def named(self) -> Mapping[str, nn.Parameter]:
+        return self._live.named()
 
     def restore(self, snapshot: File, trainer: File | None) -> None:
+        self.restored = snapshot, trainer
         saved = fetch(snapshot, self._live.device)[1]
         if self._live.fits(saved):
             self._live.load(saved)
@@ -107,6 +121,9 @@ class TrainerHost:
             )
             save_trainer_state(trainer, self._live.named(), self._optimizer, self._scheduler, progressed)
             write_export(export, self._model, self._settings.model, identity.base)
+            if folder.stat().st_uid != os.geteuid():
+                for file in (adapter, trainer, *export.iterdir()):
+                    show(file)
             return named_file(adapter), named_file(trainer), export
         except (OSError, SafetensorError) as error:
             raise cannot_write(folder, error) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,12 +21,16 @@ class LiveLayer:
     scale: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class LiveAdapter:
-    """References into a model: its LoRA layers and its other trained tensors, named as in PEFT's state dict."""
+    """References into a model: its LoRA layers and its other trained tensors, named as in PEFT's state dict.
+
+    loads: how often another adapter was written into it.
+    """
 
     layers: dict[str, LiveLayer]
     tensors: dict[str, nn.Parameter]
+    loads: int = field(default=0, init=False)
 
     @property
     def rank(self) -> int:
@@ -66,6 +70,7 @@ class LiveAdapter:
             raise BadData(
                 "training.adapter-does-not-fit", "An adapter has other layers, ranks or scales than the model."
             )
+        self.loads += 1
         pairs = [(self.layers[name].a, product.a) for name, product in adapter.products.items()]
         pairs += [(self.layers[name].b, product.b) for name, product in adapter.products.items()]
         pairs += [(self.tensors[name], tensor) for name, tensor in adapter.tensors.items()]

@@ -12,10 +12,11 @@ from peft import LoraConfig, TaskType, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 
 from decaf_node.errors import BadSettings
 from decaf_node.settings import Settings
-from decaf_node.training.model import first_line
+from decaf_node.training.model import first_line, heads_of
 from decaf_node.training.pooling import HEAD
 
 ADAPTER = "default"
@@ -41,6 +42,7 @@ ALLOWED = frozenset(
 # longer be the same at every node.
 INITIALISATIONS = (True, False, "gaussian", "orthogonal")
 RESEEDED = (True, "gaussian")
+QUERY_AND_VALUE = ("q_proj", "v_proj", "query", "value")  # as most vision models in transformers name them
 OURS = frozenset({"task_type", "peft_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping"})
 
 
@@ -66,7 +68,7 @@ def attach_lora(base: Any, settings: Settings) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = get_peft_model(base, LoraConfig(**_lora_arguments(settings)))
+            model = get_peft_model(base, LoraConfig(**_lora_arguments(settings, base)))
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise BadSettings("lora.does-not-fit", f"[lora] does not fit the model: {first_line(error)}") from error
     keep_trained_modules_exact(model)
@@ -97,24 +99,32 @@ def keep_trained_modules_exact(model: Any) -> None:
         )
 
 
-def reseed(layers: Mapping[str, LoraLinear], seed: int, initialisation: bool | str) -> None:
+def reseed(layers: Mapping[str, LoraLayer], seed: int, initialisation: bool | str) -> None:
     """Draw each layer's first A from ``seed`` and the layer's name alone, whatever other layers are adapted."""
     for name, layer in layers.items():
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        factors = (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER])
+        device = next(factors[0].parameters()).device
+        for factor in factors:  # a GPU, where a quantized base already is, draws other numbers
+            factor.to("cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
             layer.reset_lora_parameters(ADAPTER, initialisation)  # type: ignore[no-untyped-call]
+        for factor in factors:
+            factor.to(device)
 
 
-def lora_layers(model: Any) -> Iterator[tuple[str, LoraLinear]]:
+def lora_layers(model: Any) -> Iterator[tuple[str, LoraLayer]]:
     """Yield name and module of each adapted layer, in the model's order.
 
     Raises BadSettings for a layer that is not linear: its update is no product of two matrices that we can mix.
     """
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
+        if not isinstance(module, LoraLayer):
+            continue
+        if isinstance(module, LoraLinear) or isinstance(module.get_base_layer(), nn.Linear):  # the latter: quantized
             yield name, module
-        elif isinstance(module, LoraLayer):
+        else:
             raise BadSettings(
                 "lora.unsupported-layer",
                 f"[lora] targets {name}, which is not a linear layer ({type(module).__name__}); "
@@ -126,16 +136,26 @@ def _floated(value: Any) -> Any:
     return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def _lora_arguments(settings: Settings) -> dict[str, Any]:
+def _lora_arguments(settings: Settings, base: Any) -> dict[str, Any]:
     arguments = dict(settings.lora)
     model = settings.model
     if model.task == "causal-lm":
         arguments["task_type"] = TaskType.CAUSAL_LM
+    elif model.sees_images:  # PEFT has no type for them, so no targets of its own, and knows no head
+        if arguments.get("target_modules") is None:
+            arguments["target_modules"] = [name for name in QUERY_AND_VALUE if _has(base, name)] or None
+        arguments["modules_to_save"] = (
+            sorted({*(heads_of(base) if model.classifies else ()), *(arguments.get("modules_to_save") or ())}) or None
+        )
     elif model.pooling == "head":
         arguments["task_type"] = TaskType.SEQ_CLS
     else:
         arguments["modules_to_save"] = sorted({HEAD, *(arguments.get("modules_to_save") or ())})
     return arguments
+
+
+def _has(base: Any, name: str) -> bool:
+    return any(module.rpartition(".")[2] == name for module, _ in base.named_modules())
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

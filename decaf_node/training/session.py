@@ -330,8 +330,12 @@ class Session:
         self._mark = self._clock()
 
     def _serve_neighbours(self) -> None:
-        """Between two batches of an evaluation: neighbours wait for our look at their snapshots, the rest can wait."""
+        """Between two batches of an evaluation: neighbours wait for our look at their snapshots, the rest can wait.
+
+        The daemon hears that we live: it ends a trainer that says nothing for too long.
+        """
         try:
+            self._tell_progress()
             while (message := self._link.poll()) is not None:
                 if isinstance(message, InspectSnapshot):
                     self._handle(message)

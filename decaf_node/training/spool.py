@@ -17,6 +17,8 @@ from decaf_node.lowrank.codec import read_snapshot, write_snapshot
 from decaf_node.snapshot import Header, digest_of
 from decaf_node.training.live import moved
 
+SHOWN = 0o644
+
 
 def publish(folder: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> File:
     """Write ``adapter`` as ``<sha256>.safetensors`` into ``folder``: whole from the moment it has its name.
@@ -26,6 +28,7 @@ def publish(folder: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, 
     temporary = folder / f"writing-{os.getpid()}"
     try:
         write_snapshot(temporary, adapter, dtype=dtype, schema=schema, base=base, round=round)
+        show(temporary)
         file = named_file(temporary)
         final = folder / f"{file.digest}.safetensors"
         temporary.replace(final)
@@ -39,6 +42,11 @@ def fetch(file: File, device: torch.device) -> tuple[Header, Adapter]:
     """Return a snapshot of the spool on ``device``. Raises BadData."""
     header, adapter = read_snapshot(Path(file.path))
     return header, moved(adapter, device)
+
+
+def show(file: Path) -> None:
+    """Let a daemon that runs as another user read it. Who else may is for the runtime folder around it to say."""
+    file.chmod(SHOWN)
 
 
 def named_file(path: Path) -> File:

@@ -1,5 +1,7 @@
 """The built-in trainer as a process: ``python -m decaf_node.training.worker --socket PATH``, started by the daemon.
 
+Of several (``launch.py``) each is one of these, and the first speaks to the daemon.
+
 It exits 0 when the daemon stops it or goes away, with the error's exit code when something does not fit (said to
 the daemon, which says it to the person), and with a traceback when something cannot happen.
 """
@@ -8,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 from decaf_node.errors import BadSettings, DecafError
+from decaf_node.link import Welcome, decode, encode
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.offline import go_offline
 
@@ -21,10 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until the daemon has enough; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m decaf_node.training.worker", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="Unix socket of the daemon")
-    logging.basicConfig(format="%(levelname)s %(message)s")
+    leads = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING if leads else logging.ERROR)
     go_offline()
     try:
-        return _work(connect(parser.parse_args(arguments).socket))
+        socket = parser.parse_args(arguments).socket
+        return _work(connect(socket) if leads else None)
     except DecafError as error:
         logging.error("%s", error)
         return error.exit_code
@@ -32,24 +38,35 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _work(link: Link) -> int:
-    welcome = shake_hands(link)
+def _work(link: Link | None) -> int:
+    """Train as the daemon says. link: None where another process speaks to it."""
+    words = "" if link is None else encode(shake_hands(link)).decode()
     # heavy imports come after the hand-shake, so that the daemon knows early that we live
     from decaf_node.settings import Settings
     from decaf_node.training.assembly import assemble
+    from decaf_node.training.ranks import find_ranks, meet, part
 
+    meet()
+    welcome = decode(find_ranks().share(lambda: words).encode())
+    assert isinstance(welcome, Welcome)
     with tempfile.TemporaryDirectory(prefix="decaf-node-trainer-") as scratch:
         try:
             assembled = assemble(Settings.model_validate(welcome.settings), link, welcome, Path(scratch))
         except DecafError as error:
-            tell_failure(link, error, fatal=True)
+            _tell(link, error)
             raise
         try:
             assembled.trainer.train()
         except BadSettings as error:  # some only a step finds out
-            tell_failure(link, error, fatal=True)
+            _tell(link, error)
             raise
+    part()
     return 0
+
+
+def _tell(link: Link | None, error: DecafError) -> None:
+    if link is not None:
+        tell_failure(link, error, fatal=True)
 
 
 if __name__ == "__main__":

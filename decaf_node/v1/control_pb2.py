@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65\x63\x61\x66_node/v1/control.proto\x12\rdecaf_node.v1\"2\n\rInviteRequest\x12\x13\n\x0bttl_seconds\x18\x01 \x01(\x01\x12\x0c\n\x04uses\x18\x02 \x01(\r\"\x1c\n\x0bInviteReply\x12\r\n\x05token\x18\x01 \x01(\t\"*\n\x12ListWaitingRequest\x12\x14\n\x0copen_seconds\x18\x01 \x01(\x01\"N\n\x10ListWaitingReply\x12\'\n\x07waiting\x18\x01 \x03(\x0b\x32\x16.decaf_node.v1.Waiting\x12\x11\n\tauthority\x18\x02 \x01(\t\"5\n\x07Waiting\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"2\n\x0e\x41pproveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nas_inviter\x18\x02 \x01(\x08\"\x1e\n\x0c\x41pproveReply\x12\x0e\n\x06joined\x18\x01 \x01(\x08\"\x1d\n\rRevokeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x1b\n\x0bRevokeReply\x12\x0c\n\x04told\x18\x01 \x01(\r\"\x0e\n\x0cPauseRequest\"\x1b\n\nPauseReply\x12\r\n\x05phase\x18\x01 \x01(\t\"\x0f\n\rResumeRequest\"\x1c\n\x0bResumeReply\x12\r\n\x05phase\x18\x01 \x01(\t\"\x0e\n\x0cLeaveRequest\"/\n\nLeaveReply\x12\x13\n\x0bsaved_round\x18\x01 \x01(\x04\x12\x0c\n\x04told\x18\x02 \x01(\r\"\x0f\n\rMixNowRequest\"\x1c\n\x0bMixNowReply\x12\r\n\x05round\x18\x01 \x01(\x04\"\x11\n\x0f\x45valuateRequest\"s\n\rEvaluateReply\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x42\x0b\n\t_accuracy\"\x1f\n\rExportRequest\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\",\n\x0b\x45xportReply\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\"\x0f\n\rReloadRequest\"]\n\x0bReloadReply\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x15\n\rneeds_restart\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x65rtificates\x18\x03 \x01(\x08\x12\x10\n\x08sentence\x18\x04 \x01(\t\"#\n\x12SetLogLevelRequest\x12\r\n\x05level\x18\x01 \x01(\t\"\"\n\x10SetLogLevelReply\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\t2\xda\x06\n\x07\x43ontrol\x12?\n\x05Pause\x12\x1b.decaf_node.v1.PauseRequest\x1a\x19.decaf_node.v1.PauseReply\x12\x42\n\x06Resume\x12\x1c.decaf_node.v1.ResumeRequest\x1a\x1a.decaf_node.v1.ResumeReply\x12\x42\n\x06Invite\x12\x1c.decaf_node.v1.InviteRequest\x1a\x1a.decaf_node.v1.InviteReply\x12Q\n\x0bListWaiting\x12!.decaf_node.v1.ListWaitingRequest\x1a\x1f.decaf_node.v1.ListWaitingReply\x12\x45\n\x07\x41pprove\x12\x1d.decaf_node.v1.ApproveRequest\x1a\x1b.decaf_node.v1.ApproveReply\x12\x42\n\x06Revoke\x12\x1c.decaf_node.v1.RevokeRequest\x1a\x1a.decaf_node.v1.RevokeReply\x12?\n\x05Leave\x12\x1b.decaf_node.v1.LeaveRequest\x1a\x19.decaf_node.v1.LeaveReply\x12\x42\n\x06MixNow\x12\x1c.decaf_node.v1.MixNowRequest\x1a\x1a.decaf_node.v1.MixNowReply\x12H\n\x08\x45valuate\x12\x1e.decaf_node.v1.EvaluateRequest\x1a\x1c.decaf_node.v1.EvaluateReply\x12\x42\n\x06\x45xport\x12\x1c.decaf_node.v1.ExportRequest\x1a\x1a.decaf_node.v1.ExportReply\x12\x42\n\x06Reload\x12\x1c.decaf_node.v1.ReloadRequest\x1a\x1a.decaf_node.v1.ReloadReply\x12Q\n\x0bSetLogLevel\x12!.decaf_node.v1.SetLogLevelRequest\x1a\x1f.decaf_node.v1.SetLogLevelReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65\x63\x61\x66_node/v1/control.proto\x12\rdecaf_node.v1\"2\n\rInviteRequest\x12\x13\n\x0bttl_seconds\x18\x01 \x01(\x01\x12\x0c\n\x04uses\x18\x02 \x01(\r\"\x1c\n\x0bInviteReply\x12\r\n\x05token\x18\x01 \x01(\t\"*\n\x12ListWaitingRequest\x12\x14\n\x0copen_seconds\x18\x01 \x01(\x01\"N\n\x10ListWaitingReply\x12\'\n\x07waiting\x18\x01 \x03(\x0b\x32\x16.decaf_node.v1.Waiting\x12\x11\n\tauthority\x18\x02 \x01(\t\"5\n\x07Waiting\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"2\n\x0e\x41pproveRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nas_inviter\x18\x02 \x01(\x08\"\x1e\n\x0c\x41pproveReply\x12\x0e\n\x06joined\x18\x01 \x01(\x08\"\x1d\n\rRevokeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\x1b\n\x0bRevokeReply\x12\x0c\n\x04told\x18\x01 \x01(\r\"\x0e\n\x0cPauseRequest\"\x1b\n\nPauseReply\x12\r\n\x05phase\x18\x01 \x01(\t\"\x0f\n\rResumeRequest\"0\n\x0bResumeReply\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x12\n\nwhy_paused\x18\x02 \x01(\t\"\x0e\n\x0cLeaveRequest\"/\n\nLeaveReply\x12\x13\n\x0bsaved_round\x18\x01 \x01(\x04\x12\x0c\n\x04told\x18\x02 \x01(\r\"\x0f\n\rMixNowRequest\"\x1c\n\x0bMixNowReply\x12\r\n\x05round\x18\x01 \x01(\x04\"\x11\n\x0f\x45valuateRequest\"s\n\rEvaluateReply\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x15\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x42\x0b\n\t_accuracy\"\x1f\n\rExportRequest\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\",\n\x0b\x45xportReply\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\"\x0f\n\rReloadRequest\"]\n\x0bReloadReply\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x15\n\rneeds_restart\x18\x02 \x03(\t\x12\x14\n\x0c\x63\x65rtificates\x18\x03 \x01(\x08\x12\x10\n\x08sentence\x18\x04 \x01(\t\"#\n\x12SetLogLevelRequest\x12\r\n\x05level\x18\x01 \x01(\t\"\"\n\x10SetLogLevelReply\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\t2\xda\x06\n\x07\x43ontrol\x12?\n\x05Pause\x12\x1b.decaf_node.v1.PauseRequest\x1a\x19.decaf_node.v1.PauseReply\x12\x42\n\x06Resume\x12\x1c.decaf_node.v1.ResumeRequest\x1a\x1a.decaf_node.v1.ResumeReply\x12\x42\n\x06Invite\x12\x1c.decaf_node.v1.InviteRequest\x1a\x1a.decaf_node.v1.InviteReply\x12Q\n\x0bListWaiting\x12!.decaf_node.v1.ListWaitingRequest\x1a\x1f.decaf_node.v1.ListWaitingReply\x12\x45\n\x07\x41pprove\x12\x1d.decaf_node.v1.ApproveRequest\x1a\x1b.decaf_node.v1.ApproveReply\x12\x42\n\x06Revoke\x12\x1c.decaf_node.v1.RevokeRequest\x1a\x1a.decaf_node.v1.RevokeReply\x12?\n\x05Leave\x12\x1b.decaf_node.v1.LeaveRequest\x1a\x19.decaf_node.v1.LeaveReply\x12\x42\n\x06MixNow\x12\x1c.decaf_node.v1.MixNowRequest\x1a\x1a.decaf_node.v1.MixNowReply\x12H\n\x08\x45valuate\x12\x1e.decaf_node.v1.EvaluateRequest\x1a\x1c.decaf_node.v1.EvaluateReply\x12\x42\n\x06\x45xport\x12\x1c.decaf_node.v1.ExportRequest\x1a\x1a.decaf_node.v1.ExportReply\x12\x42\n\x06Reload\x12\x1c.decaf_node.v1.ReloadRequest\x1a\x1a.decaf_node.v1.ReloadReply\x12Q\n\x0bSetLogLevel\x12!.decaf_node.v1.SetLogLevelRequest\x1a\x1f.decaf_node.v1.SetLogLevelReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,31 +56,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMEREQUEST']._serialized_start=496
   _globals['_RESUMEREQUEST']._serialized_end=511
   _globals['_RESUMEREPLY']._serialized_start=513
-  _globals['_RESUMEREPLY']._serialized_end=541
-  _globals['_LEAVEREQUEST']._serialized_start=543
-  _globals['_LEAVEREQUEST']._serialized_end=557
-  _globals['_LEAVEREPLY']._serialized_start=559
-  _globals['_LEAVEREPLY']._serialized_end=606
-  _globals['_MIXNOWREQUEST']._serialized_start=608
-  _globals['_MIXNOWREQUEST']._serialized_end=623
-  _globals['_MIXNOWREPLY']._serialized_start=625
-  _globals['_MIXNOWREPLY']._serialized_end=653
-  _globals['_EVALUATEREQUEST']._serialized_start=655
-  _globals['_EVALUATEREQUEST']._serialized_end=672
-  _globals['_EVALUATEREPLY']._serialized_start=674
-  _globals['_EVALUATEREPLY']._serialized_end=789
-  _globals['_EXPORTREQUEST']._serialized_start=791
-  _globals['_EXPORTREQUEST']._serialized_end=822
-  _globals['_EXPORTREPLY']._serialized_start=824
-  _globals['_EXPORTREPLY']._serialized_end=868
-  _globals['_RELOADREQUEST']._serialized_start=870
-  _globals['_RELOADREQUEST']._serialized_end=885
-  _globals['_RELOADREPLY']._serialized_start=887
-  _globals['_RELOADREPLY']._serialized_end=980
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=982
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=1017
-  _globals['_SETLOGLEVELREPLY']._serialized_start=1019
-  _globals['_SETLOGLEVELREPLY']._serialized_end=1053
-  _globals['_CONTROL']._serialized_start=1056
-  _globals['_CONTROL']._serialized_end=1914
+  _globals['_RESUMEREPLY']._serialized_end=561
+  _globals['_LEAVEREQUEST']._serialized_start=563
+  _globals['_LEAVEREQUEST']._serialized_end=577
+  _globals['_LEAVEREPLY']._serialized_start=579
+  _globals['_LEAVEREPLY']._serialized_end=626
+  _globals['_MIXNOWREQUEST']._serialized_start=628
+  _globals['_MIXNOWREQUEST']._serialized_end=643
+  _globals['_MIXNOWREPLY']._serialized_start=645
+  _globals['_MIXNOWREPLY']._serialized_end=673
+  _globals['_EVALUATEREQUEST']._serialized_start=675
+  _globals['_EVALUATEREQUEST']._serialized_end=692
+  _globals['_EVALUATEREPLY']._serialized_start=694
+  _globals['_EVALUATEREPLY']._serialized_end=809
+  _globals['_EXPORTREQUEST']._serialized_start=811
+  _globals['_EXPORTREQUEST']._serialized_end=842
+  _globals['_EXPORTREPLY']._serialized_start=844
+  _globals['_EXPORTREPLY']._serialized_end=888
+  _globals['_RELOADREQUEST']._serialized_start=890
+  _globals['_RELOADREQUEST']._serialized_end=905
+  _globals['_RELOADREPLY']._serialized_start=907
+  _globals['_RELOADREPLY']._serialized_end=1000
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=1002
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=1037
+  _globals['_SETLOGLEVELREPLY']._serialized_start=1039
+  _globals['_SETLOGLEVELREPLY']._serialized_end=1073
+  _globals['_CONTROL']._serialized_start=1076
+  _globals['_CONTROL']._serialized_end=1934
 # @@protoc_insertion_point(module_scope)

@@ -275,16 +275,20 @@ class ResumeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PHASE_FIELD_NUMBER: _builtins.int
+    WHY_PAUSED_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """The phase now."""
+    why_paused: _builtins.str
+    """Why the node is paused all the same; empty where it is not."""
     def __init__(
         self,
         *,
         phase: _builtins.str = ...,
+        why_paused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "why_paused", b"why_paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

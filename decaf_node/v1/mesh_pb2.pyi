@@ -64,8 +64,9 @@ class Introduction(_message.Message):
     REVOCATIONS_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
+    OLDEST_VERSION_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Protocol version of the speaker; 1."""
+    """Newest protocol version that the speaker speaks; 1."""
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
@@ -86,6 +87,8 @@ class Introduction(_message.Message):
     """Mean training loss of the speaker's last round; absent unless it shares it."""
     base: _builtins.str
     """sha256 over the weights and the configuration of the speaker's base model, hex; empty until the model is loaded."""
+    oldest_version: _builtins.int
+    """Oldest protocol version that the speaker speaks. Two nodes mix if there is one that both speak. 0: only `version`."""
     def __init__(
         self,
         *,
@@ -100,10 +103,11 @@ class Introduction(_message.Message):
         revocations: _builtins.int = ...,
         loss: _builtins.float | None = ...,
         base: _builtins.str = ...,
+        oldest_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "base", b"base", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "base", b"base", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "oldest_version", b"oldest_version", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015

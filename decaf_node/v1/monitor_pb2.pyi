@@ -61,6 +61,7 @@ class GetStatusReply(_message.Message):
     ADAPTER_FOLDER_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
+    WHY_PAUSED_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node ID."""
     name: _builtins.str
@@ -99,6 +100,8 @@ class GetStatusReply(_message.Message):
     """Where the node keeps its state."""
     adapter_folder: _builtins.str
     """Where its exported adapter is."""
+    why_paused: _builtins.str
+    """Why the node is paused; empty where it is not."""
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Node IDs that the round waits for."""
@@ -146,10 +149,11 @@ class GetStatusReply(_message.Message):
         adapter_folder: _builtins.str = ...,
         privacy: Global___Privacy | None = ...,
         machine: Global___Machine | None = ...,
+        why_paused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_round", b"last_round", "machine", b"machine", "privacy", b"privacy", "trainer", b"trainer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "machine", b"machine", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_folder", b"adapter_folder", "address", b"address", "degree", b"degree", "instance", b"instance", "last_round", b"last_round", "machine", b"machine", "mesh", b"mesh", "mixes", b"mixes", "name", b"name", "node", b"node", "phase", b"phase", "privacy", b"privacy", "problem", b"problem", "received_bytes", b"received_bytes", "resident_bytes", b"resident_bytes", "round", b"round", "saved_round", b"saved_round", "schema", b"schema", "sent_bytes", b"sent_bytes", "state_folder", b"state_folder", "trainer", b"trainer", "uptime_seconds", b"uptime_seconds", "version", b"version", "waiting_for", b"waiting_for", "why_paused", b"why_paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,6 +171,7 @@ class Machine(_message.Message):
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _builtins.int
     POWER_WATTS_FIELD_NUMBER: _builtins.int
     RAILS_FIELD_NUMBER: _builtins.int
+    ON_BATTERY_FIELD_NUMBER: _builtins.int
     memory_used_bytes: _builtins.int
     """Memory of the system that is in use; a Jetson's GPU shares it."""
     memory_total_bytes: _builtins.int
@@ -175,6 +180,8 @@ class Machine(_message.Message):
     """The hottest of the system's thermal zones, in degrees Celsius."""
     power_watts: _builtins.float
     """What the whole board draws, in watts; absent where that is not measured."""
+    on_battery: _builtins.bool
+    """It runs on battery; absent where it has none."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]:
         """GPUs, in the order of the driver; empty where none can be read."""
@@ -192,15 +199,18 @@ class Machine(_message.Message):
         temperature_celsius: _builtins.float | None = ...,
         power_watts: _builtins.float | None = ...,
         rails: _abc.Iterable[Global___Rail] | None = ...,
+        on_battery: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_on_battery", b"_on_battery", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "on_battery", b"on_battery", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "gpus", b"gpus", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_watts", b"power_watts", "rails", b"rails", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_on_battery", b"_on_battery", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "gpus", b"gpus", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "on_battery", b"on_battery", "power_watts", b"power_watts", "rails", b"rails", "temperature_celsius", b"temperature_celsius"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__on_battery: _TypeAlias = _typing.Literal["on_battery"]  # noqa: Y015
+    _WhichOneofArgType__on_battery: _TypeAlias = _typing.Literal["_on_battery", b"_on_battery"]  # noqa: Y015
     _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
     _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
     _WhichOneofReturnType__temperature_celsius: _TypeAlias = _typing.Literal["temperature_celsius"]  # noqa: Y015
@@ -209,6 +219,8 @@ class Machine(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_battery) -> _WhichOneofReturnType__on_battery | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
     @_typing.overload

@@ -57,6 +57,7 @@ def status_report(
     instance: str = "1",
     sent_bytes: int = 1_200_000,
     privacy: PrivacyReport | None = None,
+    degree: int = 1,
 ) -> StatusReport:
     return StatusReport(
         node=NODE,
@@ -69,7 +70,7 @@ def status_report(
         round=round,
         saved_round=round - 1,
         mixes=round - 1,
-        degree=1,
+        degree=degree,
         waiting_for=(OTHER,) if phase == "exchanging" else (),
         uptime_seconds=3725.0,
         resident_bytes=60_000_000,

@@ -36,13 +36,11 @@ class Terminal:
         self.resize(columns, lines)
         self.modes: list[Any] = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)],
+            ["setsid", "--ctty", *PROGRAM, *map(str, arguments)],  # Ctrl-C reaches it; no code of ours after a fork
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
             env=os.environ | {"TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])} | environment,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C reaches it
         )
 
     def __enter__(self) -> Terminal:

@@ -104,3 +104,31 @@ def test_losses_are_not_shared_under_a_budget(config: Path) -> None:
     (finding,) = find_problems(config)
     assert finding.reason == "settings.bad-value"
     assert "share_metrics" in finding.message
+
+
+def test_folders_of_images_are_looked_through(config: Path) -> None:
+    folder = config.parent / "pets"
+    fine = "[model]\npath = 'model'\ntask = '{}'\nlabels = ['cat', 'dog']\n[data]\ntrain = ['{}']\n"
+    config.write_text(fine.format("image-classification", "pets"))
+    assert reasons(config) == ["data.missing"]
+    (folder / "cat").mkdir(parents=True)
+    assert reasons(config) == ["data.empty"]
+    (folder / "cat" / "a.png").touch()
+    assert reasons(config) == []
+    (folder / "cow").mkdir()
+    (folder / "cow" / "b.JPG").touch()
+    assert reasons(config) == ["data.unknown-label"]
+    config.write_text(fine.format("clip", "data/*.jsonl"))
+    assert reasons(config) == ["data.not-a-folder"]
+    config.write_text(fine.format("sequence-classification", "pets"))
+    assert reasons(config) == ["data.unknown-format"]
+
+
+def test_a_setting_that_is_not_for_the_task_is_found(config: Path) -> None:
+    (config.parent / "pets" / "cat").mkdir(parents=True)
+    (config.parent / "pets" / "cat" / "a.png").touch()
+    config.write_text(
+        "[model]\npath = 'model'\ntask = 'clip'\npooling = 'mean'\nlabels = ['cat']\n"
+        "[data]\ntrain = ['pets']\nprompt_column = 'q'\n"
+    )
+    assert reasons(config) == ["model.not-for-task", "model.not-for-task"]

@@ -49,7 +49,7 @@ def test_status_is_one_plain_screen(daemon: Daemon) -> None:
     lines = [line.rstrip() for line in screen.splitlines()]
     assert lines[0].startswith("orin-a (")
     assert lines[3].startswith("round ")
-    assert lines[3].endswith(", paused")
+    assert lines[3].endswith(", paused: an operator has paused it")
     assert "neighbours  desk-b" in lines
     assert "\x1b" not in screen
     assert len(lines) < 24

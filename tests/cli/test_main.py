@@ -14,7 +14,7 @@ from tests.cli.command import PROGRAM, decaf_node
 
 COMMANDS = (
     *("init", "join", "run", "status", "peers", "rounds", "top", "pause", "resume", "invite", "approve", "revoke"),
-    *("export", "plot", "config check", "config backup-ca", "config restore-ca", "demo", "version"),
+    *("export", "plot", "eval", "plan", "config check", "config backup-ca", "config restore-ca", "demo", "version"),
 )
 HEAVY = ("torch", "transformers", "peft", "datasets", "numpy", "matplotlib")
 
@@ -59,7 +59,7 @@ def test_misuse_with_json_is_one_document() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["status", "peers", "rounds", "pause", "resume", "invite", "approve"])
+@pytest.mark.parametrize("command", ["status", "peers", "rounds", "eval", "pause", "resume", "invite", "approve"])
 def test_without_a_daemon_it_is_69(command: str, tmp_path: Path) -> None:
     done = decaf_node(command, "--runtime", tmp_path)
     assert done.returncode == 69

@@ -15,7 +15,7 @@ from decaf_node.cli.config import find_problems
 from decaf_node.daemon.node_id import printed, short
 from decaf_node.daemon.remote import channel_at
 from decaf_node.daemon.rpc_errors import error_of
-from decaf_node.settings import Places
+from decaf_node.places import Places
 from decaf_node.v1 import control_pb2, monitor_pb2, monitor_pb2_grpc
 from tests.cli.command import decaf_node
 from tests.cli.test_membership import ask_json, founded, joined

@@ -12,7 +12,8 @@ from threading import Thread
 import psutil
 import pytest
 
-from decaf_node.cli.demo.processes import ending_cleanly, last_words, listener, start_python, stop_all, undisturbed
+from decaf_node.cli.demo.processes import last_words, listener, start_python, stop_all
+from decaf_node.cli.ending import ending_cleanly, undisturbed
 from decaf_node.errors import BadData
 
 SAY_AND_WAIT = "import os, signal, sys; print(os.getpid(), flush=True); signal.pause()"

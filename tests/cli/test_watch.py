@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from decaf_node.cli.watching import line_of
 from decaf_node.daemon.remote import channel_at
 from decaf_node.daemon.reports import EventReport, GapReport, HeartbeatReport, PhaseReport, ProblemReport
-from decaf_node.settings import find_places
+from decaf_node.places import find_places
 from tests.cli.command import PROGRAM, decaf_node
 from tests.cli.test_membership import ask_json, founded, joined
 from tests.cli.test_operators import open_to_operators

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -64,6 +64,7 @@ class End:
         )
         self.edges = Edges(node, self.dialler, self.host, self.tasks, streams, window)
         self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks, self.host.losses)
+        self.service: MeshService | None = None
         self._news = asyncio.Event()
 
     async def post(self, event: Event, fresh: Fresh | None = None) -> None:
@@ -120,6 +121,7 @@ async def end(
     this = End(node, folder / node[:4], chunk_bytes, streams, spool_bytes, security, window)
     upkeep = Upkeep(this.me, Open(node, Plaintext()), this.host.problems, lambda _: None)
     service = MeshService(this.me.introduction, this.edges, this.meeting, security, upkeep, Pace(calls))
+    this.service = service
     limits = LimitsSection(streams=streams)
     server, port = await start_server(service, ListenSection(address=listen, port=0), limits, security)
     this.me.address = f"{listen}:{port}"
@@ -171,8 +173,8 @@ async def stranger(address: str) -> AsyncIterator[Stranger]:
             call.cancel()
 
 
-def introduction(node: str = HIGH, mesh: str = "lab", version: int = 1, address: str = "") -> Introduction:
-    return Introduction(node, "stranger", mesh, SCHEMA, 1, address, version)
+def introduction(node: str = HIGH, mesh: str = "lab", address: str = "", **more: Any) -> Introduction:
+    return Introduction(node, "stranger", mesh, SCHEMA, 1, address, **more)
 
 
 class Proxy:

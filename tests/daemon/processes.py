@@ -71,21 +71,17 @@ class Daemon:
             self._authority.admit(self.state)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    *self.within,
-                    sys.executable,
-                    str(PROGRAM),
-                    str(self.config),
-                    str(self.state),
-                    str(self.runtime),
-                    *options,
-                ],
+                [*self.within, *self.words(), *options],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
             )
         return self
+
+    def words(self) -> list[str]:
+        """Return what is run."""
+        return [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime)]
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""

@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from decaf_node import link
 from decaf_node.errors import DecafError
-from decaf_node.settings import find_places, load_settings
+from decaf_node.places import find_places
+from decaf_node.settings import load_settings
 
+ROOT = Path(__file__).parents[2]
 TRAINER = Path(__file__).with_name("scripted_trainer.py")
 
 
@@ -37,6 +40,8 @@ def watch_fsync() -> None:
 
 def main() -> int:
     watch_fsync()
+    if not Path(link.__file__).is_relative_to(ROOT / "decaf_node"):
+        print(f"decaf_node of {link.__file__}", file=sys.stderr)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as the command does
     from decaf_node.daemon.main import run  # only now: gRPC reads it when it is imported
     from decaf_node.daemon.trainer import WORKER

@@ -30,6 +30,8 @@ BASE = "b" * 64
 class Script:
     """What this trainer does. die_in_round: it is killed by SIGKILL there, once if ``once`` names a file to note it.
 
+    loading: seconds before it is ready; hang_in_round: it is stopped by SIGSTOP there, ``once`` as above
+
     rate: part of the way to ``target`` that a round goes
     lie: what it publishes instead of its value (then it does not mix what it is sent), see ``lies``
     """
@@ -56,6 +58,8 @@ class Script:
     shout: int = 0
     nothing_held_out: bool = False
     die_when_asked: bool = False
+    loading: float = 0.0
+    hang_in_round: int = 0
 
 
 def main() -> int:
@@ -91,6 +95,8 @@ class Scripted:
             return int(exit_code)
         if self.script.shout:
             print("x" * self.script.shout)
+        if self.script.loading:  # under a clock that is moved no sleep is too short to fail
+            time.sleep(self.script.loading)
         self.send(
             link.TrainerReady(
                 self.script.schema,
@@ -130,6 +136,7 @@ class Scripted:
 
     def publish(self) -> None:
         self.die_if(self.script.die_in_round)
+        self.die_if(self.script.hang_in_round, by=signal.SIGSTOP)
         self.value += self.script.drift + self.script.rate * (self.script.target - self.value)
         self.first = self.first or self.value
         self.send(link.Progress(self.round, 3, 1.0 / self.round, 10.0))
@@ -210,7 +217,7 @@ class Scripted:
             return
         self.send(link.StateSaved(round, adapter, trainer, str(export)))
 
-    def die_if(self, when: int, now: int | None = None) -> None:
+    def die_if(self, when: int, now: int | None = None, by: signal.Signals = signal.SIGKILL) -> None:
         if not when or when != (self.round if now is None else now):
             return
         if self.script.once:
@@ -218,7 +225,7 @@ class Scripted:
             if note.exists():
                 return
             note.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
 
     def send(self, message: link.Message) -> None:
         try:

@@ -145,6 +145,40 @@ def test_a_killed_trainer_is_started_again_and_the_round_goes_on() -> None:
         a.until(is_done)
 
 
+def test_a_trainer_that_hangs_is_started_again() -> None:
+    with mesh() as make:
+        a = make("a", limits={"trainer_silence": 2.0})
+        script = {"hang_in_round": 3, "once": str(a.folder / "hung")}
+        a.configure({"training.arguments": script, "limits": {"trainer_silence": 2.0}, "round": done(5)})
+        a.start()
+        status = a.until(is_done)
+        assert status.trainer.restarts == 1
+        assert "has said nothing for 2 s (limits.trainer_silence)" in a.log()
+
+
+def test_a_trainer_that_rests_does_not_hang() -> None:
+    with mesh() as make:
+        a = make("a", limits={"trainer_silence": 0.2}, round=done(2)).start()
+        a.until(is_done)
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 2.0)
+        assert a.status().trainer.restarts == 0
+        assert "has said nothing" not in a.log()
+
+
+def test_a_stop_does_not_wait_for_a_trainer_that_is_being_loaded() -> None:
+    with mesh() as make:
+        a = make("a", script={"loading": 3600.0}).start()
+        until(lambda: "scripted trainer is here" in a.log())
+        trainer = a.until(lambda status: status.trainer.state == "starting").trainer.pid
+        started = time.monotonic()
+        a.signal(signal.SIGTERM)
+        assert a.wait() == 0
+        assert time.monotonic() - started < 6
+        assert "could not be saved in time" not in a.log()
+        assert not alive(trainer)
+
+
 def test_a_killed_daemon_takes_its_trainer_along_and_resumes_the_saved_round() -> None:
     with mesh() as make:
         a = make("a", script={"value": 1.0}).start()
@@ -350,7 +384,7 @@ def test_pause_and_resume() -> None:
             still = client.status().round
             b.until(lambda status: status.round > onward + 5)
             assert client.status().round == still
-            assert client.resume() != "paused"
+            assert client.resume().phase != "paused"
         a.until(lambda status: status.mixes > 0)
 
 

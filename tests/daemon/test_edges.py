@@ -7,7 +7,7 @@ import hashlib
 import struct
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import psutil
@@ -16,7 +16,8 @@ import pytest
 from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.security import Plaintext
 from decaf_node.daemon.spool import Partial
-from decaf_node.daemon.wire import Chunk, Refusal, Want
+from decaf_node.daemon.transport import ServerTransport
+from decaf_node.daemon.wire import Chunk, Refusal, Want, encode
 from decaf_node.errors import TryAgain
 from decaf_node.mesh.events import (
     EdgeBroken,
@@ -213,7 +214,7 @@ async def test_chunks_must_follow_each_other(tmp_path: Path) -> None:
     [
         (offer(None), "mesh.bad-frame"),
         (introduction(mesh="other"), "mesh.other-mesh"),
-        (introduction(version=2), "mesh.other-version"),
+        (introduction(version=3, oldest_version=2), "mesh.other-version"),
         (introduction(node=LOW), "mesh.own-id"),
         (mesh_pb2.Frame(introduction=mesh_pb2.Introduction(version=1, node="me")), "mesh.bad-frame"),
     ],
@@ -293,6 +294,38 @@ async def test_a_refusal_reaches_the_other_end(tmp_path: Path) -> None:
         assert high.count(EdgeBroken) == 0
 
 
+class Gone:
+    """A call whose other end is lost while it is answered, as gRPC shows it."""
+
+    def peer(self) -> str:
+        return "ipv4:10.0.0.9:40000"
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        pass
+
+    async def read(self) -> mesh_pb2.Frame:
+        return encode(introduction())
+
+    async def write(self, frame: mesh_pb2.Frame) -> None:
+        raise grpc.aio.InternalError('Failed "execute_batch": (<grpc._cython.cygrpc.SendMessageOperation object>,)')
+
+
+async def test_who_is_gone_before_it_can_be_refused_is_not_spoken_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with end(LOW, tmp_path) as low:
+        low.edges.blame(HIGH)
+        assert low.service is not None
+        await low.service.Exchange(cast(Any, None), cast(Any, Gone()))
+    assert caplog.text == ""
+
+
+async def test_what_grpc_says_of_its_own_objects_is_not_passed_on() -> None:
+    with pytest.raises(TryAgain) as error:
+        await ServerTransport(cast(Any, Gone())).write(encode(introduction()))
+    assert error.value.message == "the stream broke (it is closed)"
+
+
 async def test_more_streams_than_allowed_are_refused(tmp_path: Path) -> None:
     async with end(LOW, tmp_path, streams=1) as low, stranger(low.me.address) as one, stranger(low.me.address) as two:
         await one.say(introduction(), offer(BAD))
@@ -338,9 +371,9 @@ async def test_a_hello_carries_news_both_ways_and_what_it_tells_can_be_dialled(t
     third = "M" * 52
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, end(third, tmp_path) as other:
         where = (other.me.address,)
-        high.tells = News(2, (), known=(Rumour(third, Standing.HERE, 0, "node-M", SCHEMA, where),))
+        high.tells = News(2, known=(Rumour(third, Standing.HERE, 0, "node-M", SCHEMA, where),))
         told = News(
-            1, (5,) * 64, (Rumour(LOW, Standing.LOST, 4), Rumour(third, Standing.HERE, addresses=("10.9.9.9:1",)))
+            1, b"\5" * 512, (Rumour(LOW, Standing.LOST, 4), Rumour(third, Standing.HERE, addresses=("10.9.9.9:1",)))
         )
         acquaint(low, high)
         answer = await low.dialler.hello(HIGH, told)

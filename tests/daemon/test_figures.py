@@ -7,6 +7,7 @@ are stood in for, as no machine that runs tests has one.
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,3 +176,45 @@ def test_a_reading_that_hangs_holds_up_nobody_and_is_told_no_more(monkeypatch: p
     assert figures.now() is None
     figures.stop()
     go_on.set()
+
+
+PLUG, BATTERY = "sys/class/power_supply/AC/", "sys/class/power_supply/BAT0/"
+MOUSE = {f"sys/class/power_supply/hid/{name}": text for name, text in (("type", "Battery\n"), ("scope", "Device\n"))}
+
+
+@pytest.mark.parametrize(
+    ("files", "on_battery"),
+    [
+        ({}, None),
+        ({f"{PLUG}type": "Mains\n", f"{PLUG}online": "1\n"}, None),  # no battery
+        (MOUSE | {"sys/class/power_supply/hid/status": "Discharging\n"}, None),
+        ({f"{BATTERY}type": "Battery\n", f"{BATTERY}status": "Discharging\n"}, True),
+        ({f"{BATTERY}type": "UPS\n", f"{BATTERY}status": "Discharging\n"}, True),
+        ({f"{BATTERY}type": "Battery\n", f"{BATTERY}status": "Full\n"}, False),
+        (
+            {
+                **{f"{BATTERY}type": "Battery\n", f"{BATTERY}status": "Discharging\n"},  # a weak plug
+                **{f"{PLUG}type": "USB\n", f"{PLUG}online": "1\n"},
+            },
+            False,
+        ),
+    ],
+)
+def test_whether_a_device_runs_on_battery(tmp_path: Path, files: dict[str, str], on_battery: bool | None) -> None:
+    assert Figures(tree(tmp_path, files)).read().on_battery is on_battery
+
+
+def test_who_keeps_a_gpu_busy_is_read_through_nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def samples(number: int, since: int) -> list[Any]:
+        assert abs(since / 1e6 - time.time()) < 60, "microseconds since 1970"
+        if number:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)  # nobody
+        return [SimpleNamespace(pid=7, smUtil=80), SimpleNamespace(pid=8, smUtil=3), SimpleNamespace(pid=7, smUtil=0)]
+
+    driver, nvml = Driver(monkeypatch), Nvml()
+    assert nvml.users() is None, "not connected yet"
+    assert len(nvml.gpus()) == 2
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetProcessUtilization", samples)
+    assert nvml.users() == {7}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetProcessUtilization", driver.answering([]))
+    assert nvml.users() is None, "the second does not tell"

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from decaf_node.daemon.identity import load_identity
+from decaf_node.daemon.identity import load_identity, private_file
 from decaf_node.daemon.node_id import short
 from decaf_node.errors import BadSettings, DecafError, NotAllowed
 
@@ -105,6 +105,19 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         assert stat.S_IMODE(key.stat().st_mode) == mode
     key.chmod(0o400)
     load_identity(tmp_path / "identity")
+
+
+def test_a_key_that_systemd_has_given_us_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its access control list lets in nobody else, and shows in the mode as that of a group."""
+    pem = load_identity(tmp_path / "identity").private_key_pem
+    given = tmp_path / "credentials" / "key.pem"
+    given.parent.mkdir()
+    given.write_bytes(pem)
+    given.chmod(0o440)
+    with pytest.raises(NotAllowed):
+        private_file(given)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given.parent))
+    assert private_file(given) == pem
 
 
 def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:

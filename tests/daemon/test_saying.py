@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,20 @@ def test_an_evaluation_may_come_before_the_mix() -> None:
     assert row.consensus_distance is None
 
 
+def test_an_evaluation_that_was_asked_for_counts_where_the_round_has_none() -> None:
+    history = History()
+    asked = link.EvaluatedNow(1, 0.7, 0.9, 10, 1.0)
+    assert history.evaluated_now(asked) is None  # nothing is mixed yet
+    history.mixing(1, (), Bytes())
+    history.mixed(link.RoundMixed(1, 0, 0.0, 0.0, 0.3, 0.05))
+    assert history.evaluated_now(replace(asked, examples=0)) is None
+    row = history.evaluated_now(asked)
+    assert row is not None
+    assert (row.round, row.evaluation_loss, row.evaluation_accuracy) == (1, 0.7, 0.9)
+    assert history.last == row
+    assert history.evaluated_now(replace(asked, loss=0.1)) is None
+
+
 def test_traffic_counts_by_round_and_in_all() -> None:
     traffic = Traffic()
     traffic.add(sent=5)
@@ -155,7 +170,7 @@ def test_a_round_is_one_line_whenever_it_is_evaluated(caplog: pytest.LogCaptureF
         rows.append(history.mixed(link.RoundMixed(round, 1, 0.0, 0.0, 0.3, 0.05)))
     lines.mixed(rows[0])
     assert caplog.messages == [
-        "Round 1; loss 0.5000; mixed with <PEER>; sent 18.4 MB, received 999 B; "
+        "Round 1; mixed with <PEER>; loss 0.5000; sent 18.4 MB, received 999 B; "
         f"{2.05 + rows[0].exchange_seconds:.1f} s"
     ]
     lines.mixed(rows[1])

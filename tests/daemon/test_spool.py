@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from decaf_node.daemon.spool import Partial, Spool
 from decaf_node.errors import BadData, DecafError, TryAgain
 from decaf_node.link import File
+from tests.daemon.crashing import on_call
 from tests.daemon.disks import small_disk
 
 CONTENT = bytes(range(256)) * 40
@@ -180,6 +181,16 @@ def test_a_second_try_ends_the_first(spool: Spool, begun: Partial) -> None:
         assert reason(error) == "spool.taken-over"
     second.write(3000, CONTENT[3000:])
     second.finish()
+
+
+def test_a_second_try_that_begins_between_looking_and_writing_ends_the_first(spool: Spool, begun: Partial) -> None:
+    undo = on_call(1, lambda: spool.partial("b" * 64, 10, PEER).release())
+    try:
+        with pytest.raises(TryAgain) as error:
+            begun.write(3000, CONTENT[3000:])
+    finally:
+        undo()
+    assert reason(error) == "spool.taken-over"
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "é" * 64])

@@ -38,7 +38,8 @@ class Conversation:
         self.server = LinkServer(path, limit, WELCOME, self.hear, self.lost.put)
 
     def trainer(self, code: str, restarts: int = 5) -> Trainer:
-        self.child = Trainer(self.server, self.path, self.path.parent / "scratch", ("-c", code), Retry(restarts, 0.01))
+        scratch, retry = self.path.parent / "scratch", Retry(restarts, 0.01, PATIENCE)
+        self.child = Trainer(self.server, self.path, scratch, ("-c", code), retry, lambda: False)
         return self.child
 
     async def hear(self, message: link.Message) -> None:

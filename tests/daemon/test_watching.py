@@ -92,7 +92,8 @@ def test_a_watch_goes_on_where_it_was_but_not_over_a_restart() -> None:
         with a.client() as client:
             seen = until_event(client.watch(), lambda event: isinstance(event.what, RoundReport))[-1]
             on = client.watch(seen.instance, seen.sequence)
-            assert next(on).sequence == seen.sequence + 1
+            told = until_event(on, lambda event: not isinstance(event.what, HeartbeatReport))[-1]
+            assert told.sequence == seen.sequence + 1
             a.end()
             with pytest.raises(DaemonUnreachable) as caught:
                 until_event(on, lambda event: False)

@@ -145,7 +145,9 @@ async def test_a_real_connection_holds_nothing_else(tmp_path: Path) -> None:
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, tap(high.me.address) as (tapped, address):
         low.me.shares_loss, low.me.loss = True, 0.25
         acquaint(low, high, address)
-        high.tells = News(3, (1,) * 64, (Rumour("B" * 52, Standing.HERE, 1, "b", SCHEMA, ("192.0.2.7:7433",)),))
+        high.tells = News(
+            3, bytes(range(64)) * 8, (Rumour("B" * 52, Standing.HERE, 1, "b", SCHEMA, ("192.0.2.7:7433",)),)
+        )
         await low.dialler.hello(HIGH, NO_NEWS)
         mine, theirs = low.publish(1.0, bulk=5000), high.publish(2.0, bulk=5000)
         low.edges.open(HIGH, offer(mine), ())

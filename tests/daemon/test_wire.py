@@ -37,8 +37,10 @@ from decaf_node.daemon.wire import (
     Introduction,
     Refusal,
     Want,
+    check_version,
     decode,
     encode,
+    introduction_from_wire,
 )
 from decaf_node.errors import BadData
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
@@ -49,6 +51,32 @@ from decaf_node.v1 import monitor_pb2
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 NODE = "A" * 52
 SNAPSHOT = Snapshot(DIGEST, 3, 8, 1000)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "refused"),
+    [
+        (1, 1, ""),
+        (1, 2, ""),  # newer, and still speaks ours
+        (0, 1, ""),  # from before a range was told
+        (2, 2, "This node speaks version 1 of the protocol and orin speaks version 2; update the older one."),
+        (2, 5, "This node speaks version 1 of the protocol and orin speaks versions 2 to 5; update the older one."),
+        (0, 0, "This node speaks version 1 of the protocol and orin speaks version 0; update the older one."),
+    ],
+)
+def test_nodes_mix_if_there_is_a_version_that_both_speak(oldest: int, newest: int, refused: str) -> None:
+    said = pb.Introduction(node=NODE, name="orin", version=newest, oldest_version=oldest)
+    if not refused:
+        check_version(introduction_from_wire(said))
+        return
+    with pytest.raises(BadData) as caught:
+        check_version(introduction_from_wire(said))
+    assert (caught.value.reason, caught.value.message) == ("mesh.other-version", refused)
+
+
+def test_versions_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(BadData, match="versions that contradict"):
+        introduction_from_wire(pb.Introduction(node=NODE, version=1, oldest_version=2))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +174,7 @@ STATUS = StatusReport(
 
 MACHINE = MachineReport(
     (GpuReport("A2000", 0.5, 1, 2, 60.0, 40.0), GpuReport("Orin", None, None, None, None, None)),
-    *(3, 4, 50.0, 12.5, (RailReport("VDD_IN", 12.5),)),
+    *(3, 4, 50.0, 12.5, (RailReport("VDD_IN", 12.5),), False),
 )
 
 
@@ -157,7 +185,7 @@ def test_reports_come_back_as_they_were() -> None:
         assert report_wire.peer_from_wire(report_wire.peer_to_wire(peer)) == peer
     for status in (
         STATUS,
-        dataclasses.replace(STATUS, machine=MACHINE),
+        dataclasses.replace(STATUS, machine=MACHINE, why_paused="an operator has paused it"),
         dataclasses.replace(STATUS, machine=MachineReport((), None, None, None, None)),
         dataclasses.replace(STATUS, last_round=None, privacy=None, trainer=dataclasses.replace(TRAINER, loss=None)),
     ):
@@ -254,7 +282,7 @@ def heard(*rumours: pb.Rumour, source: str = HERE) -> tuple[Rumour, ...]:
 
 
 def test_news_come_back_as_they_were() -> None:
-    news = News(7, (*range(63), 2**64 - 1), (RUMOUR,), (RUMOUR, dataclasses.replace(RUMOUR, schema="")))
+    news = News(7, bytes(range(256)) * 2, (RUMOUR,), (RUMOUR, dataclasses.replace(RUMOUR, schema="")))
     assert news_from_wire(pb.News.FromString(news_to_wire(news).SerializeToString()), HERE) == news
     assert news_from_wire(pb.HelloRequest().news, HERE) == NO_NEWS  # from an older node
 
@@ -280,7 +308,7 @@ def test_news_are_cut_to_their_limits() -> None:
     news = news_from_wire(
         pb.News(incarnation=2**60, digest=[0] * 1000, rumours=[rumour] * 50, known=[rumour] * 1000), HERE
     )
-    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48 - 1, 64, 17, 256)
+    assert (news.incarnation, len(news.digest), len(news.rumours), len(news.known)) == (2**48 - 1, 64 * 8, 17, 256)
     assert (len(news.known[0].name), len(news.known[0].addresses)) == (255, 3)
     assert news.known[0].name.startswith("a b")
 

@@ -124,7 +124,7 @@ def expected(lab: Lab) -> dict[str, Any]:
     mixed = f"norm {number(last.norm)}, round {last.round:,}"
     return {
         "figures": {
-            "round": [f"{status.round:,}", status.phase],
+            "round": [f"{status.round:,}", f"paused: {status.why_paused}" if status.why_paused else status.phase],
             "consensus distance": [
                 known(number(last.consensus_distance)),
                 mixed if last.edges else f"no neighbour mixed in round {last.round:,}",

@@ -140,7 +140,7 @@ INTRODUCTION = Introduction(
     MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5, base="f" * 64
 )
 RUMOUR = Rumour(OTHERS.node, Standing.LOST, 7, "other", "e" * 64, ("127.0.0.1:7433", "[::1]:7433"))
-NEWS = News(5, tuple(range(64)), (RUMOUR,), (RUMOUR, Rumour(INVITER.node, Standing.HERE)))
+NEWS = News(5, bytes(range(64)) * 8, (RUMOUR,), (RUMOUR, Rumour(INVITER.node, Standing.HERE)))
 REVOCATIONS = Revocations(Path("/none"), AUTHORITY.certificate)  # nothing is kept
 TLS = MutualTls(Papers(MINE.node, MINE.private_key_pem, MEMBER, (AUTHORITY.certificate,)), REVOCATIONS)
 

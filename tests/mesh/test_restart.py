@@ -34,12 +34,18 @@ def test_edges_that_the_saved_state_does_not_hold_are_mixed_again() -> None:
 
 
 def test_a_pair_used_in_an_earlier_life_is_not_used_again() -> None:
-    """A trainer that repeats its steps exactly publishes the same snapshot again."""
+    """A trainer that repeats its steps exactly publishes the same snapshot again; its peers are not waited for."""
     s = Script(saved=Saved(4, 3, SCHEMA, snapshot("s4", 4), unsaved=(LATE,))).start("c")
-    assert s.publish(5) == []
+    assert s.publish(5) == [ev.MixRound(5, (LATE,))]
     again = ev.SendReceipt("c", Receipt("b5", "c7", 0.5))
     assert s.play(ev.OfferReceived("c", offer("c8", 8, mixes=5), incoming=True)) == [again]  # and held
-    assert s.wait() == [ev.MixRound(5, (LATE,))]
+
+
+def test_a_promise_of_an_earlier_life_with_the_same_snapshot_is_waited_for() -> None:
+    promise = Edge("c", "b6", "c7", 1 / 3)
+    s = Script(saved=Saved(5, 3, SCHEMA, snapshot("s5", 5), promised=(promise,))).start("c")
+    assert not any(isinstance(effect, ev.MixRound) for effect in s.publish(6))
+    assert s.receive("c", "b6", "c7", 1 / 3)[-1] == ev.MixRound(6, (promise,))
 
 
 def test_a_promise_of_an_earlier_life_is_said_again_and_may_still_count() -> None:

@@ -51,7 +51,7 @@ def test_a_member_that_is_said_to_be_gone_with_the_highest_number_comes_back() -
     hello = HelloReceived(victim, "c", "", 1, ("127.0.0.1:1",), News())
     members.met(hello, 0.0)
     highest = INCARNATIONS // 2 - 1
-    lie = News(0, (), (Rumour(victim, Standing.LOST, highest),))
+    lie = News(0, b"", (Rumour(victim, Standing.LOST, highest),))
     members.met(HelloReceived(liar, "b", "", 1, ("127.0.0.1:2",), lie), 1.0)
     told = members.news(victim).rumours[0]
     assert (told.peer, told.standing, told.incarnation) == (victim, Standing.LOST, highest)

@@ -41,6 +41,11 @@ def test_storms_have_no_findings(topology: str) -> None:
     assert edges > 500
 
 
+def test_a_node_that_has_done_all_may_be_stopped_before_its_trainer_is_back() -> None:
+    """It was killed after its last round, started again, and stopped at once."""
+    assert play(replace(STORM, topology="base-k"), 2049768758).finding is None
+
+
 @pytest.mark.slow
 def test_a_receipt_that_comes_on_a_full_disk_may_be_lost_by_a_crash() -> None:
     """The other end has counted the edge by then: it counts there only, and why is known."""

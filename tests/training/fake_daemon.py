@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ from decaf_node.link import (
 from decaf_node.settings import Settings
 
 Kind = TypeVar("Kind")
+WORKER = ("-m", "decaf_node.training.worker")
 PATIENCE_SECONDS = 120.0
 
 
@@ -129,11 +130,11 @@ class Worker:
 
 
 @contextlib.contextmanager
-def running_worker() -> Iterator[Worker]:
+def running_worker(command: Sequence[str] = WORKER) -> Iterator[Worker]:
     """Start the built-in trainer; it is gone afterwards, whatever the test did."""
     with listening() as (server, path, spool):
         process = subprocess.Popen(
-            [sys.executable, "-m", "decaf_node.training.worker", "--socket", str(path)],
+            [sys.executable, *command, "--socket", str(path)],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},

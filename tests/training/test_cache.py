@@ -63,6 +63,7 @@ def losses(model: Any, settings: Settings, keyed: bool) -> list[float]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mean", "head", "causal"])
 def test_training_with_the_cache_is_training_without_it(bert: Path, llama: Path, kind: str) -> None:
     settings = settings_for(kind, bert, llama)
@@ -77,6 +78,7 @@ def test_training_with_the_cache_is_training_without_it(bert: Path, llama: Path,
         assert torch.allclose(product.b, theirs.products[name].b, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_small_cache_gives_the_same_and_stays_small(bert: Path, llama: Path) -> None:
     settings = settings_for("mean", bert, llama)
     plain, cached = build(settings), build(settings)
@@ -85,6 +87,7 @@ def test_a_small_cache_gives_the_same_and_stays_small(bert: Path, llama: Path) -
     assert len(cache) == 6
 
 
+@pytest.mark.slow
 def test_the_lower_layers_run_once_for_each_example(bert: Path, llama: Path) -> None:
     settings = settings_for("mean", bert, llama)
     model = build(settings)

@@ -19,7 +19,7 @@ from decaf_node.link import (
     Stop,
     TrainerFailed,
 )
-from decaf_node.settings import find_places
+from decaf_node.places import find_places
 from decaf_node.snapshot import read_header
 from decaf_node.training.callback import SOCKET_VARIABLE, default_socket
 from tests.training.fake_daemon import PATIENCE_SECONDS, FakeDaemon, listening

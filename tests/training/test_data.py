@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from decaf_node.errors import BadData
 from decaf_node.settings import Settings
-from decaf_node.training.data import Data, Position, load_data, read_table, unquoted
+from decaf_node.training.data import Data, Position, Rows, load_data, read_table, unquoted
 from tests.training.tiny import classifier_settings, make_tokenizer, topic_rows, write_rows
 
 
@@ -21,7 +21,8 @@ def settings(path: Path, **data: Any) -> Settings:
 
 
 def load(path: Path, **data: Any) -> Data:
-    return load_data(settings(path, **data), make_tokenizer())
+    given = settings(path, **data)
+    return load_data(given, Rows(given, make_tokenizer()))
 
 
 def texts(examples: Any) -> list[str]:
@@ -185,7 +186,7 @@ def test_the_order_follows_the_seed(tmp_path: Path) -> None:
     orders = []
     for seed in (0, 1):
         given = classifier_settings(path, path, data={"evaluation_fraction": 0.0}, training={"seed": seed})
-        orders.append(epoch(load_data(given, make_tokenizer())))
+        orders.append(epoch(load_data(given, Rows(given, make_tokenizer()))))
     assert orders[0] != orders[1]
 
 

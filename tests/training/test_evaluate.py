@@ -36,6 +36,7 @@ def question(settings: Path, labels: tuple[str, ...]) -> Settings:
     )
 
 
+@pytest.mark.slow
 def test_answers_are_ranked_as_by_scoring_each_whole_sequence(llama: Path) -> None:
     labels = ("sport", "politics", "tech chip", "tech", "law team goal")  # of several lengths, one a part of another
     settings = question(llama, labels)
@@ -81,6 +82,7 @@ class Whole(torch.nn.Module):
         return self.inner(**batch)
 
 
+@pytest.mark.slow
 def test_a_model_that_returns_all_logits_is_scored_alike(llama: Path) -> None:
     settings = question(llama, ("sport", "politics", "tech"))
     model, tokenizer = loaded(settings)

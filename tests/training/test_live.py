@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from decaf_node.errors import BadData
-from decaf_node.lowrank.adapter import Adapter, AdapterEdge, mix_adapters
+from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
 from decaf_node.training.live import find_adapter
 from decaf_node.training.lora import attach_lora

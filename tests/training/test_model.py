@@ -24,6 +24,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llama(tmp_path_factory.mktemp("llama"))
 
 
+@pytest.mark.parametrize(("device", "reason"), [("cuda:1", "model.one-device"), ("cuda", "training.too-few-devices")])
+def test_several_processes_need_a_device_each(device: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(BadSettings) as caught:
+        choose_device(device, 2)
+    assert caught.value.reason == reason
+
+
 def section(path: Path, **more: object) -> ModelSection:
     return ModelSection.model_validate({"path": path, **more})
 

@@ -75,18 +75,24 @@ def test_a_restart_goes_on_bit_for_bit(bert: Path, rows: Path, tmp_path: Path, a
         training={"arguments": {"per_device_train_batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 8}},
         lora={"lora_dropout": 0.2},
     )
+    check_it_goes_on(settings, tmp_path, 2, 3)  # 12 examples a round: over the end of an epoch
+
+
+def check_it_goes_on(settings: Settings, folder: Path, before: int, after: int) -> None:
+    """Train so many rounds before and after a save, without a restart in between and with one; compare all bits."""
+    first, last = before + 1, before + after + 2
     with running_worker() as worker:
         worker.daemon.start(settings)
-        losses(worker, 2)
-        saved = worker.daemon.save_between_rounds(3, tmp_path / "saved")[0]
+        losses(worker, before)
+        saved = worker.daemon.save_between_rounds(first, folder / "saved")[0]
         worker.daemon.send(Resume())
-        uninterrupted = losses(worker, 3)  # 12 examples a round: over the end of an epoch
-        expected = worker.daemon.save_between_rounds(7, tmp_path / "expected")[0]
+        uninterrupted = losses(worker, after)
+        expected = worker.daemon.save_between_rounds(last, folder / "expected")[0]
     with running_worker() as worker:
-        worker.daemon.start(settings, StartTraining(4, saved.snapshot, saved.trainer))
+        worker.daemon.start(settings, StartTraining(first + 1, saved.snapshot, saved.trainer))
         # the mean of a round may be summed in other pieces, as progress is told once a second
-        assert losses(worker, 3) == pytest.approx(uninterrupted, rel=1e-6)
-        again = worker.daemon.save_between_rounds(7, tmp_path / "again")[0]
+        assert losses(worker, after) == pytest.approx(uninterrupted, rel=1e-6)
+        again = worker.daemon.save_between_rounds(last, folder / "again")[0]
     assert again.snapshot.digest == expected.snapshot.digest != saved.snapshot.digest
     assert again.trainer.digest == expected.trainer.digest != saved.trainer.digest
 

@@ -12,7 +12,7 @@ from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import Recipe, prompt
 from decaf_node.cli.demo.shares import Deal
 from decaf_node.cli.toml import toml
-from decaf_node.settings import Places
+from decaf_node.places import Places
 
 ALONE_EVALUATIONS = 3  # a node alone is soon as good as it gets, and measuring costs as much as training
 ONE_PLACE_EVALUATIONS = 6

@@ -16,12 +16,12 @@ from decaf_node.cli.demo.folders import make_output, work_folder
 from decaf_node.cli.demo.founding import make_mesh
 from decaf_node.cli.demo.newsrooms import Layout, lay_out
 from decaf_node.cli.demo.plot import draw
-from decaf_node.cli.demo.processes import ending_cleanly
 from decaf_node.cli.demo.recipe import NODES, Recipe, classifier, language_model, own_classifier, prompt
 from decaf_node.cli.demo.report import Answers, conclusion, introduction, whereabouts
 from decaf_node.cli.demo.results import gather
 from decaf_node.cli.demo.shares import Deal, deal
 from decaf_node.cli.demo.view import View, node_table
+from decaf_node.cli.ending import ending_cleanly
 from decaf_node.cli.output import console, print_json, print_rich
 from decaf_node.daemon.exporting import copy_adapter
 

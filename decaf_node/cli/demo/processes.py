@@ -10,12 +10,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
+from decaf_node.cli.ending import undisturbed
 from decaf_node.errors import Bug, DecafError, TryAgain, from_exit_code
 from decaf_node.settings import ENVIRONMENT_PREFIX
 
@@ -116,33 +116,3 @@ def _wait_gone(pid: int, until: float) -> None:
 def _close(stream: IO[str] | None) -> None:
     if stream is not None:
         stream.close()
-
-
-@contextmanager
-def ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: everything is put away first."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Put off SIGINT, SIGTERM and SIGHUP to the end of the block."""
-    came: list[int] = []
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in watched}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])

@@ -17,7 +17,7 @@ from decaf_node.errors import UsageError
 
 if TYPE_CHECKING:
     from decaf_node.daemon.client import Client
-    from decaf_node.settings import Places
+    from decaf_node.places import Places
 
 Drawn = tuple[dict[str, int], str]  # for programs, and for people
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SPARSE = 40  # points up to which each is marked
+LEAST_BYTES = 10.0  # that the scale of traffic shows: where nothing was sent it would show parts of a byte
 
 Panel = Callable[["Axes", Thinned], None]
 
@@ -68,7 +69,7 @@ def _bytes(axes: Axes, history: Thinned) -> None:
     from matplotlib.ticker import EngFormatter
 
     _draw(axes, history, ("sent_bytes", "sent", BLUE), ("received_bytes", "received", ORANGE))
-    axes.set(ylabel="snapshots a round")
+    axes.set(ylabel="snapshots a round", ylim=(0, max(axes.get_ylim()[1], LEAST_BYTES)))
     axes.yaxis.set_major_formatter(EngFormatter("B"))
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 
-from decaf_node.cli.demo.processes import ending_cleanly
+from decaf_node.cli.ending import ending_cleanly
 from decaf_node.cli.output import console, print_json, print_rich
 from decaf_node.cli.simulate.choices import Choices
 from decaf_node.cli.simulate.figures import document, figures

@@ -10,7 +10,8 @@ from decaf_node.daemon.meeting import check_peers
 from decaf_node.daemon.operators import operators_of
 from decaf_node.daemon.scraping import collector_of, metrics_address
 from decaf_node.errors import DecafError
-from decaf_node.settings import Places, Settings, load_settings
+from decaf_node.places import Places
+from decaf_node.settings import Settings, load_settings
 
 LAYER = "settings"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from decaf_node.daemon.doctor.finding import Finding, failure, warning, well
 from decaf_node.daemon.durable import explain, full
 from decaf_node.errors import TryAgain
-from decaf_node.settings import Places
+from decaf_node.places import Places
 
 LAYER = "disk"
 LEAST_BYTES = 16 * 1024 * 1024

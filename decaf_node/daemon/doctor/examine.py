@@ -41,7 +41,8 @@ from decaf_node.daemon.security import only_new_tls
 from decaf_node.daemon.seeds import read_seeds
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadSettings, DecafError
-from decaf_node.settings import Places, SecuritySection, Settings
+from decaf_node.places import Places
+from decaf_node.settings import SecuritySection, Settings
 
 NEED_SETTINGS = LAYERS[LAYERS.index("machine") :]
 BEFORE_THE_DAEMON = LAYERS[: LAYERS.index("daemon")]

@@ -17,7 +17,7 @@ from decaf_node.daemon.doctor.running import lock_holder
 from decaf_node.daemon.durable import disk_errors, explain, refuse_shared
 from decaf_node.daemon.store import DATABASE, LOCK
 from decaf_node.errors import BadData, DecafError, NotAllowed
-from decaf_node.settings import Places
+from decaf_node.places import Places
 
 LAYER = "files"
 ROOT = 0
@@ -57,7 +57,7 @@ def _uses(subject: str, folder: Path) -> Iterator[Finding]:
         raise _of_another(folder, "another user") from None
     if owner != user and user != ROOT:
         raise _of_another(folder, f"another user (number {owner})")
-    if subject == "runtime folder":
+    if subject == "runtime folder" and owner == user:
         refuse_shared(folder)
     for place in (folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())):
         _demand_use(place)

@@ -15,7 +15,8 @@ from decaf_node.daemon.doctor.finding import EVERYTHING, LAYERS, Finding, Mark, 
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.trainer import LEASH
 from decaf_node.errors import TryAgain
-from decaf_node.settings import Places, Settings
+from decaf_node.places import Places
+from decaf_node.settings import Settings
 
 CHECKUP = ("-m", "decaf_node.training.checkup")
 REMEMBERED = "fingerprints.json"  # in the runtime folder, as the trainer calls it

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from decaf_node.daemon.doctor.finding import Finding
-from decaf_node.settings import Places
+from decaf_node.installed import NAME
+from decaf_node.places import Places
 
-# {config}, {state}, {runtime}, {identity}: this node's places; {user}: who owns the state folder; {interface}; {host},
-# {port}: of a peer's address.
+# {config}, {state}, {runtime}, {identity}: this node's places; {user}: who owns the state folder; {start}: what starts
+# the daemon; {interface}; {host}, {port}: of a peer's address.
 REMEDIES = {
     "certificate.damaged": "decaf-node join INVITATION --state {state}   (`decaf-node invite` elsewhere makes one)",
     "certificate.expired": "decaf-node join INVITATION --state {state}   (`decaf-node invite` elsewhere makes one)",
@@ -32,7 +33,7 @@ REMEDIES = {
     "crl.other-authority": "get the revocation lists of the authority that has signed this node's certificate",
     "crl.stale": "get the newest revocation list, and send the daemon SIGHUP",
     "daemon.elsewhere": "decaf-node doctor --runtime FOLDER   (the folder in which its control.sock lies)",
-    "daemon.not-running": "decaf-node run --config {config} --state {state} --runtime {runtime}",
+    "daemon.not-running": "{start}",
     "daemon.other-version": "restart the daemon, so that both are of one version",
     "daemon.paused": "decaf-node resume --runtime {runtime}",
     "daemon.slow": "try again; if it stays so, look at the load of this machine",
@@ -123,7 +124,7 @@ BY_KIND = {
     77: "be the user who may, or turn on what it names",
     78: "mend it in {config}, and see: decaf-node config check --config {config}",
 }
-SERVICE_USER = "decaf-node"
+RUN = "decaf-node run --config {config} --state {state} --runtime {runtime}"
 FIREWALLS = {
     "ufw": "sudo ufw allow 5353/udp",
     "firewall-cmd": "sudo firewall-cmd --permanent --add-service=mdns && sudo firewall-cmd --reload",
@@ -140,7 +141,9 @@ def with_remedies(findings: Iterable[Finding], places: Places) -> list[Finding]:
         "runtime": shlex.quote(str(places.runtime)),
         "identity": shlex.quote(str(places.state / "identity")),
         "user": owner_of(places),
+        "start": f"sudo systemctl start {places.unit}" if places.unit else RUN,
     }
+    words["start"] = words["start"].format(**words)
     return [_with_remedy(finding, words) for finding in findings]
 
 
@@ -165,7 +168,7 @@ def owner_of(places: Places) -> str:
     try:
         user = places.state.stat().st_uid
     except PermissionError:
-        return SERVICE_USER
+        return NAME
     except OSError:
         user = os.geteuid()
     try:

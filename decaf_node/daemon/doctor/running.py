@@ -17,7 +17,8 @@ from decaf_node.daemon.reports import ProblemReport, RoundReport, StateReport, S
 from decaf_node.daemon.status import installed_version
 from decaf_node.daemon.store import LOCK
 from decaf_node.errors import Bug, DaemonUnreachable, DecafError, NotAllowed, TryAgain
-from decaf_node.settings import Places, Settings
+from decaf_node.places import Places
+from decaf_node.settings import Settings
 
 LAYER, SUBJECT = "daemon", "decaf-node run"
 ROUNDS_TOLD = 100

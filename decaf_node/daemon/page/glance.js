@@ -47,6 +47,7 @@ function figures(model) {
 }
 
 function doing({ status, peers }) {
+  if (status.phase === "paused" && status.why_paused) return `paused: ${status.why_paused}`;
   const names = new Map(peers.map((peer) => [peer.node, title(peer)]));
   const waits = status.waiting_for.map((node) => names.get(node) ?? shortId(node)).join(", ");
   return status.phase + (waits ? `, waits for ${waits}` : "");

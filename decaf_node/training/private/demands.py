@@ -55,6 +55,11 @@ def objections(settings: Settings) -> Iterator[BadSettings]:
         )
     if settings.training.trainer == "external":
         yield external_trainer()
+    if settings.training.processes > 1:
+        yield BadSettings(
+            "privacy.one-process",
+            "privacy.epsilon is for one process: it draws all batches; set training.processes to 1.",
+        )
     if settings.security.robust == "score":
         yield BadSettings(
             "privacy.score",

@@ -16,7 +16,8 @@ from decaf_node.daemon.lan import Heard
 from decaf_node.daemon.security import MutualTls
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import NotAllowed, TryAgain
-from decaf_node.settings import Places, Settings
+from decaf_node.places import Places
+from decaf_node.settings import Settings
 from tests.daemon.test_tls import member
 from tests.daemon.trusted import Authority
 

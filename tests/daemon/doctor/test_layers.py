@@ -23,7 +23,8 @@ from decaf_node.daemon.doctor.remedies import REMEDIES, with_remedies
 from decaf_node.daemon.doctor.running import Said, look_at_daemon
 from decaf_node.daemon.store import DATABASE, open_store
 from decaf_node.errors import BadSettings, DaemonUnreachable, TryAgain
-from decaf_node.settings import Places, SecuritySection, Settings
+from decaf_node.places import Places
+from decaf_node.settings import SecuritySection, Settings
 from tests.daemon.disks import small_disk
 from tests.daemon.trusted import Authority
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from decaf_node.daemon.doctor.machine import Machine, look_at_machine
-from decaf_node.settings import ModelSection, Places, Settings
+from decaf_node.places import Places
+from decaf_node.settings import ModelSection, Settings
 from decaf_node.training.base import base_fingerprint
 from decaf_node.training.checkup import gpu_trouble
 from tests.daemon.processes import ROOT

@@ -104,9 +104,9 @@ def test_training_stops_with_the_budget_and_each_step_is_counted(tmp_path: Path)
 
 def private_examples(settings: Any) -> list[Any]:
     from decaf_node.training.data import load_data
-    from decaf_node.training.model import load_tokenizer
+    from decaf_node.training.tasks.table import load_task
 
-    return load_data(settings, load_tokenizer(settings.model)).stream.examples
+    return load_data(settings, load_task(settings).source).stream.examples
 
 
 def test_a_restart_remembers_what_is_spent_and_takes_no_step_beyond(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""One run of the bench: nodes with data of their own, one method, one seed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from benchmarks.learning.learner import Learning, without_end
+from benchmarks.learning.methods import METHODS, of_one_rank
+from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
+from benchmarks.learning.tasks import Task
+from benchmarks.one_model import Learner, Shared
+from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
+from decaf_node.sim.plan import Plan
+from decaf_node.sim.run import play
+from decaf_node.sim.world import World
+from decaf_node.training.examples import Example
+
+CENTRALIZED = "centralized"
+SLACK = 1.6  # of the virtual time that so many rounds take on average: everyone is to finish them
+ROUND_SECONDS = 10.0  # virtual ones
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One column of cells.
+
+    share: examples of a node; ranks: in turn, as 4/8/16; steps: local steps of a round; still: rounds without steps at
+    the end; look: at which texts.
+    """
+
+    task: str
+    split: str
+    graph: str
+    nodes: int
+    share: int
+    ranks: str
+    steps: int
+    rounds: int
+    still: int
+    rate: float
+    look: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """accuracy: mean over the nodes; worst: of them; mean: of their adapters' mean; bytes: sent by a node.
+
+    tail, interference: what truncating cuts, and the error that mixing A and B apart makes or would make, in parts of
+    the product, means over all mixes; interference is None where ranks differ.
+    """
+
+    setting: Setting
+    method: str
+    seed: int
+    accuracy: float
+    worst: float
+    mean: float
+    consensus: float
+    tail: float
+    interference: float | None
+    bytes: float
+    seconds: float
+
+
+class Bench(World):
+    """A simulated mesh whose nodes train so many rounds, on a problem of their own."""
+
+    def __init__(self, plan: Plan, seed: int, problem: Learning, rounds: int, exchange: bool) -> None:
+        super().__init__(plan, seed)
+        self.problem: Learning = problem
+        for host in self.hosts:
+            host.policy = replace(host.policy, limit=rounds, exchange=exchange)
+
+
+def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtures:
+    """Return what each node is to hold: ``iid``, ``dirichlet-ALPHA`` or ``exclusive-LABELS``."""
+    counts = [sum(article.label == label for article in task.train) for label in task.labels]
+    kind, _, number = setting.split.partition("-")
+    if kind == "dirichlet":
+        return dirichlet(counts, setting.nodes, float(number), random)
+    if kind == "exclusive":
+        return exclusive(len(task.labels), setting.nodes, int(number))
+    return even(counts, setting.nodes)
+
+
+def shares_of(setting: Setting, seed: int, shared: Shared, task: Task) -> list[list[Example]]:
+    """Return what each node holds."""
+    random = np.random.default_rng(seed)
+    labels = [task.labels.index(article.label) for article in task.train]
+    held = deal(labels, [setting.share] * setting.nodes, mixtures(setting, task, random), random)
+    return [shared.encode([task.train[index] for index in share]) for share in held]
+
+
+def mesh_of(setting: Setting, method: str, seed: int, models: Sequence[Shared], task: Task) -> Bench:
+    """Return the mesh, not begun yet."""
+    chosen = METHODS[method]
+    problem = Learning(models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds)
+    mixes = setting.rounds * chosen.exchanges + setting.still
+    plan = Plan(setting.nodes, setting.graph, round(SLACK * mixes) + 3, round_seconds=ROUND_SECONDS, overlap=False)
+    return Bench(plan, seed, problem, mixes, chosen.mixing != "local")
+
+
+def finish(world: Bench) -> list[Adapter]:
+    """Play the mesh to its end; return what its nodes have learned."""
+    outcome = play(world.plan, world.seed, lambda _, __: world)
+    assert outcome.finding is None, outcome.finding.message
+    rounds = {host.completed for host in world.hosts}
+    assert len(rounds) == 1, rounds
+    return [host.trainer.value.adapter for host in world.hosts]
+
+
+def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], task: Task) -> Run:
+    """models: of each node."""
+    started = time.process_time()
+    highest = max(range(setting.nodes), key=lambda node: models[node].live.rank)
+    shared = models[highest]
+    texts = task.test if setting.look == "test" else task.validation
+    torch.manual_seed(seed)
+    if method == CENTRALIZED:
+        for layer in shared.live.layers.values():
+            layer.a.requires_grad_(True)  # dlora-fa may have come before
+        everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
+        batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
+        adapter = Learner(shared, without_end(everything, seed), batch).train(
+            shared.initial, setting.rounds * setting.steps
+        )
+        accuracy = shared.accuracy(adapter, shared.encode(texts))
+        return Run(
+            setting, method, seed, accuracy, accuracy, accuracy, 0.0, 0.0, 0.0, 0.0, time.process_time() - started
+        )
+    world = mesh_of(setting, method, seed, models, task)
+    adapters = finish(world)
+    tails, apart = world.problem.tails, world.problem.interferences
+    each = [model.accuracy(adapter, model.encode(texts)) for model, adapter in zip(models, adapters, strict=True)]
+    return Run(
+        setting,
+        method,
+        seed,
+        accuracy=statistics.fmean(each),
+        worst=min(each),
+        mean=shared.accuracy(mean_of(adapters, adapters[highest]), shared.encode(texts)),
+        consensus=world.problem.measure([host.trainer.value for host in world.hosts]).consensus,
+        tail=statistics.fmean(tails) if tails else 0.0,
+        interference=None if "/" in setting.ranks else statistics.fmean(apart) if apart else 0.0,
+        bytes=world.network.bytes / setting.nodes,
+        seconds=time.process_time() - started,
+    )
+
+
+def mean_of(adapters: Sequence[Adapter], first: Adapter) -> Adapter:
+    """Return the best adapter for the mean of the products, of the rank of ``first``: one of them, of the highest."""
+    edges = [AdapterEdge(first, other, 1 / len(adapters)) for other in adapters]
+    return mix_adapters(first, [of_one_rank(edge) for edge in edges]).adapter

@@ -1,0 +1,105 @@
+"""The results as tables: one for nodes, data and number of local steps, a row for method and length of a round.
+
+python -m benchmarks.learning.tables        all that is in benchmarks/results/learning.json, as Markdown
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from benchmarks.learning.runs import Run, Setting
+
+RESULTS = Path(__file__).parents[1] / "results" / "learning.json"
+T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # by degrees of freedom
+COLUMNS = (
+    "method",
+    "steps a round",
+    "accuracy, %",
+    "beside the first",
+    "worst node",
+    "mean adapter",
+    "consensus",
+    "tail",
+    "interference",
+    "MB sent",
+)
+
+
+def read_results() -> list[Run]:
+    if not RESULTS.exists():
+        return []
+    documents = json.loads(RESULTS.read_text())
+    return [Run(**document | {"setting": Setting(**document["setting"])}) for document in documents]
+
+
+def title(setting: Setting) -> str:
+    """Return what all rows of a table have in common."""
+    still = f", then {setting.still} rounds without" if setting.still else ""
+    return (
+        f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}, {setting.share} texts each, "
+        f"rank {setting.ranks}, {setting.steps * setting.rounds} local steps at {setting.rate:g}{still}; "
+        f"{setting.look} texts"
+    )
+
+
+def rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the cells of one table, the runs of its first row first: all others are compared with it, seed by seed."""
+    groups: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.method, run.setting.steps].append(run)
+    first = {run.seed: run.accuracy for run in next(iter(groups.values()))}
+    return [_row(method, steps, own, first) for (method, steps), own in groups.items()]
+
+
+def _row(method: str, steps: int, runs: Sequence[Run], first: dict[int, float]) -> list[str]:
+    apart = [run.accuracy - first[run.seed] for run in runs if run.seed in first]
+    interferences = [run.interference for run in runs if run.interference is not None]
+    return [
+        method,
+        str(steps),
+        with_deviation([run.accuracy for run in runs]),
+        with_interval(apart),
+        f"{100 * fmean(run.worst for run in runs):.1f}",
+        f"{100 * fmean(run.mean for run in runs):.1f}",
+        f"{fmean(run.consensus for run in runs):.3f}",
+        f"{fmean(run.tail for run in runs):.3f}",
+        f"{fmean(interferences):.3f}" if interferences else "",
+        f"{fmean(run.bytes for run in runs) / 1e6:.1f}",
+    ]
+
+
+def with_deviation(values: Sequence[float]) -> str:
+    """Return mean ± standard deviation in percent, and of how many."""
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{spread} ({len(values)})"
+
+
+def with_interval(values: Sequence[float]) -> str:
+    """Return the mean with its 95 % interval, in points (Student's t)."""
+    if len(values) < 2 or not any(values):
+        return f"{100 * fmean(values):+.1f}" if any(values) else ""
+    half = T_95.get(len(values) - 1, 1.96) * stdev(values) / math.sqrt(len(values))
+    return f"{100 * fmean(values):+.1f} ± {100 * half:.1f}"
+
+
+def tables(runs: Iterable[Run]) -> dict[str, list[list[str]]]:
+    """Return the cells of each table by its title."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[title(run.setting)].append(run)
+    return {name: rows(own) for name, own in groups.items()}
+
+
+def markdown(name: str, cells: Sequence[Sequence[str]]) -> str:
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *cells]
+    return "\n".join([f"**{name}**", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+if __name__ == "__main__":
+    for name, cells in tables(read_results()).items():
+        print(markdown(name, cells))

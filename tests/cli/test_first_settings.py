@@ -1,0 +1,61 @@
+"""The settings that ``init`` and ``join`` write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from decaf_node.cli.first_settings import FirstSettings
+from decaf_node.settings import Settings, load_settings
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    for name in ("dog", "cat", ".hidden"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name / "a.jpeg").touch()
+    (tmp_path / "pets" / "notes").mkdir()
+    return tmp_path / "pets"
+
+
+def written(folder: Path, model_type: str, *data: Path) -> Settings:
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    first = FirstSettings(folder / "c.toml", folder, list(data), "127.0.0.1", "")
+    first.check("lab")
+    with first.written("lab"):
+        return load_settings(folder / "c.toml", {})
+
+
+def test_files_are_texts(tmp_path: Path) -> None:
+    model = written(tmp_path, "llama", tmp_path / "rows.jsonl").model
+    assert (model.task, model.labels) == ("causal-lm", ())
+
+
+def test_folders_of_images_name_the_task_and_its_labels(tmp_path: Path, pets: Path) -> None:
+    settings = written(tmp_path, "vit", pets)
+    assert settings.data.train == (pets,)
+    assert (settings.model.task, settings.model.labels) == ("image-classification", ("cat", "dog"))
+
+
+def test_clip_is_known_by_its_model(tmp_path: Path, pets: Path) -> None:
+    model = written(tmp_path, "clip", pets).model
+    assert (model.task, model.labels) == ("clip", ("cat", "dog"))
+
+
+def test_captions_need_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "metadata.jsonl").touch()
+    model = written(tmp_path, "clip", tmp_path / "flat").model
+    assert (model.task, model.labels) == ("clip", ())
+
+
+def test_a_folder_that_may_not_be_looked_into_is_left_to_the_service(
+    tmp_path: Path, pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert written(tmp_path, "vit", pets).data.train == (pets,)
