@@ -129,7 +129,7 @@ class Daemon:
                     return last
             assert self.process is None or self.process.poll() is None, f"{self.name} has ended:\n{self.tail()}"
             time.sleep(0.05)
-        raise AssertionError(f"{self.name} never came so far: {last}\n{self.tail()}")
+        raise AssertionError(f"{self.tail()}\n{self.name} never came so far: {last}")
 
 
 @contextmanager

@@ -160,7 +160,7 @@ class Mesh:
         while missing := self.missing(since, some, others):
             self.nobody_has_ended(some + others)
             tails = "\n".join(f"--- {name}\n{self.rooms[name].tail()}" for name in sorted({*"".join(missing)}))
-            assert time.monotonic() < end, f"{missing} have not mixed again\n{tails}"
+            assert time.monotonic() < end, f"{tails}\n{missing} have not mixed again"
             time.sleep(0.25)
         return time.time() - since
 
