@@ -2,7 +2,8 @@
 
 A snapshot is one safetensors file (https://huggingface.co/docs/safetensors, "Format"): 8 bytes little-endian
 header length, a JSON header, the tensor bytes. Ours keeps PEFT's tensor names (``….lora_A.weight`` (r, k),
-``….lora_B.weight`` (d, r), and plainly averaged tensors under their own names) and five strings of metadata.
+``….lora_B.weight`` (d, r), and plainly averaged tensors under their own names) and five strings of metadata. A tensor
+in int8 has scales beside it, ``….int8_scales`` in float32, which its numbers are to be multiplied by.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from decaf_node.errors import BadData
 FORMAT = "decaf-node/1"
 HEADER_LIMIT_BYTES = 4 * 1024 * 1024  # about 25,000 tensors; a parsed one takes ten times as much memory
 READ_BYTES = 1024 * 1024
-DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
+DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
+SCALES = ".int8_scales"
 SIDES_LIMIT = 8
 COUNT_LIMIT = 2**63  # sides, offsets and rounds are 64-bit everywhere else: files, databases, messages
 
@@ -77,7 +79,7 @@ def read_header(path: Path) -> Header:
     """Read and check the header of the snapshot at ``path``; the tensor bytes are not read.
 
     Raises BadData if the file is not a whole snapshot of this format: unreadable, truncated, with an unknown
-    dtype, tensors that overlap or leave gaps, a layer without its partner, or metadata that does not parse.
+    dtype, tensors that overlap or leave gaps, a layer or int8 without its partner, or metadata that does not parse.
     """
     try:
         with path.open("rb") as file:
@@ -163,6 +165,23 @@ def _check(header: Header, data_start: int, name: str) -> None:
     if not 0 <= header.round < COUNT_LIMIT or not all(math.isfinite(scale) for scale in header.scales.values()):
         raise _damaged(name, "its round or a scale is out of range")
     _check_layers(header, name)
+    _check_int8(header, name)
+
+
+def _check_int8(header: Header, name: str) -> None:
+    """Each int8 tensor has scales that broadcast to it, and no other has."""
+    for key, info in header.tensors.items():
+        scales = header.tensors.get(key + SCALES)
+        if (info.dtype == "I8") != (scales is not None) or (scales is not None and not _broadcasts(scales, info)):
+            raise _damaged(name, f"tensor {_shown(key)} and its scales do not fit each other")
+        if key.endswith(SCALES) and key.removesuffix(SCALES) not in header.tensors:
+            raise _damaged(name, f"the scales {_shown(key)} are of no tensor")
+
+
+def _broadcasts(scales: TensorInfo, info: TensorInfo) -> bool:
+    if scales.dtype != "F32" or len(scales.shape) != len(info.shape):
+        return False
+    return all(one in (1, side) for one, side in zip(scales.shape, info.shape, strict=True))
 
 
 def _check_layers(header: Header, name: str) -> None:

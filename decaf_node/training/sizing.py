@@ -52,7 +52,7 @@ def sizes(settings: Settings) -> dict[str, Any]:
     model = skeleton_of(settings)
     live = find_adapter(model)
     adapter = live.read()
-    wires = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    wires = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "int8")}
     rank = model.peft_config[active_adapter(model)].r
     factors = sum(p.b.numel() + p.a.numel() for p in adapter.products.values() if p.rank == rank)
     return {

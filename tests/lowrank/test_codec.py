@@ -125,6 +125,39 @@ def test_what_is_not_finite_is_read_and_told(tmp_path: Path, bad: float) -> None
     assert not is_finite(read)
 
 
+@pytest.mark.parametrize("shrunk", [1.0, 1e-3, 0.0])
+def test_int8_is_off_by_half_a_step_of_its_direction_at_most(tmp_path: Path, shrunk: float) -> None:
+    """One direction may be weak or dead, as all are at first; its numbers are told by a scale of its own."""
+    adapter = _adapter()
+    for product in adapter.products.values():
+        product.b[:, 0] *= shrunk
+        product.a[1] *= 1e3
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, torch.int8))
+    assert read.products.keys() == adapter.products.keys()
+    assert read.tensors.keys() == adapter.tensors.keys()
+    for name, product in adapter.products.items():
+        for axis, before, after in ((0, product.b, read.products[name].b), (1, product.a, read.products[name].a)):
+            assert after.dtype == torch.float32
+            assert ((after - before).abs() <= 0.501 / 127 * before.abs().amax(axis, keepdim=True)).all()
+    head, vector = adapter.tensors["classifier.weight"], adapter.tensors["classifier.temperature"]
+    assert ((read.tensors["classifier.weight"] - head).abs() <= 0.501 / 127 * head.abs().amax(1, keepdim=True)).all()
+    assert torch.equal(read.tensors["classifier.temperature"], vector)
+
+
+def test_int8_is_a_quarter_of_the_bytes(tmp_path: Path) -> None:
+    adapter = Adapter({f"layer.{number}": Factors().product(1024, 16, 1024, 2.0) for number in range(8)}, {})
+    sizes = [_write(tmp_path / "snapshot", adapter, dtype).stat().st_size for dtype in (torch.int8, torch.float32)]
+    assert sizes[0] < 0.26 * sizes[1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_told_in_int8_too(tmp_path: Path, bad: float) -> None:
+    adapter = _adapter()
+    adapter.products["base_model.model.layer.1.query"].b[3, 2] = bad
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, torch.int8))
+    assert not is_finite(read)
+
+
 def _cut(data: bytes) -> bytes:
     return data[:-1]
 
@@ -182,6 +215,27 @@ DAMAGES = {
 def test_a_damaged_snapshot_is_refused(tmp_path: Path, damage: str) -> None:
     path = _write(tmp_path / "snapshot", _adapter())
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(BadData) as refused:
+        read_snapshot(path)
+    assert refused.value.reason == "snapshot.damaged"
+
+
+SCALES_OF_A = f"{A}.int8_scales"
+INT8_DAMAGES = {
+    "scales of no tensor": lambda document: document.update({"x.int8_scales": document.pop(SCALES_OF_A)}),
+    "scales that do not broadcast": lambda document: document[SCALES_OF_A].update(shape=[2, 2]),
+    "scales of another dimension": lambda document: document[SCALES_OF_A].update(shape=[4]),
+    "scales that are none": lambda document: document[SCALES_OF_A].update(dtype="I8", shape=[4, 4]),
+    "a tensor that needs no scales": lambda document: document.update(
+        {f"{A}.int8_scales": document["classifier.temperature"], "classifier.temperature": document[SCALES_OF_A]}
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", INT8_DAMAGES)
+def test_damaged_int8_is_refused(tmp_path: Path, damage: str) -> None:
+    path = _write(tmp_path / "snapshot", _adapter(), torch.int8)
+    path.write_bytes(_with(INT8_DAMAGES[damage])(path.read_bytes()))
     with pytest.raises(BadData) as refused:
         read_snapshot(path)
     assert refused.value.reason == "snapshot.damaged"

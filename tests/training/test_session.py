@@ -280,9 +280,10 @@ def test_the_mix_is_the_best_product_of_the_weighted_sum(tmp_path: Path) -> None
     assert mixed.tail > 0
 
 
-def test_with_overlap_the_mix_is_a_correction_of_what_was_trained_since(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wire", ["bfloat16", "int8"])
+def test_with_overlap_the_mix_is_a_correction_of_what_was_trained_since(tmp_path: Path, wire: str) -> None:
     """And so it is when a lossy wire carried our own snapshot: what was sent is what counts."""
-    stage = Stage(tmp_path, StartTraining(1), round=steps(1, overlap=True), mixing={"wire": "bfloat16"}).begin()
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1, overlap=True), mixing={"wire": wire}).begin()
     stage.step()
     own = stage.link.last(RoundTrained).snapshot
     sent = read_snapshot(Path(own.path))[1]

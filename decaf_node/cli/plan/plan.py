@@ -63,6 +63,7 @@ def make_plan(wish: Wish, places: Places, connect: Callable[[], Client]) -> Plan
         step_seconds=wish.step_seconds or found.get("step_seconds") or seen.step_seconds,
         mix_seconds=found.get("mix_seconds") or seen.mix_seconds,
         overlap=settings.round.overlap,
+        coarsest="bfloat16" if settings.round.algorithm == "dlora-fa" else "int8",
     )
     rounds = settings.round
     now = Choice(settings.mesh.topology, settings.mixing.wire, facts.size.rank, rounds.steps, rounds.seconds)

@@ -21,8 +21,8 @@ class Size:
     rank: int
 
     def of(self, wire: str, rank: int) -> int:
-        """Return the bytes of a snapshot of another rank: exact but for a few digits in its header."""
-        width = 4 if wire == "float32" else 2
+        """Return the bytes of a snapshot of another rank: exact but for some digits, and scales of int8."""
+        width = {"float32": 4, "int8": 1}.get(wire, 2)
         return self.bytes[wire] - width * (self.factors - self.factors * rank // self.rank)
 
 
@@ -31,6 +31,7 @@ class Facts:
     """What a plan is made from; None: not known.
 
     link: bytes a second, each way. mix: seconds. overlap: training goes on while edges are exchanged.
+    coarsest: the wire format of the fewest bytes that the algorithm goes with.
     """
 
     size: Size
@@ -39,6 +40,7 @@ class Facts:
     step_seconds: float | None = None
     mix_seconds: float | None = None
     overlap: bool = True
+    coarsest: str = "int8"
 
 
 @dataclass(frozen=True)

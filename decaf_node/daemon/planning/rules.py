@@ -66,7 +66,7 @@ def exchange(facts: Facts, topology: str, wire: str, rank: int) -> float | None:
 
 def _topology(facts: Facts, skewed: bool) -> Advice:
     most = SKEWED_FULL_UP_TO if skewed else FULL_UP_TO
-    whole = exchange(facts, "full", "bfloat16", facts.size.rank)
+    whole = exchange(facts, "full", facts.coarsest, facts.size.rank)
     if facts.nodes <= most and (whole is None or whole <= LONGEST_EXCHANGE):
         return Advice("mesh", "topology", "full", f"up to {most} nodes all agree at once")
     sparse = "exponential" if skewed else "random-regular"
@@ -80,7 +80,7 @@ def _topology(facts: Facts, skewed: bool) -> Advice:
 
 def _rank(facts: Facts, topology: str, rank: int) -> Advice:
     fitting = rank
-    while fitting // 2 >= LEAST_RANK and _too_long(exchange(facts, topology, "bfloat16", fitting)):
+    while fitting // 2 >= LEAST_RANK and _too_long(exchange(facts, topology, facts.coarsest, fitting)):
         fitting //= 2
     if fitting == rank:
         return Advice("lora", "r", rank, "as it is: the link carries it")
@@ -98,7 +98,8 @@ def _wire(facts: Facts, choice: Choice, now: str, skewed: bool) -> Advice:
         return Advice("mixing", "wire", now, "as it is: the speed of link or device is not known")
     if needed <= wanted:
         return Advice("mixing", "wire", "float32", "the link is fast enough for full precision")
-    return Advice("mixing", "wire", "bfloat16", "the link is the bottleneck: half the bytes")
+    part = "a quarter" if facts.coarsest == "int8" else "half"
+    return Advice("mixing", "wire", facts.coarsest, f"the link is the bottleneck: {part} of the bytes")
 
 
 def _steps(facts: Facts, choice: Choice, skewed: bool) -> int | None:
