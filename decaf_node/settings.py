@@ -201,6 +201,11 @@ class TrainingSection(Section):
         1, description="of the built-in trainer, one a GPU: a step takes a batch at each, and averages their gradients"
     )
     threads: int = Field(0, ge=0, description="CPU threads of torch, a process; 0: torch decides")
+    balance_labels: bool = Field(
+        True,
+        description="of a classifier: learn as if this node had as many examples of each label that it has; "
+        "not with privacy.epsilon, which does not cover how many it has",
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 
 
@@ -223,7 +228,9 @@ class RoundSection(Section):
 
 
 class MixingSection(Section):
-    wire: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of what is sent")
+    wire: Literal["float32", "bfloat16", "float16", "int8"] = Field(
+        "float32", description="dtype of what is sent; int8: with a scale for each direction, a quarter of the bytes"
+    )
     memory_bytes: int = Field(256 * MIB, ge=MIB, description="most memory of a mix beyond inputs and outputs")
     initial_a_seed: int = Field(0, ge=0, description="seed of the first A; dlora-fa needs the same everywhere")
 
@@ -326,6 +333,14 @@ class Settings(Section):
         if type(rank) is not int or rank < 1:
             raise ValueError(f"r is {rank!r}; a rank is a whole number from 1")
         return lora
+
+    @model_validator(mode="after")
+    def _sends_a_as_it_is(self) -> Settings:
+        if self.round.algorithm == "dlora-fa" and self.mixing.wire == "int8":
+            raise ValueError(
+                "dlora-fa needs the same A everywhere, which int8 rounds; set mixing.wire to another dtype"
+            )
+        return self
 
 
 def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from decaf_node.link import Welcome
 from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
+from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.callback import DecafCallback
 from decaf_node.training.data import Data, Stream, load_data
 from decaf_node.training.evaluate import Evaluation, evaluate
@@ -101,9 +102,17 @@ def assemble(settings: Settings, link: Link | None, welcome: Welcome, scratch: P
             train_dataset=data.stream,
             data_collator=OrTheOneBefore(task.collate),
             callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
+            compute_loss_func=_loss(settings, data.stream, arguments),
         )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
+
+
+def _loss(settings: Settings, stream: Stream, arguments: TrainingArguments) -> BalancedLoss | None:
+    """Return the loss, where it is not the model's own."""
+    if not settings.model.classifies or not settings.training.balance_labels:
+        return None
+    return BalancedLoss(stream, arguments.label_smoothing_factor)
 
 
 def _private_trainer(

@@ -115,9 +115,13 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _once(settings: Settings, steps: int) -> Settings:
-    """Return the settings of one round of so many steps, in one process: it takes the batches of all, one by one."""
+    """Return the settings of one round of so many steps, in one process: it takes the batches of all, one by one.
+
+    Labels weigh as they are: who is alone has none to leave to others.
+    """
     document = settings.model_dump(mode="json")
     training, arguments = document["training"], document["training"]["arguments"]
+    training["balance_labels"] = False
     if training["processes"] > 1:
         arguments["gradient_accumulation_steps"] = (
             arguments.get("gradient_accumulation_steps", 1) * training["processes"]
@@ -131,6 +135,7 @@ def _once(settings: Settings, steps: int) -> Settings:
 def _what_matters(settings: Settings) -> object:
     """Return what a run depends on, but for the content of the data files: a node goes on when they grow, too."""
     document = settings.model_dump(mode="json", include={"model", "lora", "data", "training", "mixing"})
-    del document["model"]["device"], document["training"]["threads"], document["data"]["cache_entries"]
+    del document["model"]["device"], document["data"]["cache_entries"]
+    del document["training"]["threads"], document["training"]["balance_labels"]
     document["mixing"] = document["mixing"]["initial_a_seed"]
     return document
