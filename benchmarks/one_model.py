@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 
 from decaf_node.cli.demo.articles import Article
@@ -59,12 +60,18 @@ def load_shared(settings: Settings) -> Shared:
 
 
 class Learner:
-    """A node's examples, and its optimizer, whose moments stay with the node. batch: of a step; 0: by the settings."""
+    """A node's examples, and its optimizer, whose moments stay with the node.
 
-    def __init__(self, shared: Shared, examples: Iterator[Example], batch: int = 0) -> None:
+    batch: of a step; 0: by the settings. prior: is added to the logits (labels,)
+    """
+
+    def __init__(
+        self, shared: Shared, examples: Iterator[Example], batch: int = 0, prior: torch.Tensor | None = None
+    ) -> None:
         self._shared = shared
         self._examples = examples
         self._arguments = training_arguments(shared.settings, Path("unused"))
+        self._prior = prior
         self._batch = batch or self._arguments.per_device_train_batch_size
         self._parameters = [parameter for parameter in shared.live.named().values() if parameter.requires_grad]
         self._optimizer = optimizer(self._arguments, self._parameters)
@@ -80,7 +87,12 @@ class Learner:
         model.train()
         for _ in range(steps):
             examples = list(islice(self._examples, self._batch))
-            model(**collate(examples, pad, causal=False, keyed=True)).loss.backward()
+            batch = collate(examples, pad, causal=False, keyed=True)
+            output = model(**batch)
+            loss = output.loss
+            if self._prior is not None:
+                loss = cross_entropy(output.logits + self._prior, batch["labels"])
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm)
             self._optimizer.step()
             self._optimizer.zero_grad()

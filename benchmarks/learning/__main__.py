@@ -17,8 +17,8 @@ import os
 from dataclasses import asdict, fields
 
 from benchmarks.learning.learner import load
-from benchmarks.learning.methods import METHODS
-from benchmarks.learning.runs import CENTRALIZED, Setting, try_out
+from benchmarks.learning.methods import MIXINGS, method_of
+from benchmarks.learning.runs import Setting, try_out
 from benchmarks.learning.tables import RESULTS, markdown, read_results, rows, title
 from benchmarks.learning.tasks import load_task
 from decaf_node.cli.demo.assets import asset, find_assets
@@ -35,12 +35,16 @@ def main() -> None:
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--methods", nargs="*", default=[*METHODS, CENTRALIZED], choices=[*METHODS, CENTRALIZED])
+    parser.add_argument("--methods", nargs="*", default=[*MIXINGS], help=method_of.__doc__)
     parser.add_argument("--test", action="store_true", help="look at the test texts")
     given = parser.parse_args()
     factors = [method for method in given.methods if "/" in given.ranks and method.startswith("dlora")]
     if factors:
         parser.error(f"factors of other ranks cannot be averaged; leave out {', '.join(factors)}, by --methods")
+    try:
+        [method_of(method) for method in given.methods]
+    except ValueError as error:
+        parser.error(f"{error}; see --help")
     go_offline()
     quiet()
     assets = find_assets(None, os.environ)

@@ -17,31 +17,40 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.learning.methods import Method
 from benchmarks.one_model import Learner, Shared, load_shared
 from decaf_node.cli.demo.recipe import classifier
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
+from decaf_node.lowrank.codec import size_of
 from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, adopt
 from decaf_node.settings import Settings
 from decaf_node.sim.problem import Measure, Mixed, Term
+from decaf_node.training.balance import log_frequencies
 from decaf_node.training.examples import Example
 from decaf_node.training.live import freeze_a
 
 FLOAT_BYTES = 4
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+DIGEST = "0" * 64
 
 
 @dataclass(frozen=True)
 class State:
-    """What a node holds. sent: what others get of it; mixed: whether it has mixed since its last step."""
+    """What a node holds.
+
+    sent: what others get of it; mixed: whether it has mixed since its last step; begun: what it was when its round
+    began; way: from there in the round before, where momentum is due
+    """
 
     node: int
     adapter: Adapter
     sent: Adapter
     mixed: bool = False
+    begun: Adapter | None = None
+    way: AdapterEdge | None = None
 
 
 @cache
@@ -80,7 +89,10 @@ class Learning:
                 freeze_a(model.live)
         held = zip(models, shares, strict=True)
         self._learners = [
-            Learner(model, without_end(own, 1000 * seed + node)) for node, (model, own) in enumerate(held)
+            Learner(
+                model, without_end(own, 1000 * seed + node), prior=prior_of(own, model) if method.balanced else None
+            )
+            for node, (model, own) in enumerate(held)
         ]
         self.snapshot_bytes = round(fmean(self._bytes(model) for model in models))
         self.hear: Callable[[State], None] = lambda state: None  # of each mix
@@ -94,20 +106,25 @@ class Learning:
     def train(self, value: State, number: int, random: Random) -> State:
         turn, self._turns[number] = self._turns[number], self._turns[number] + 1
         if turn % self._method.exchanges or turn >= self._last:
-            return replace(value, sent=self._method.sent(value.adapter))
+            return replace(value, sent=self._method.sent(value.adapter), way=None)
         if value.mixed and self._method.moments == "anew":
             self._learners[number].forget()
         adapter = self._learners[number].train(value.adapter, self._models[number].settings.round.steps)
-        return State(number, adapter, self._method.sent(adapter))
+        way = None
+        if value.begun is not None and self._method.momentum:
+            way = AdapterEdge(value.begun, value.adapter, self._method.momentum)
+        return State(number, adapter, self._method.sent(adapter), begun=value.adapter, way=way)
 
     def mix(self, value: State, terms: Sequence[Term]) -> Mixed:
         edges = [AdapterEdge(ours.sent, theirs.sent, weight) for weight, ours, theirs in terms]
         if not edges:
             return Mixed(value)
+        if value.way is not None:
+            edges.append(value.way)
         mixed = self._method.mix(value.adapter, edges)
         self.tails.append(mixed.tail / max(mixed.norm, 1e-12))
         self.interferences.append(mixed.interference / max(mixed.norm, 1e-12))
-        after = State(value.node, mixed.adapter, mixed.adapter, mixed=True)
+        after = State(value.node, mixed.adapter, mixed.adapter, mixed=True, begun=value.begun)
         self.hear(after)
         return Mixed(after, mixed.tail)
 
@@ -127,8 +144,8 @@ class Learning:
         return 0.0
 
     def residual(self, before: State, terms: Sequence[Term], after: State) -> float:
-        """See ``Problem``: against the dense sum. A mix of factors is not meant to be the mix of products."""
-        if self._method.mixing != "products":
+        """See ``Problem``: against the dense sum. A mix of factors, or with momentum, is not meant to be that."""
+        if self._method.mixing != "products" or self._method.momentum:
             return 0.0
         squares = 0.0
         for name, product in before.adapter.products.items():
@@ -152,9 +169,15 @@ class Learning:
         return Measure(math.sqrt(squares), math.nan, math.sqrt(total))
 
     def _bytes(self, model: Shared) -> int:
-        sent = [parameter for parameter in model.live.named().values() if parameter.requires_grad]
-        scales = sum(min(parameter.shape) for parameter in sent) if self._method.wire == "int8" else 0
-        return BYTES[self._method.wire] * sum(parameter.numel() for parameter in sent) + FLOAT_BYTES * scales
+        if self._method.mixing == "b alone":  # its A is the same everywhere
+            return FLOAT_BYTES * sum(p.numel() for p in model.live.named().values() if p.requires_grad)
+        dtype = getattr(torch, self._method.wire)
+        return size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
+
+
+def prior_of(examples: Sequence[Example], model: Shared) -> Tensor:
+    """Return what a balanced loss raises the logits by (labels,)."""
+    return log_frequencies([example.label for example in examples], len(model.settings.model.labels))
 
 
 def without_end(examples: Sequence[Example], seed: int) -> Iterator[Example]:

@@ -11,10 +11,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.int8 import decode, encode, is_coded, scales_of
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, mix_adapters, mix_factors
 from decaf_node.lowrank.product import Product
 
 WORST_CONDITION = 1e2  # of a change of basis; with 1e4 the factors, in float32, lost a fiftieth of the product
+
+Mixing = Literal["local", "centralized", "products", "factors", "b alone"]
+MIXINGS: dict[str, Mixing] = {
+    "local": "local",
+    "centralized": "centralized",
+    "decaf": "products",
+    "dlora": "factors",
+    "dlora-fa": "b alone",
+}
 
 
 @dataclass(frozen=True)
@@ -26,15 +36,20 @@ class Method:
              else it is split evenly, and turned near to both (``lowrank.gauge``)
     whole:   ends of other ranks are mixed as they are, and not by what both can hold (``mix_adapters``)
     exchanges: after each round's local steps; all but the first are rounds without steps
-    wire:    what is sent: as it is, or rounded, each direction and each row of a head by its own scale (``int8``)
+    wire:    what is sent, as in ``mixing.wire``
+    momentum: each mix goes on by this part of the way that the node went in the round before (heavy ball)
+    balanced: the loss weighs labels as if a node had as many examples of each: logits are raised by the logarithm of
+             how frequent a label is in the node's own data (logit adjustment, arXiv 2007.07314, FedLC arXiv 2209.00189)
     """
 
-    mixing: Literal["local", "products", "factors", "b alone"]
+    mixing: Mixing
     moments: Literal["kept", "anew"] = "kept"
     near_a: bool = False
     whole: bool = False
     exchanges: int = 1
     wire: Literal["float32", "bfloat16", "int8"] = "float32"
+    momentum: float = 0.0
+    balanced: bool = False
 
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
@@ -47,23 +62,34 @@ class Method:
         return adapter if self.wire == "float32" else rounded(adapter, self.wire)
 
 
-METHODS = {
-    "local": Method("local"),
-    "dlora": Method("factors"),
-    "dlora, moments anew": Method("factors", "anew"),
-    "dlora-fa": Method("b alone"),
-    "decaf": Method("products"),
-    "decaf, moments anew": Method("products", "anew"),
-    "decaf, ranks mixed whole": Method("products", whole=True),
-    "decaf, 2 exchanges": Method("products", exchanges=2),
-    "decaf, 4 exchanges": Method("products", exchanges=4),
-    "decaf, int8": Method("products", wire="int8"),
-    "decaf, int8, 4 exchanges": Method("products", exchanges=4, wire="int8"),
-    "decaf, bfloat16, 2 exchanges": Method("products", exchanges=2, wire="bfloat16"),
-    "dlora, 4 exchanges": Method("factors", exchanges=4),
-    "decaf, near A": Method("products", near_a=True),
-    "decaf, near A, moments anew": Method("products", "anew", near_a=True),
-}
+def method_of(name: str) -> Method:
+    """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
+
+    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced. Raises ValueError.
+    """
+    mixing, *options = name.split(", ")
+    if mixing not in MIXINGS:
+        raise ValueError(f"{mixing} is none of {', '.join(MIXINGS)}")
+    method = Method(MIXINGS[mixing])
+    for option in options:
+        match option.split():
+            case [count, "exchanges"]:
+                method = replace(method, exchanges=int(count))
+            case ["momentum", number]:
+                method = replace(method, momentum=float(number))
+            case ["int8" | "bfloat16" as wire]:
+                method = replace(method, wire=wire)
+            case ["balanced"]:
+                method = replace(method, balanced=True)
+            case ["moments", "anew"]:
+                method = replace(method, moments="anew")
+            case ["near", "A"]:
+                method = replace(method, near_a=True)
+            case ["ranks", "mixed", "whole"]:
+                method = replace(method, whole=True)
+            case _:
+                raise ValueError(f"{option} says nothing of how to learn together")
+    return method
 
 
 def with_near_a(adapter: Adapter, old: Adapter) -> Adapter:
@@ -86,20 +112,20 @@ def _near(product: Product, old: Product) -> Product:
 
 def rounded(adapter: Adapter, wire: str) -> Adapter:
     """Return the adapter as it comes out of the wire."""
-    one = _to_bfloat16 if wire == "bfloat16" else _to_int8
     products = {
-        name: Product(one(product.b.mT).mT, one(product.a), product.scale) for name, product in adapter.products.items()
+        name: Product(_rounded(product.b, wire, 1), _rounded(product.a, wire, 0), product.scale)
+        for name, product in adapter.products.items()
     }
-    return Adapter(products, {name: one(tensor) for name, tensor in adapter.tensors.items()})
+    return Adapter(products, {name: _rounded(tensor, wire, 0) for name, tensor in adapter.tensors.items()})
 
 
-def _to_bfloat16(rows: Tensor) -> Tensor:
-    return rows.to(torch.bfloat16).to(rows.dtype)
-
-
-def _to_int8(rows: Tensor) -> Tensor:
-    scale = rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny) / 127
-    return (rows / scale).round() * scale
+def _rounded(tensor: Tensor, wire: str, axis: int) -> Tensor:
+    if wire == "bfloat16":
+        return tensor.to(torch.bfloat16).to(tensor.dtype)
+    if not is_coded(tensor.shape):
+        return tensor
+    scales = scales_of(tensor, axis)
+    return decode(encode(tensor, scales), scales)
 
 
 def of_one_rank(edge: AdapterEdge) -> AdapterEdge:

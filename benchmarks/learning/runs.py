@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.learning.learner import Learning, without_end
-from benchmarks.learning.methods import METHODS, of_one_rank
+from benchmarks.learning.learner import Learning, prior_of, without_end
+from benchmarks.learning.methods import Method, method_of, of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
 from benchmarks.learning.tasks import Task
 from benchmarks.one_model import Learner, Shared
@@ -22,7 +22,6 @@ from decaf_node.sim.run import play
 from decaf_node.sim.world import World
 from decaf_node.training.examples import Example
 
-CENTRALIZED = "centralized"
 SLACK = 1.6  # of the virtual time that so many rounds take on average: everyone is to finish them
 ROUND_SECONDS = 10.0  # virtual ones
 
@@ -100,7 +99,7 @@ def shares_of(setting: Setting, seed: int, shared: Shared, task: Task) -> list[l
 
 def mesh_of(setting: Setting, method: str, seed: int, models: Sequence[Shared], task: Task) -> Bench:
     """Return the mesh, not begun yet."""
-    chosen = METHODS[method]
+    chosen = method_of(method)
     problem = Learning(models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds)
     mixes = setting.rounds * chosen.exchanges + setting.still
     plan = Plan(setting.nodes, setting.graph, round(SLACK * mixes) + 3, round_seconds=ROUND_SECONDS, overlap=False)
@@ -123,14 +122,8 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     shared = models[highest]
     texts = task.test if setting.look == "test" else task.validation
     torch.manual_seed(seed)
-    if method == CENTRALIZED:
-        for layer in shared.live.layers.values():
-            layer.a.requires_grad_(True)  # dlora-fa may have come before
-        everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
-        batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
-        adapter = Learner(shared, without_end(everything, seed), batch).train(
-            shared.initial, setting.rounds * setting.steps
-        )
+    if method_of(method).mixing == "centralized":
+        adapter = in_one_place(setting, method_of(method), seed, shared, task)
         accuracy = shared.accuracy(adapter, shared.encode(texts))
         return Run(
             setting, method, seed, accuracy, accuracy, accuracy, 0.0, 0.0, 0.0, 0.0, time.process_time() - started
@@ -152,6 +145,17 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
         bytes=world.network.bytes / setting.nodes,
         seconds=time.process_time() - started,
     )
+
+
+def in_one_place(setting: Setting, method: Method, seed: int, shared: Shared, task: Task) -> Adapter:
+    """Return what is learned of all data together, in as many steps, each of all nodes' examples."""
+    for layer in shared.live.layers.values():
+        layer.a.requires_grad_(True)  # dlora-fa may have come before
+    everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
+    batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
+    prior = prior_of(everything, shared) if method.balanced else None
+    learner = Learner(shared, without_end(everything, seed), batch, prior)
+    return learner.train(shared.initial, setting.rounds * setting.steps)
 
 
 def mean_of(adapters: Sequence[Adapter], first: Adapter) -> Adapter:

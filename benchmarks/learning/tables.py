@@ -18,9 +18,10 @@ RESULTS = Path(__file__).parents[1] / "results" / "learning.json"
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # by degrees of freedom
 COLUMNS = (
     "method",
+    "rate",
     "steps a round",
     "accuracy, %",
-    "beside the first",
+    "beside the reference",
     "worst node",
     "mean adapter",
     "consensus",
@@ -42,25 +43,26 @@ def title(setting: Setting) -> str:
     still = f", then {setting.still} rounds without" if setting.still else ""
     return (
         f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}, {setting.share} texts each, "
-        f"rank {setting.ranks}, {setting.steps * setting.rounds} local steps at {setting.rate:g}{still}; "
+        f"rank {setting.ranks}, {setting.steps * setting.rounds} local steps{still}; "
         f"{setting.look} texts"
     )
 
 
 def rows(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the cells of one table, the runs of its first row first: all others are compared with it, seed by seed."""
-    groups: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    """Return the cells of one table: all are compared, seed by seed, with the first of those that have most seeds."""
+    groups: dict[tuple[str, float, int], list[Run]] = defaultdict(list)
     for run in runs:
-        groups[run.method, run.setting.steps].append(run)
-    first = {run.seed: run.accuracy for run in next(iter(groups.values()))}
-    return [_row(method, steps, own, first) for (method, steps), own in groups.items()]
+        groups[run.method, run.setting.rate, run.setting.steps].append(run)
+    reference = {run.seed: run.accuracy for run in max(groups.values(), key=len)}
+    return [_row(method, rate, steps, own, reference) for (method, rate, steps), own in groups.items()]
 
 
-def _row(method: str, steps: int, runs: Sequence[Run], first: dict[int, float]) -> list[str]:
-    apart = [run.accuracy - first[run.seed] for run in runs if run.seed in first]
+def _row(method: str, rate: float, steps: int, runs: Sequence[Run], reference: dict[int, float]) -> list[str]:
+    apart = [run.accuracy - reference[run.seed] for run in runs if run.seed in reference]
     interferences = [run.interference for run in runs if run.interference is not None]
     return [
         method,
+        f"{rate:g}",
         str(steps),
         with_deviation([run.accuracy for run in runs]),
         with_interval(apart),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from benchmarks.learning.methods import Method, with_near_a
+from benchmarks.learning.methods import Method, method_of, with_near_a
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.product import Product
 
@@ -40,3 +41,16 @@ def test_what_is_sent_is_off_by_half_a_step_of_its_direction_at_most() -> None:
     assert sent.products["layer"].scale == 2.0
     assert ((sent.tensors["head"] - head).abs() <= 0.51 * head.abs().amax(1, keepdim=True) / 127).all()
     assert torch.equal(Method("products", wire="bfloat16").sent(own).tensors["head"], head.bfloat16().float())
+
+
+def test_a_name_says_what_is_unlike_the_paper() -> None:
+    assert method_of("decaf") == Method("products")
+    assert method_of("dlora, moments anew, near A") == Method("factors", "anew", near_a=True)
+    said = "decaf, int8, 4 exchanges, momentum 0.5, balanced, ranks mixed whole"
+    assert method_of(said) == Method("products", "kept", False, True, 4, "int8", 0.5, True)
+
+
+@pytest.mark.parametrize("name", ["", "fedavg", "decaf, four exchanges", "decaf, 4 rounds", "decaf,int8"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"none of|says nothing|invalid literal"):
+        method_of(name)
