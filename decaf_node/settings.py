@@ -202,9 +202,9 @@ class TrainingSection(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of torch, a process; 0: torch decides")
     balance_labels: bool = Field(
-        True,
+        False,
         description="of a classifier: learn as if this node had as many examples of each label that it has; "
-        "not with privacy.epsilon, which does not cover how many it has",
+        "for skewed labels, but not where each node has only few of them",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 

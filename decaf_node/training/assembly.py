@@ -110,9 +110,7 @@ def assemble(settings: Settings, link: Link | None, welcome: Welcome, scratch: P
 
 def _loss(settings: Settings, stream: Stream, arguments: TrainingArguments) -> BalancedLoss | None:
     """Return the loss, where it is not the model's own."""
-    if not settings.model.classifies or not settings.training.balance_labels:
-        return None
-    return BalancedLoss(stream, arguments.label_smoothing_factor)
+    return BalancedLoss(stream, arguments.label_smoothing_factor) if settings.training.balance_labels else None
 
 
 def _private_trainer(

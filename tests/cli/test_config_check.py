@@ -129,6 +129,6 @@ def test_a_setting_that_is_not_for_the_task_is_found(config: Path) -> None:
     (config.parent / "pets" / "cat" / "a.png").touch()
     config.write_text(
         "[model]\npath = 'model'\ntask = 'clip'\npooling = 'mean'\nlabels = ['cat']\n"
-        "[data]\ntrain = ['pets']\nprompt_column = 'q'\n"
+        "[data]\ntrain = ['pets']\nprompt_column = 'q'\n[training]\nbalance_labels = true\n"
     )
-    assert reasons(config) == ["model.not-for-task", "model.not-for-task"]
+    assert reasons(config) == ["model.not-for-task"] * 3

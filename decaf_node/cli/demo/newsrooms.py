@@ -14,7 +14,6 @@ from decaf_node.cli.demo.shares import Deal
 from decaf_node.cli.toml import toml
 from decaf_node.places import Places
 
-UNBALANCED = {"balance_labels": False}  # who trains alone has no labels to leave to others
 ALONE_EVALUATIONS = 3  # a node alone is soon as good as it gets, and measuring costs as much as training
 ONE_PLACE_EVALUATIONS = 6
 
@@ -56,7 +55,6 @@ def lay_out(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: Path) -> 
         document = _settings(recipe, dealt.labels, rounds, seed, work)
         document["node"] = {"name": room.name}
         places.config.write_text(toml(document), encoding="utf-8")
-        document["training"] |= UNBALANCED
         document["round"] |= {"limit": rounds, "evaluate_every": every(rounds, ALONE_EVALUATIONS)}
         room.alone.write_text(toml(document), encoding="utf-8")
         newsrooms.append(room)
@@ -94,7 +92,6 @@ def _write_one_place(recipe: Recipe, dealt: Deal, rounds: int, seed: int, work: 
     _write_rows(work / "all.jsonl", everything, recipe, dealt.labels)
     document = _settings(recipe, dealt.labels, rounds, seed, work)
     document["data"]["train"] = ["all.jsonl"]
-    document["training"] |= UNBALANCED
     document["training.arguments"] = recipe.arguments | recipe.one_place
     document["round"] |= {
         "steps": recipe.steps * len(dealt.shares),

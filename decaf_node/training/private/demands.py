@@ -66,6 +66,12 @@ def objections(settings: Settings) -> Iterator[BadSettings]:
             'security.robust = "score" weighs neighbours by losses on data of this node, and they hear the weights, '
             'which the budget of privacy.epsilon does not cover; use "clip".',
         )
+    if settings.training.balance_labels:
+        yield BadSettings(
+            "privacy.balance",
+            "training.balance_labels counts the labels of this node's examples, which the budget of privacy.epsilon "
+            "does not cover; take one of them out.",
+        )
     if planned_steps(settings) is None:
         yield BadSettings(
             "privacy.no-plan",

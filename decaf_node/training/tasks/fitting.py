@@ -15,9 +15,11 @@ OF_TEXTS: Mapping[str, str] = {
     "data.prompt_column": "there are no answers to prompts",
 }
 UNFIT: Mapping[str, Mapping[str, str]] = {
+    "causal-lm": {"training.balance_labels": "it weighs the classes of a classifier"},
     "image-classification": OF_TEXTS,
     "clip": {
         **OF_TEXTS,
+        "training.balance_labels": "it weighs the classes of a classifier",
         "privacy.epsilon": "its loss sets the examples of a batch against each other: none has a gradient of its own",
     },
 }

@@ -80,6 +80,10 @@ def test_losses_on_held_out_data_do_not_leave_in_the_weights() -> None:
     assert reasons(private(security={"robust": "score"})) == ["privacy.score"]
 
 
+def test_how_frequent_labels_are_is_not_told() -> None:
+    assert reasons(private(training={"balance_labels": True})) == ["privacy.balance"]
+
+
 def test_a_budget_needs_a_plan() -> None:
     bare = {key: value for key, value in BUDGET.items() if key != "steps"}
     assert reasons(private(privacy=bare)) == ["privacy.no-plan"]
