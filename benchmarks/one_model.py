@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 
 from decaf_node.cli.demo.articles import Article
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
+from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.cache import cache_lower_layers
 from decaf_node.training.evaluate import Scorer, classify, evaluate
 from decaf_node.training.examples import Example, collate, make_encoder
@@ -62,16 +62,16 @@ def load_shared(settings: Settings) -> Shared:
 class Learner:
     """A node's examples, and its optimizer, whose moments stay with the node.
 
-    batch: of a step; 0: by the settings. prior: is added to the logits (labels,)
+    batch: of a step; 0: by the settings. loss: None: the model's own
     """
 
     def __init__(
-        self, shared: Shared, examples: Iterator[Example], batch: int = 0, prior: torch.Tensor | None = None
+        self, shared: Shared, examples: Iterator[Example], batch: int = 0, loss: BalancedLoss | None = None
     ) -> None:
         self._shared = shared
         self._examples = examples
         self._arguments = training_arguments(shared.settings, Path("unused"))
-        self._prior = prior
+        self._loss = loss
         self._batch = batch or self._arguments.per_device_train_batch_size
         self._parameters = [parameter for parameter in shared.live.named().values() if parameter.requires_grad]
         self._optimizer = optimizer(self._arguments, self._parameters)
@@ -89,9 +89,7 @@ class Learner:
             examples = list(islice(self._examples, self._batch))
             batch = collate(examples, pad, causal=False, keyed=True)
             output = model(**batch)
-            loss = output.loss
-            if self._prior is not None:
-                loss = cross_entropy(output.logits + self._prior, batch["labels"])
+            loss = self._loss(output, batch["labels"]) if self._loss else output.loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm)
             self._optimizer.step()

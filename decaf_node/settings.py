@@ -208,6 +208,14 @@ class TrainingSection(Section):
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 
+    @model_validator(mode="after")
+    def _leaves_absent_labels_out(self) -> TrainingSection:
+        if self.balance_labels and self.arguments.get("label_smoothing_factor"):
+            raise ValueError(
+                "label_smoothing_factor trains all labels, also those that balance_labels leaves out; set one"
+            )
+        return self
+
 
 class RoundSection(Section):
     algorithm: Literal["decaf", "dlora", "dlora-fa", "local"] = Field("decaf", description="how snapshots are mixed")

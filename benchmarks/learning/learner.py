@@ -17,7 +17,6 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.learning.methods import Method
 from benchmarks.one_model import Learner, Shared, load_shared
@@ -28,11 +27,10 @@ from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, adopt
 from decaf_node.settings import Settings
 from decaf_node.sim.problem import Measure, Mixed, Term
-from decaf_node.training.balance import log_frequencies
+from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.examples import Example
 from decaf_node.training.live import freeze_a
 
-FLOAT_BYTES = 4
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
 DIGEST = "0" * 64
 
@@ -89,9 +87,7 @@ class Learning:
                 freeze_a(model.live)
         held = zip(models, shares, strict=True)
         self._learners = [
-            Learner(
-                model, without_end(own, 1000 * seed + node), prior=prior_of(own, model) if method.balanced else None
-            )
+            Learner(model, without_end(own, 1000 * seed + node), loss=loss_of(method, own))
             for node, (model, own) in enumerate(held)
         ]
         self.snapshot_bytes = round(fmean(self._bytes(model) for model in models))
@@ -169,15 +165,13 @@ class Learning:
         return Measure(math.sqrt(squares), math.nan, math.sqrt(total))
 
     def _bytes(self, model: Shared) -> int:
-        if self._method.mixing == "b alone":  # its A is the same everywhere
-            return FLOAT_BYTES * sum(p.numel() for p in model.live.named().values() if p.requires_grad)
         dtype = getattr(torch, self._method.wire)
         return size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
 
 
-def prior_of(examples: Sequence[Example], model: Shared) -> Tensor:
-    """Return what a balanced loss raises the logits by (labels,)."""
-    return log_frequencies([example.label for example in examples], len(model.settings.model.labels))
+def loss_of(method: Method, examples: Sequence[Example]) -> BalancedLoss | None:
+    """Return what is trained on a node's examples, where it is not the model's own loss."""
+    return BalancedLoss(lambda: examples) if method.balanced else None
 
 
 def without_end(examples: Sequence[Example], seed: int) -> Iterator[Example]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.learning.learner import Learning, prior_of, without_end
+from benchmarks.learning.learner import Learning, loss_of, without_end
 from benchmarks.learning.methods import Method, method_of, of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
 from benchmarks.learning.tasks import Task
@@ -153,8 +153,7 @@ def in_one_place(setting: Setting, method: Method, seed: int, shared: Shared, ta
         layer.a.requires_grad_(True)  # dlora-fa may have come before
     everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
     batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
-    prior = prior_of(everything, shared) if method.balanced else None
-    learner = Learner(shared, without_end(everything, seed), batch, prior)
+    learner = Learner(shared, without_end(everything, seed), batch, loss_of(method, everything))
     return learner.train(shared.initial, setting.rounds * setting.steps)
 
 

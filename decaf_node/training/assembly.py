@@ -102,15 +102,10 @@ def assemble(settings: Settings, link: Link | None, welcome: Welcome, scratch: P
             train_dataset=data.stream,
             data_collator=OrTheOneBefore(task.collate),
             callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
-            compute_loss_func=_loss(settings, data.stream, arguments),
+            compute_loss_func=BalancedLoss(lambda: data.stream.examples) if settings.training.balance_labels else None,
         )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
-
-
-def _loss(settings: Settings, stream: Stream, arguments: TrainingArguments) -> BalancedLoss | None:
-    """Return the loss, where it is not the model's own."""
-    return BalancedLoss(stream, arguments.label_smoothing_factor) if settings.training.balance_labels else None
 
 
 def _private_trainer(

@@ -9,36 +9,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decaf_node.training.data import Stream
 from decaf_node.training.examples import Example
 
 ABSENT = -1000.0  # so low that such a logit has no gradient at all: of the smallest one Adam would make a full step
 
 
 class BalancedLoss:
-    """For ``Trainer(compute_loss_func=...)``. What ``stream`` holds at the time counts, also when its files change."""
+    """For ``Trainer(compute_loss_func=...)``. examples: returns the node's own, another list once they have changed."""
 
-    def __init__(self, stream: Stream, label_smoothing: float) -> None:
-        self._stream = stream
-        self._smoothing = label_smoothing
-        self._counted: list[Example] | None = None
+    def __init__(self, examples: Callable[[], Sequence[Example]]) -> None:
+        self._examples = examples
+        self._counted: Sequence[Example] | None = None
         self._prior = torch.zeros(0)
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the mean over the batch, or its part of the mean over so many examples."""
         logits = outputs.logits.float()
-        if self._counted is not self._stream.examples:
-            self._counted = self._stream.examples
-            held = [example.label for example in self._counted]
-            self._prior = log_frequencies(held, logits.shape[-1]).to(logits.device)
-        total = functional.cross_entropy(logits + self._prior, labels, reduction="sum", label_smoothing=self._smoothing)
+        own = self._examples()
+        if self._counted is not own:
+            self._counted = own
+            self._prior = log_frequencies([example.label for example in own], logits.shape[-1]).to(logits.device)
+        total = functional.cross_entropy(logits + self._prior, labels, reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -23,7 +23,7 @@ from tests.e2e.reliability.page import PAGE, page
 from tests.e2e.reliability.play import NOISE
 from tests.e2e.reliability.rooms import ASSETS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3100)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2500)]
 
 TOOLS = ("unshare", "ip", "sysctl", "mkfs.ext4", "losetup", "faketime", "dbus-daemon", "avahi-daemon", "avahi-browse")
 KILLED = tuple(f"daemon killed, {phase}" for phase in POINTS)
@@ -71,7 +71,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=3000,
+        timeout=2400,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     (tmp_path_factory.mktemp("reliability") / "lines").write_text(done.stdout)

@@ -19,16 +19,20 @@ from decaf_node.training.balance import ABSENT, BalancedLoss, log_frequencies
 from tests.training.tiny import LABELS, classifier_settings, make_bert, topic_rows, write_rows
 
 
-def stream_of(*labels: int) -> Any:
-    return SimpleNamespace(examples=[SimpleNamespace(label=label) for label in labels])
+def examples_of(*labels: int) -> list[Any]:
+    return [SimpleNamespace(label=label) for label in labels]
 
 
-def reference(logits: Tensor, labels: Tensor, frequencies: list[float], smoothing: float = 0.0) -> float:
+def loss_of(*labels: int) -> BalancedLoss:
+    examples = examples_of(*labels)
+    return BalancedLoss(lambda: examples)
+
+
+def reference(logits: Tensor, labels: Tensor, frequencies: list[float]) -> float:
     """The mean loss, in float64 and with a sum over the labels that are there."""
     weights = np.array(frequencies) * np.exp(logits.double().numpy())
-    log_parts = np.log(weights / weights.sum(1, keepdims=True))
-    own = log_parts[np.arange(len(labels)), labels.numpy()]
-    return float(-((1 - smoothing) * own + smoothing * log_parts.mean(1)).mean())
+    own = weights[np.arange(len(labels)), labels.numpy()] / weights.sum(1)
+    return float(-np.log(own).mean())
 
 
 def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
@@ -36,12 +40,11 @@ def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
     assert log_frequencies([1, 1, 3, 1], 4).tolist() == pytest.approx([ABSENT, math.log(0.75), ABSENT, math.log(0.25)])
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency(smoothing: float) -> None:
+def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency() -> None:
     torch.manual_seed(0)
     logits, labels = 3 * torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
-    loss = BalancedLoss(stream_of(0, 0, 0, 0, 1, 1, 1, 2), smoothing)
-    expected = reference(logits, labels, [1 / 2, 3 / 8, 1 / 8], smoothing)
+    loss = loss_of(0, 0, 0, 0, 1, 1, 1, 2)
+    expected = reference(logits, labels, [1 / 2, 3 / 8, 1 / 8])
     outputs = SimpleNamespace(logits=logits)
     assert float(loss(outputs, labels)) == pytest.approx(expected, rel=1e-6)
     assert float(loss(outputs, labels, torch.tensor(24))) == pytest.approx(expected / 4, rel=1e-6)  # of four batches
@@ -49,13 +52,13 @@ def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency(smoothing: floa
 
 def test_even_labels_change_nothing() -> None:
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
-    loss = BalancedLoss(stream_of(0, 1, 0, 1), 0.0)(SimpleNamespace(logits=logits), labels)
+    loss = loss_of(0, 1, 0, 1)(SimpleNamespace(logits=logits), labels)
     assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-6)
 
 
 def test_labels_that_are_not_here_have_no_gradient() -> None:
     logits = torch.randn(4, 3, requires_grad=True)
-    loss = BalancedLoss(stream_of(0, 2), 0.0)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0]))
+    loss = loss_of(0, 2)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0]))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient[:, 1].abs().max() == 0.0
     assert gradient[:, 0].abs().min() > 0.0
@@ -63,15 +66,21 @@ def test_labels_that_are_not_here_have_no_gradient() -> None:
 
 def test_what_the_files_hold_now_counts() -> None:
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
-    stream = stream_of(0, 0, 0, 1)
-    loss = BalancedLoss(stream, 0.0)
+    held = SimpleNamespace(examples=examples_of(0, 0, 0, 1))
+    loss = BalancedLoss(lambda: held.examples)
     assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
         reference(logits, labels, [3 / 4, 1 / 4]), rel=1e-6
     )
-    stream.examples = stream_of(0, 1, 1, 1, 1).examples
+    held.examples = examples_of(0, 1, 1, 1, 1)
     assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
         reference(logits, labels, [1 / 5, 4 / 5]), rel=1e-6
     )
+
+
+def test_smoothing_over_labels_that_are_left_out_is_refused(tmp_path: Path) -> None:
+    both = {"balance_labels": True, "arguments": {"label_smoothing_factor": 0.1}}
+    with pytest.raises(ValueError, match="label_smoothing_factor trains all labels"):
+        classifier_settings(tmp_path, tmp_path, training=both)
 
 
 @pytest.mark.parametrize("balanced", [True, False])

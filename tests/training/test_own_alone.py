@@ -45,9 +45,8 @@ def test_a_run_is_kept_and_a_longer_one_goes_on_from_it(settings: Settings, tmp_
     assert parts.keys() == whole.keys()
     for name, tensor in parts.items():
         assert torch.equal(tensor, whole[name]), name
-    weighed = settings.training.model_copy(
-        update={"balance_labels": True}
-    )  # alone labels weigh as they are in any case
+    # alone, labels weigh as they are in any case
+    weighed = settings.training.model_copy(update={"balance_labels": True})
     again, told = steps_of(settings.model_copy(update={"training": weighed}), 5, tmp_path / "parts")
     assert told == []
     assert all(torch.equal(tensor, again[name]) for name, tensor in parts.items())

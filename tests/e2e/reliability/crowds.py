@@ -22,7 +22,7 @@ FEW = "abc"
 WEEK = 7 * 24 * 12  # rounds of five minutes, the default
 SHORT = {"steps": 1, "evaluate_every": 50}  # of a round
 PATIENCE = 400.0
-WEEK_PATIENCE = 1500.0
+WEEK_PATIENCE = 1200.0
 BY_ITSELF = 0.4  # accuracy that a node can come to by itself: it sees two topics of five
 
 
