@@ -11,10 +11,13 @@ DEB_TORCH ?= $(TORCH)
 PYTHON := .venv/bin/python
 BUF := .buf/node_modules/.bin/buf
 BUF_PACKAGE := @bufbuild/buf@1.75.0
+PYTEST := $(PYTHON) -m pytest
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 BASELINE := proto/baseline.binpb
 PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
 export PYTHONUNBUFFERED := 1
+unexport PYTHONDONTWRITEBYTECODE # the tests start some thousand processes, and each would compile its modules anew
 
 .PHONY: help demo test quick e2e ray check format proto baseline settings constraints bench compiled dist deb clean
 
@@ -27,17 +30,18 @@ demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="-
 
 test: .venv/installed-dev .buf/installed ## all tests but those of `make e2e` and `make ray`
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTHON) -m pytest -m "not e2e and not ray" --durations=20 $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not e2e and not ray" --durations=20 $(ARGS)
 
 quick: .venv/installed-dev ## the fast tests, one to two minutes
-	@$(PYTHON) -m pytest -m "not slow and not e2e and not ray" $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not e2e and not ray" $(ARGS)
 
 e2e: .venv/installed-dev ## real meshes of real processes
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTHON) -m pytest -m e2e --durations=20 $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "e2e and not alone" --durations=20 $(ARGS)
+	@$(PYTEST) -m "e2e and alone" --durations=20 $(ARGS)
 
 ray: .venv/installed-ray ## simulations on a local Ray, which is installed for it
-	@$(PYTHON) -m pytest -m ray $(ARGS)
+	@$(PYTEST) -m ray $(ARGS)
 
 check: .venv/installed-dev .venv-proto/installed .buf/installed ## format, lint, types, import contracts, generated files
 	@.venv/bin/ruff format --check --quiet . || { echo "Not formatted: run make format."; exit 1; }

@@ -56,6 +56,7 @@ class Status:
         self._figures = figures
         self._holds = holds
         self._clock = clock
+        self._version = installed_version()  # of what runs: by now another may be installed
         self._started = clock()
         self._drawing = asyncio.Lock()
 
@@ -66,7 +67,7 @@ class Status:
             node=me.node,
             name=me.name,
             mesh=me.mesh,
-            version=installed_version(),
+            version=self._version,
             instance=me.instance,
             phase=view.phase,
             problem=" ".join(alert.words for alert in self._alerts.look(view)),

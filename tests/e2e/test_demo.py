@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 ASSETS = Path(os.environ.get("DECAF_NODE_DEMO_ASSETS", ROOT / ".demo"))
@@ -118,11 +118,10 @@ def test_the_mesh_ends_near_one_place_and_far_above_alone(place: Path) -> None:
     assert not list(place.glob("decaf-????????"))  # the work folder
 
 
-def test_two_at_the_same_time_and_again(place: Path) -> None:
+def test_two_at_the_same_time(place: Path) -> None:
     demos = [start(place, "--rounds", "2"), start(place, "--rounds", "2", "--iid")]
     documents = [finish(demo) for demo in demos]
-    documents.append(finish(start(place, "--rounds", "2")))
-    assert len({document["adapter"] for document in documents}) == 3
+    assert len({document["adapter"] for document in documents}) == 2
     for document in documents:
         assert not any(one["gone"] for one in document["nodes"])
 
@@ -147,27 +146,18 @@ def test_even_kill_9_of_the_demo_leaves_no_process(place: Path) -> None:
     eventually(lambda: not ours(place), seconds=30)
 
 
-def test_a_killed_node_and_a_killed_trainer_do_not_stop_the_others(place: Path) -> None:
-    demo = start(place, "--rounds", "12")
-    eventually(lambda: mixed(place, 2, 2))
-    os.kill(pid_of(place, 4), signal.SIGKILL)
-    trainer = eventually(lambda: mixed(place, 2, 3))["trainer"]["pid"]
-    os.kill(trainer, signal.SIGKILL)
-    document = finish(demo)
-    screen = (place / "screen").read_text()  # it says why a node is gone
-    assert [one["gone"] for one in document["nodes"]] == [False, False, False, True], screen
-    assert "newsroom-4 is gone (killed by SIGKILL)" in screen
-    assert document["nodes"][3]["round"] < 12
-    assert document["mesh"] == pytest.approx(sum(one["mesh"] for one in document["nodes"][:3]) / 3)
-
-
-def test_a_killed_node_comes_back_with_the_command_that_is_shown(place: Path) -> None:
+def test_who_is_killed_does_not_stop_the_others_and_comes_back_with_the_command_that_is_shown(place: Path) -> None:
     demo = start(place, "--rounds", "20")
     before = eventually(lambda: mixed(place, 4, 3))
-    os.kill(pid_of(place, 4), signal.SIGKILL)
-    eventually(lambda: "newsroom-4 is gone (" in (place / "screen").read_text())
+    trainer = eventually(lambda: mixed(place, 2, 3))["trainer"]["pid"]
+    for victim in (pid_of(place, 3), trainer, pid_of(place, 4)):
+        os.kill(victim, signal.SIGKILL)
+    for name in ("newsroom-3", "newsroom-4"):  # it says why a node is gone
+        eventually(lambda: f"{name} is gone (killed by SIGKILL)" in (place / "screen").read_text())  # noqa: B023
     command = next(
-        line for line in (place / "screen").read_text().splitlines() if line.startswith("  ") and " run " in line
+        line
+        for line in (place / "screen").read_text().splitlines()
+        if line.startswith("  ") and "/4/config.toml" in line
     )
     again = subprocess.Popen(shlex.split(command), stderr=subprocess.DEVNULL, cwd=ROOT)
     after = eventually(lambda: mixed(place, 4, before["mixes"] + 1))
@@ -175,5 +165,7 @@ def test_a_killed_node_comes_back_with_the_command_that_is_shown(place: Path) ->
     assert after["round"] >= before["saved_round"]
     document = finish(demo)
     again.wait(timeout=10)
-    assert not document["nodes"][3]["gone"]
-    assert document["nodes"][3]["round"] >= 20
+    nodes = document["nodes"]
+    assert [one["gone"] for one in nodes] == [False, False, True, False], (place / "screen").read_text()
+    assert nodes[2]["round"] < 20 <= nodes[3]["round"]
+    assert document["mesh"] == pytest.approx(sum(nodes[number]["mesh"] for number in (0, 1, 3)) / 3)

@@ -23,7 +23,7 @@ from tests.e2e.reliability.page import PAGE, page
 from tests.e2e.reliability.play import NOISE
 from tests.e2e.reliability.rooms import ASSETS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(2500)]
 
 TOOLS = ("unshare", "ip", "sysctl", "mkfs.ext4", "losetup", "faketime", "dbus-daemon", "avahi-daemon", "avahi-browse")
 KILLED = tuple(f"daemon killed, {phase}" for phase in POINTS)

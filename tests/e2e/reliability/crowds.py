@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.daemon.processes import Daemon, until
+from tests.daemon.processes import Daemon, Settings, until
 from tests.e2e.reliability.hosts import Hosts
 from tests.e2e.reliability.play import Outcome
 from tests.e2e.reliability.rooms import Mesh
@@ -20,7 +20,10 @@ from tests.e2e.reliability.rooms import Mesh
 TWELVE = "abcdefghijkl"
 FEW = "abc"
 WEEK = 7 * 24 * 12  # rounds of five minutes, the default
-SHORT = {"steps": 1, "evaluate_every": 50}  # of a round
+SHORT = {  # rounds, of which two thousand go by in minutes
+    "round": {"steps": 1, "evaluate_every": 250},
+    "training.arguments": {"per_device_train_batch_size": 2},
+}
 PATIENCE = 400.0
 WEEK_PATIENCE = 1200.0
 BY_ITSELF = 0.4  # accuracy that a node can come to by itself: it sees two topics of five
@@ -64,10 +67,10 @@ def twelve_at_once(hosts: Hosts) -> Outcome:
 
 
 @contextmanager
-def crowd_of(names: str, hosts: Hosts, **round: Any) -> Iterator[Mesh]:
+def crowd_of(names: str, hosts: Hosts, settings: Settings | None = None) -> Iterator[Mesh]:
     """Lay out a mesh on those hosts; end it at the end."""
     with tempfile.TemporaryDirectory(prefix="decaf-", dir="/tmp") as folder:
-        crowd = Mesh(Path(folder), hosts, names, **round)
+        crowd = Mesh(Path(folder), hosts, names, settings)
         try:
             yield crowd
         finally:
@@ -85,7 +88,7 @@ def has_met_all(node: Daemon) -> bool:
 
 def a_week(hosts: Hosts, rounds: int = WEEK) -> dict[str, Any]:
     """As many rounds as in a week, one after another; what the processes hold early on and at the end."""
-    with crowd_of(FEW, hosts, **SHORT) as crowd:
+    with crowd_of(FEW, hosts, SHORT) as crowd:
         began, _ = crowd.start(FEW)
         early = at_round(crowd.rooms.values(), rounds // 4)
         late = at_round(crowd.rooms.values(), rounds)

@@ -23,7 +23,7 @@ from decaf_node.cli.demo.shares import deal
 from decaf_node.daemon.reports import RoundReport, StatusReport
 from decaf_node.errors import DaemonUnreachable, TryAgain
 from tests.daemon.network_lab import PORT, within
-from tests.daemon.processes import ROOT, Daemon
+from tests.daemon.processes import ROOT, Daemon, Settings
 from tests.daemon.trusted import Authority
 from tests.e2e.reliability.dying import DIE_AT
 from tests.e2e.reliability.hosts import Hosts
@@ -34,7 +34,7 @@ SHARE, TEST = 60, 150  # articles of a node, and of the common test set
 STEPS = 3
 TESTED_EVERY = 2  # rounds
 RATE = 2e-3  # lower than the demo's, which ends after thirty rounds
-FIRST_NICENESS, NICENESS = -5, 0  # who starts loads torch before the others train on
+FIRST_NICENESS, NICENESS = -5, 10  # who starts loads torch before the others train on
 PATIENCE = 180.0
 
 
@@ -88,13 +88,14 @@ class Sight:
 class Mesh:
     """All of them, and what is to be seen of them. learnt: the best mean accuracy that they had when a fault began."""
 
-    def __init__(self, folder: Path, hosts: Hosts, names: str = NAMES, **round: Any) -> None:
-        """round: settings of ``[round]`` beside the usual ones."""
+    def __init__(self, folder: Path, hosts: Hosts, names: str = NAMES, others: Settings | None = None) -> None:
+        """others: settings of all nodes instead of the usual ones."""
         self.hosts = hosts
         self.authority = Authority()
         settings = lay_out(folder, names)
         for sections in settings.values():
-            sections["round"] |= round
+            for section, values in (others or {}).items():
+                sections[section] |= values
         self.rooms = {name: Room(folder, name, sections, self.authority) for name, sections in settings.items()}
         self.ids: dict[str, str] = {}
         self.learnt = 0.0
