@@ -346,7 +346,8 @@ class Settings(Section):
     def _sends_a_as_it_is(self) -> Settings:
         if self.round.algorithm == "dlora-fa" and self.mixing.wire == "int8":
             raise ValueError(
-                "dlora-fa needs the same A everywhere, which int8 rounds; set mixing.wire to another dtype"
+                "round.algorithm dlora-fa needs the same A everywhere, which int8 rounds; "
+                "set mixing.wire to another dtype"
             )
         return self
 
@@ -385,7 +386,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
                 f"The settings {source} have an unknown key {key}; take it out or mend its name.",
             ) from None
         problem = first["msg"].removeprefix("Value error, ")
-        raise BadSettings("settings.bad-value", f"In the settings {source}, {key} does not fit: {problem}.") from None
+        what = f"{key} does not fit" if key else "one section does not fit another"
+        raise BadSettings("settings.bad-value", f"In the settings {source}, {what}: {problem}.") from None
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:

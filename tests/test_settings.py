@@ -61,6 +61,11 @@ def test_settings_survive_the_way_to_the_trainer(tmp_path: Path) -> None:
         (NEEDED + '[round]\nalgorithm = "fedavg"', "settings.bad-value", "round.algorithm"),
         (NEEDED + "[round]\nwait_floor = 200", "settings.bad-value", "wait_floor is above wait_ceiling"),
         (NEEDED + "[round]\nseconds = nan", "settings.bad-value", "round.seconds"),
+        (
+            NEEDED + '[round]\nalgorithm = "dlora-fa"\n[mixing]\nwire = "int8"',
+            "settings.bad-value",
+            "one section does not fit another: round.algorithm dlora-fa",
+        ),
         (NEEDED + "[listen]\nport = 65536", "settings.bad-value", "listen.port"),
         (NEEDED + "[lora]\nr = 0", "settings.bad-value", "a rank is a whole number from 1"),
         (NEEDED + "[lora]\nr = 2.0", "settings.bad-value", "a rank is a whole number from 1"),
