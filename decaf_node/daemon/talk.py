@@ -52,7 +52,7 @@ class Talk:
         watched: Callable[[RoundReport], None],
     ) -> None:
         self.ready: link.TrainerReady | None = None
-        self.progress: link.Progress | None = None
+        self.progress: link.Progress | None = None  # of the round under way, once it has a step
         self.privacy: link.PrivacySpent | None = None
         self._host = host
         self._server = server
@@ -165,8 +165,8 @@ class Talk:
                 self._trainer.pid = pid
             case link.TrainerReady():
                 await self._is_ready(message)
-            case link.Progress():
-                self.progress = message
+            case link.Progress(step=step):  # without a step it says only that the trainer lives
+                self.progress = message if step else None
             case link.RoundTrained():
                 await self._trained(message)
             case link.PrivacySpent():

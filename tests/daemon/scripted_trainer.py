@@ -176,6 +176,7 @@ class Scripted:
                 self.awaited, self.round = False, max(self.round, round + 1)
                 self.send(link.RoundMixed(round, len(edges), 0.0, 0.0, abs(self.value), 0.001))
                 if round % self.settings["round"]["evaluate_every"] == 0:
+                    self.send(link.Progress(self.round, 0, 0.0, 0.0))  # so the real one says in between that it lives
                     self.send(link.Evaluated(round, abs(self.value), 0.5, 10, 0.001))
             case link.AdoptState(candidates):
                 self.value = value_of(candidates[0])
