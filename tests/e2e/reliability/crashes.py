@@ -184,7 +184,7 @@ def disk_full(mesh: Mesh) -> Iterator[Outcome]:
     assert room.status().saved_round == saved
     since = time.time()
     ballast.unlink()
-    room.until(lambda status: status.saved_round > saved and not status.problem)
+    room.until(lambda status: status.saved_round > saved and "not saved" not in status.problem)
     again = time.time() - since
     happened = (
         f"it went on mixing, unsaved (all within {mixing:.1f} s), said so, and saved {again:.1f} s after there was room"
