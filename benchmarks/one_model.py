@@ -62,16 +62,23 @@ def load_shared(settings: Settings) -> Shared:
 class Learner:
     """A node's examples, and its optimizer, whose moments stay with the node.
 
-    batch: of a step; 0: by the settings. loss: None: the model's own
+    batch: of a step; 0: by the settings. loss: None: the model's own. still: labels whose rows of the head are left to
+    the others
     """
 
     def __init__(
-        self, shared: Shared, examples: Iterator[Example], batch: int = 0, loss: BalancedLoss | None = None
+        self,
+        shared: Shared,
+        examples: Iterator[Example],
+        batch: int = 0,
+        loss: BalancedLoss | None = None,
+        still: Sequence[int] = (),
     ) -> None:
         self._shared = shared
         self._examples = examples
         self._arguments = training_arguments(shared.settings, Path("unused"))
         self._loss = loss
+        self._still = list(still)
         self._batch = batch or self._arguments.per_device_train_batch_size
         self._parameters = [parameter for parameter in shared.live.named().values() if parameter.requires_grad]
         self._optimizer = optimizer(self._arguments, self._parameters)
@@ -91,6 +98,9 @@ class Learner:
             output = model(**batch)
             loss = self._loss(output, batch["labels"]) if self._loss else output.loss
             loss.backward()
+            for tensor in self._shared.live.tensors.values():
+                if tensor.grad is not None:
+                    tensor.grad[self._still] = 0.0
             torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm)
             self._optimizer.step()
             self._optimizer.zero_grad()

@@ -12,16 +12,15 @@ be there (``python tools/fetch_demo.py --texts``).
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import fields
 
-from benchmarks.learning.learner import load
 from benchmarks.learning.methods import MIXINGS, method_of
-from benchmarks.learning.runs import Setting, try_out
-from benchmarks.learning.tables import RESULTS, markdown, read_results, rows, title
+from benchmarks.learning.results import is_there, keep, read_results
+from benchmarks.learning.runs import Setting, models_of, try_out
+from benchmarks.learning.tables import markdown, rows, title
 from benchmarks.learning.tasks import load_task
-from decaf_node.cli.demo.assets import asset, find_assets
+from decaf_node.cli.demo.assets import find_assets
 from decaf_node.training.offline import go_offline, quiet
 
 
@@ -51,18 +50,13 @@ def main() -> None:
     task, look = load_task(given.task, assets), "test" if given.test else "validation"
     names = [field.name for field in fields(Setting) if field.name != "look"]
     setting = Setting(**{name: getattr(given, name) for name in names}, look=look)
-    ranks = [int(rank) for rank in given.ranks.split("/")]
-    kinds = [load(asset(assets, "minilm"), task.labels, rank, given.rate, given.steps) for rank in ranks]
-    models = [kinds[node % len(kinds)] for node in range(given.nodes)]
+    models = models_of(setting, task, assets)
     for seed in range(given.seeds):
         for method in given.methods:
-            if not any((run.setting, run.method, run.seed) == (setting, method, seed) for run in read_results()):
+            if not is_there(setting, method, seed):
                 run = try_out(setting, method, seed, models, task)
                 print(f"{method}, seed {seed}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
-                runs = [*read_results(), run]  # another process may have added to them
-                fresh = RESULTS.with_suffix(".new")
-                fresh.write_text(json.dumps([asdict(one) for one in runs], indent=1) + "\n")
-                fresh.replace(RESULTS)
+                keep(run)
     print(markdown(title(setting), rows([run for run in read_results() if title(run.setting) == title(setting)])))
 
 

@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from benchmarks.learning.methods import Method
 from benchmarks.one_model import Learner, Shared, load_shared
@@ -87,7 +89,12 @@ class Learning:
                 freeze_a(model.live)
         held = zip(models, shares, strict=True)
         self._learners = [
-            Learner(model, without_end(own, 1000 * seed + node), loss=loss_of(method, own))
+            Learner(
+                model,
+                without_end(own, 1000 * seed + node),
+                loss=loss_of(method, own),
+                still=left_out(method, model, own),
+            )
             for node, (model, own) in enumerate(held)
         ]
         self.snapshot_bytes = round(fmean(self._bytes(model) for model in models))
@@ -171,7 +178,31 @@ class Learning:
 
 def loss_of(method: Method, examples: Sequence[Example]) -> BalancedLoss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
-    return BalancedLoss(lambda: examples) if method.balanced else None
+    if not method.balanced:
+        return None
+    return WithAbsent(examples, method.absent) if method.absent else BalancedLoss(lambda: examples)
+
+
+class WithAbsent(BalancedLoss):
+    """Labels that are not here take part, ``absent`` times as frequent as one of the node's own is on average."""
+
+    def __init__(self, examples: Sequence[Example], absent: float) -> None:
+        super().__init__(lambda: examples)
+        held = Counter(example.label for example in examples)
+        self._rare = absent * len(examples) / len(held)
+        self._held = held
+
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        prior = torch.tensor([self._held.get(label, self._rare) for label in range(outputs.logits.shape[-1])]).log()
+        return functional.cross_entropy(outputs.logits + prior, labels)
+
+
+def left_out(method: Method, model: Shared, examples: Sequence[Example]) -> list[int]:
+    """Return the labels whose rows of the head the node does not train."""
+    labels = len(model.settings.model.labels) if method.own_rows else 0
+    return sorted({*range(labels)} - {example.label for example in examples})
 
 
 def without_end(examples: Sequence[Example], seed: int) -> Iterator[Example]:

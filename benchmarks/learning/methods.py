@@ -40,6 +40,8 @@ class Method:
     momentum: each mix goes on by this part of the way that the node went in the round before (heavy ball)
     balanced: the loss weighs labels as if a node had as many examples of each: logits are raised by the logarithm of
              how frequent a label is in the node's own data (logit adjustment, arXiv 2007.07314, FedLC arXiv 2209.00189)
+    absent:  where labels are balanced, those that are not here count as so many times as frequent as one that is
+    own_rows: rows of the head are trained only by who has examples of their label
     """
 
     mixing: Mixing
@@ -50,6 +52,8 @@ class Method:
     wire: Literal["float32", "bfloat16", "int8"] = "float32"
     momentum: float = 0.0
     balanced: bool = False
+    absent: float = 0.0
+    own_rows: bool = False
 
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
@@ -65,7 +69,8 @@ class Method:
 def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
-    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced. Raises ValueError.
+    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows.
+    Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -81,6 +86,10 @@ def method_of(name: str) -> Method:
                 method = replace(method, wire=wire)
             case ["balanced"]:
                 method = replace(method, balanced=True)
+            case ["absent", number]:
+                method = replace(method, absent=float(number))
+            case ["own", "rows"]:
+                method = replace(method, own_rows=True)
             case ["moments", "anew"]:
                 method = replace(method, moments="anew")
             case ["near", "A"]:

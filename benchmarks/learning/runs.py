@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.learning.learner import Learning, loss_of, without_end
+from benchmarks.learning.learner import Learning, State, load, loss_of, without_end
 from benchmarks.learning.methods import Method, method_of, of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
 from benchmarks.learning.tasks import Task
 from benchmarks.one_model import Learner, Shared
+from decaf_node.cli.demo.articles import Article
+from decaf_node.cli.demo.assets import asset
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.sim.plan import Plan
@@ -24,6 +28,7 @@ from decaf_node.training.examples import Example
 
 SLACK = 1.6  # of the virtual time that so many rounds take on average: everyone is to finish them
 ROUND_SECONDS = 10.0  # virtual ones
+POINTS, POINT_TEXTS = 10, 200  # of a curve, and the first of the texts that each is measured on
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Run:
 
     tail, interference: what truncating cuts, and the error that mixing A and B apart makes or would make, in parts of
     the product, means over all mixes; interference is None where ranks differ.
+    curve: accuracies after each tenth of the mixes, means over the nodes.
     """
 
     setting: Setting
@@ -66,6 +72,7 @@ class Run:
     interference: float | None
     bytes: float
     seconds: float
+    curve: Sequence[float] = ()
 
 
 class Bench(World):
@@ -76,6 +83,23 @@ class Bench(World):
         self.problem: Learning = problem
         for host in self.hosts:
             host.policy = replace(host.policy, limit=rounds, exchange=exchange)
+
+
+class Curve:
+    """How well nodes do on the way. mixes: of a node, in all."""
+
+    def __init__(self, models: Sequence[Shared], texts: Sequence[Article], mixes: int) -> None:
+        self._models = models
+        self._texts = models[0].encode(texts)
+        self._mixes = mixes
+        self._mixed = Counter[int]()
+        self.points: list[list[float]] = [[] for _ in range(POINTS)]
+
+    def hear(self, state: State) -> None:
+        before = self._mixed[state.node] * POINTS // self._mixes
+        self._mixed[state.node] += 1
+        if self._mixed[state.node] * POINTS // self._mixes > before:
+            self.points[before].append(self._models[state.node].accuracy(state.adapter, self._texts))
 
 
 def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtures:
@@ -115,6 +139,13 @@ def finish(world: Bench) -> list[Adapter]:
     return [host.trainer.value.adapter for host in world.hosts]
 
 
+def models_of(setting: Setting, task: Task, assets: Path) -> list[Shared]:
+    """Return the model of each node; those of one rank share it."""
+    path, ranks = asset(assets, "minilm"), map(int, setting.ranks.split("/"))
+    kinds = [load(path, task.labels, rank, setting.rate, setting.steps) for rank in ranks]
+    return [kinds[node % len(kinds)] for node in range(setting.nodes)]
+
+
 def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], task: Task) -> Run:
     """models: of each node."""
     started = time.process_time()
@@ -129,6 +160,8 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
             setting, method, seed, accuracy, accuracy, accuracy, 0.0, 0.0, 0.0, 0.0, time.process_time() - started
         )
     world = mesh_of(setting, method, seed, models, task)
+    curve = Curve(models, texts[:POINT_TEXTS], setting.rounds * method_of(method).exchanges + setting.still)
+    world.problem.hear = curve.hear
     adapters = finish(world)
     tails, apart = world.problem.tails, world.problem.interferences
     each = [model.accuracy(adapter, model.encode(texts)) for model, adapter in zip(models, adapters, strict=True)]
@@ -144,6 +177,7 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
         interference=None if "/" in setting.ranks else statistics.fmean(apart) if apart else 0.0,
         bytes=world.network.bytes / setting.nodes,
         seconds=time.process_time() - started,
+        curve=[statistics.fmean(point) for point in curve.points if point],
     )
 
 

@@ -5,16 +5,14 @@ python -m benchmarks.learning.tables        all that is in benchmarks/results/le
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 
+from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Run, Setting
 
-RESULTS = Path(__file__).parents[1] / "results" / "learning.json"
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # by degrees of freedom
 COLUMNS = (
     "method",
@@ -29,13 +27,6 @@ COLUMNS = (
     "interference",
     "MB sent",
 )
-
-
-def read_results() -> list[Run]:
-    if not RESULTS.exists():
-        return []
-    documents = json.loads(RESULTS.read_text())
-    return [Run(**document | {"setting": Setting(**document["setting"])}) for document in documents]
 
 
 def title(setting: Setting) -> str:

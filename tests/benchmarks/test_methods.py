@@ -48,6 +48,8 @@ def test_a_name_says_what_is_unlike_the_paper() -> None:
     assert method_of("dlora, moments anew, near A") == Method("factors", "anew", near_a=True)
     said = "decaf, int8, 4 exchanges, momentum 0.5, balanced, ranks mixed whole"
     assert method_of(said) == Method("products", "kept", False, True, 4, "int8", 0.5, True)
+    said = "decaf, balanced, absent 0.1, own rows"
+    assert method_of(said) == Method("products", balanced=True, absent=0.1, own_rows=True)
 
 
 @pytest.mark.parametrize("name", ["", "fedavg", "decaf, four exchanges", "decaf, 4 rounds", "decaf,int8"])
