@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,6 @@ from decaf_node.cli.demo.articles import Article
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
-from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.cache import cache_lower_layers
 from decaf_node.training.evaluate import Scorer, classify, evaluate
 from decaf_node.training.examples import Example, collate, make_encoder
@@ -24,6 +23,8 @@ from decaf_node.training.lora import attach_lora
 from decaf_node.training.model import load_base, load_tokenizer
 
 BATCH = 100  # of an evaluation
+
+Loss = Callable[[Any, torch.Tensor], torch.Tensor]  # of what the model puts out, and of the labels
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Learner:
         shared: Shared,
         examples: Iterator[Example],
         batch: int = 0,
-        loss: BalancedLoss | None = None,
+        loss: Loss | None = None,
         still: Sequence[int] = (),
     ) -> None:
         self._shared = shared

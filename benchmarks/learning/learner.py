@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.learning.methods import Method
-from benchmarks.one_model import Learner, Shared, load_shared
+from benchmarks.one_model import Learner, Loss, Shared, load_shared
 from decaf_node.cli.demo.recipe import classifier
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
 from decaf_node.lowrank.codec import size_of
@@ -176,27 +176,23 @@ class Learning:
         return size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
 
 
-def loss_of(method: Method, examples: Sequence[Example]) -> BalancedLoss | None:
+def loss_of(method: Method, examples: Sequence[Example]) -> Loss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
     if not method.balanced:
         return None
-    return WithAbsent(examples, method.absent) if method.absent else BalancedLoss(lambda: examples)
+    return with_absent(examples, method.absent) if method.absent else BalancedLoss(lambda: examples)
 
 
-class WithAbsent(BalancedLoss):
-    """Labels that are not here take part, ``absent`` times as frequent as one of the node's own is on average."""
+def with_absent(examples: Sequence[Example], absent: float) -> Loss:
+    """Return the balanced loss in which a label without examples counts as ``absent`` times an average one."""
+    held = Counter(example.label for example in examples)
+    rare = absent * len(examples) / len(held)
 
-    def __init__(self, examples: Sequence[Example], absent: float) -> None:
-        super().__init__(lambda: examples)
-        held = Counter(example.label for example in examples)
-        self._rare = absent * len(examples) / len(held)
-        self._held = held
+    def loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        counts = torch.tensor([held.get(label, rare) for label in range(outputs.logits.shape[-1])])
+        return functional.cross_entropy(outputs.logits + counts.log(), labels)
 
-    def __call__(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        prior = torch.tensor([self._held.get(label, self._rare) for label in range(outputs.logits.shape[-1])]).log()
-        return functional.cross_entropy(outputs.logits + prior, labels)
+    return loss
 
 
 def left_out(method: Method, model: Shared, examples: Sequence[Example]) -> list[int]:

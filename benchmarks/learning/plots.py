@@ -9,13 +9,12 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from benchmarks.learning.runs import Run
-from decaf_node.cli.picture import new_figure, write
+from decaf_node.cli.picture import BLUE, ORANGE, new_figure, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's, told apart by colour-blind people too
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # the others of Okabe and Ito's
 WIDTH, HEIGHT = 11.0, 3.2  # inches, of a row
 
 

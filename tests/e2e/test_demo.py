@@ -118,10 +118,11 @@ def test_the_mesh_ends_near_one_place_and_far_above_alone(place: Path) -> None:
     assert not list(place.glob("decaf-????????"))  # the work folder
 
 
-def test_two_at_the_same_time(place: Path) -> None:
+def test_two_at_the_same_time_and_again(place: Path) -> None:
     demos = [start(place, "--rounds", "2"), start(place, "--rounds", "2", "--iid")]
     documents = [finish(demo) for demo in demos]
-    assert len({document["adapter"] for document in documents}) == 2
+    documents.append(finish(start(place, "--rounds", "2")))
+    assert len({document["adapter"] for document in documents}) == 3
     for document in documents:
         assert not any(one["gone"] for one in document["nodes"])
 
