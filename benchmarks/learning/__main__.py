@@ -12,16 +12,13 @@ be there (``python tools/fetch_demo.py --texts``).
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import fields
 
+from benchmarks.learning.jobs import run_all
 from benchmarks.learning.methods import MIXINGS, method_of
-from benchmarks.learning.results import is_there, keep, read_results
-from benchmarks.learning.runs import Setting, models_of, try_out
+from benchmarks.learning.results import read_results
+from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import markdown, rows, title
-from benchmarks.learning.tasks import load_task
-from decaf_node.cli.demo.assets import find_assets
-from decaf_node.training.offline import go_offline, quiet
 
 
 def main() -> None:
@@ -30,11 +27,12 @@ def main() -> None:
     parser.add_argument("--split", default="dirichlet-0.3", help="iid, dirichlet-ALPHA or exclusive-LABELS")
     parser.add_argument("--graph", default="ring")
     parser.add_argument("--ranks", default="8", help="of the nodes in turn, as 4/8/16")
-    sizes = {"nodes": 10, "share": 200, "steps": 3, "rounds": 60, "still": 0, "seeds": 1}
+    sizes = {"nodes": 10, "share": 200, "steps": 3, "rounds": 60, "still": 0, "seeds": 1, "jobs": 1}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--methods", nargs="*", default=[*MIXINGS], help=method_of.__doc__)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen base")
     parser.add_argument("--test", action="store_true", help="look at the test texts")
     given = parser.parse_args()
     factors = [method for method in given.methods if "/" in given.ranks and method.startswith("dlora")]
@@ -44,19 +42,9 @@ def main() -> None:
         [method_of(method) for method in given.methods]
     except ValueError as error:
         parser.error(f"{error}; see --help")
-    go_offline()
-    quiet()
-    assets = find_assets(None, os.environ)
-    task, look = load_task(given.task, assets), "test" if given.test else "validation"
     names = [field.name for field in fields(Setting) if field.name != "look"]
-    setting = Setting(**{name: getattr(given, name) for name in names}, look=look)
-    models = models_of(setting, task, assets)
-    for seed in range(given.seeds):
-        for method in given.methods:
-            if not is_there(setting, method, seed):
-                run = try_out(setting, method, seed, models, task)
-                print(f"{method}, seed {seed}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
-                keep(run)
+    setting = Setting(**{name: getattr(given, name) for name in names}, look="test" if given.test else "validation")
+    run_all([(setting, method, seed) for seed in range(given.seeds) for method in given.methods], given.jobs)
     print(markdown(title(setting), rows([run for run in read_results() if title(run.setting) == title(setting)])))
 
 

@@ -8,25 +8,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
+from benchmarks.learning.jobs import run_all
 from benchmarks.learning.plots import draw
-from benchmarks.learning.results import is_there, keep, read_results
-from benchmarks.learning.runs import Run, Setting, models_of, try_out
+from benchmarks.learning.results import read_results
+from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import markdown, rows, title
-from benchmarks.learning.tasks import load_task
-from decaf_node.cli.demo.assets import find_assets
-from decaf_node.training.offline import go_offline, quiet
 
 DOCS = Path(__file__).parents[2] / "docs"
 SEEDS = range(5)
-RING = Setting("20newsgroups", "iid", "ring", 10, 200, "8", 3, 40, 0, 5e-3, "test")
+RING = Setting("20newsgroups", "iid", "ring", 10, 200, "8", 3, 40, 0, 5e-3, "test", "bfloat16")
 RARE = "decaf, balanced, absent 0.2, own rows"
 EVEN = ("dlora", "decaf", RARE, "centralized")
 SKEWED = ("dlora", "decaf", "decaf, balanced", RARE, "local", "centralized")
@@ -40,29 +33,13 @@ TABLES = {
 }
 
 
-def cell(setting: Setting, method: str, seed: int) -> Run:
-    """Run in a process of its own."""
-    torch.set_num_threads(1)
-    go_offline()
-    quiet()
-    assets = find_assets(None, os.environ)
-    task = load_task(setting.task, assets)
-    return try_out(setting, method, seed, models_of(setting, task, assets), task)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1)
     jobs = parser.parse_args().jobs
     # whole seeds first: whoever stops in the middle has a table
     cells = [(setting, method, seed) for seed in SEEDS for setting, methods in TABLES.items() for method in methods]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
-        running = [processes.submit(cell, *one) for one in cells if not is_there(*one)]
-        for done in as_completed(running):
-            run = done.result()
-            keep(run)
-            said = f"{run.setting.task}, {run.setting.split}, {run.method}, seed {run.seed}"
-            print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
+    run_all(cells, jobs)
     runs = [run for run in read_results() if run.setting in TABLES]
     groups = {title(setting): [run for run in runs if run.setting == setting] for setting in TABLES}
     tables = [markdown(name, rows(own)) for name, own in groups.items() if own]

@@ -54,11 +54,11 @@ class State:
 
 
 @cache
-def load(path: Path, labels: tuple[str, ...], rank: int, rate: float, steps: int) -> Shared:
+def load(path: Path, labels: tuple[str, ...], rank: int, rate: float, steps: int, dtype: str = "float32") -> Shared:
     recipe = classifier(path, iid=False)
     settings = Settings.model_validate(
         {
-            "model": recipe.model | {"labels": labels, "device": "cpu", "dtype": "float32"},
+            "model": recipe.model | {"labels": labels, "device": "cpu", "dtype": dtype},
             "lora": recipe.lora | {"r": rank, "lora_alpha": 2 * rank},
             "data": recipe.data | {"train": ["each-its-own.jsonl"]},
             "training": {"arguments": recipe.arguments | {"learning_rate": rate}},

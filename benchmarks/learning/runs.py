@@ -17,7 +17,6 @@ from benchmarks.learning.methods import Method, method_of, of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
 from benchmarks.learning.tasks import Task
 from benchmarks.one_model import Learner, Shared
-from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.assets import asset
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
@@ -36,7 +35,7 @@ class Setting:
     """One column of cells.
 
     share: examples of a node; ranks: in turn, as 4/8/16; steps: local steps of a round; still: rounds without steps at
-    the end; look: at which texts.
+    the end; look: at which texts; dtype: of the frozen base, and what its activations are computed in.
     """
 
     task: str
@@ -50,6 +49,7 @@ class Setting:
     still: int
     rate: float
     look: str
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Bench(World):
 class Curve:
     """How well nodes do on the way. mixes: of a node, in all."""
 
-    def __init__(self, models: Sequence[Shared], texts: Sequence[Article], mixes: int) -> None:
+    def __init__(self, models: Sequence[Shared], texts: Sequence[Example], mixes: int) -> None:
         self._models = models
-        self._texts = models[0].encode(texts)
+        self._texts = texts
         self._mixes = mixes
         self._mixed = Counter[int]()
         self.points: list[list[float]] = [[] for _ in range(POINTS)]
@@ -142,7 +142,7 @@ def finish(world: Bench) -> list[Adapter]:
 def models_of(setting: Setting, task: Task, assets: Path) -> list[Shared]:
     """Return the model of each node; those of one rank share it."""
     path, ranks = asset(assets, "minilm"), map(int, setting.ranks.split("/"))
-    kinds = [load(path, task.labels, rank, setting.rate, setting.steps) for rank in ranks]
+    kinds = [load(path, task.labels, rank, setting.rate, setting.steps, setting.dtype) for rank in ranks]
     return [kinds[node % len(kinds)] for node in range(setting.nodes)]
 
 
@@ -151,11 +151,11 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     started = time.process_time()
     highest = max(range(setting.nodes), key=lambda node: models[node].live.rank)
     shared = models[highest]
-    texts = task.test if setting.look == "test" else task.validation
+    texts = shared.encode(task.test if setting.look == "test" else task.validation)
     torch.manual_seed(seed)
     if method_of(method).mixing == "centralized":
         adapter = in_one_place(setting, method_of(method), seed, shared, task)
-        accuracy = shared.accuracy(adapter, shared.encode(texts))
+        accuracy = shared.accuracy(adapter, texts)
         return Run(
             setting, method, seed, accuracy, accuracy, accuracy, 0.0, 0.0, 0.0, 0.0, time.process_time() - started
         )
@@ -164,14 +164,14 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     world.problem.hear = curve.hear
     adapters = finish(world)
     tails, apart = world.problem.tails, world.problem.interferences
-    each = [model.accuracy(adapter, model.encode(texts)) for model, adapter in zip(models, adapters, strict=True)]
+    each = [model.accuracy(adapter, texts) for model, adapter in zip(models, adapters, strict=True)]
     return Run(
         setting,
         method,
         seed,
         accuracy=statistics.fmean(each),
         worst=min(each),
-        mean=shared.accuracy(mean_of(adapters, adapters[highest]), shared.encode(texts)),
+        mean=shared.accuracy(mean_of(adapters, adapters[highest]), texts),
         consensus=world.problem.measure([host.trainer.value for host in world.hosts]).consensus,
         tail=statistics.fmean(tails) if tails else 0.0,
         interference=None if "/" in setting.ranks else statistics.fmean(apart) if apart else 0.0,

@@ -32,9 +32,10 @@ COLUMNS = (
 def title(setting: Setting) -> str:
     """Return what all rows of a table have in common."""
     still = f", then {setting.still} rounds without" if setting.still else ""
+    base = "" if setting.dtype == "float32" else f", base in {setting.dtype}"
     return (
         f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}, {setting.share} texts each, "
-        f"rank {setting.ranks}, {setting.steps * setting.rounds} local steps{still}; "
+        f"rank {setting.ranks}, {setting.steps * setting.rounds} local steps{still}{base}; "
         f"{setting.look} texts"
     )
 

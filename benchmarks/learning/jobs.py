@@ -1,0 +1,39 @@
+"""Cells of the bench in so many processes. What has been run is not run again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import torch
+
+from benchmarks.learning.results import is_there, keep
+from benchmarks.learning.runs import Run, Setting, models_of, try_out
+from benchmarks.learning.tasks import load_task
+from decaf_node.cli.demo.assets import find_assets
+from decaf_node.training.offline import go_offline, quiet
+
+Cell = tuple[Setting, str, int]
+"""Setting, method, seed."""
+
+
+def run_all(cells: Iterable[Cell], jobs: int) -> None:
+    """Run the cells in their order; say and keep each result once it is there."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
+        running = [processes.submit(_run, *cell) for cell in cells if not is_there(*cell)]
+        for done in as_completed(running):
+            run = done.result()
+            keep(run)
+            said = f"{run.setting.task}, {run.setting.split}, {run.method}, seed {run.seed}"
+            print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
+
+
+def _run(setting: Setting, method: str, seed: int) -> Run:
+    torch.set_num_threads(1)
+    go_offline()
+    quiet()
+    assets = find_assets(None, os.environ)
+    task = load_task(setting.task, assets)
+    return try_out(setting, method, seed, models_of(setting, task, assets), task)
