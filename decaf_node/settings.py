@@ -201,20 +201,12 @@ class TrainingSection(Section):
         1, description="of the built-in trainer, one a GPU: a step takes a batch at each, and averages their gradients"
     )
     threads: int = Field(0, ge=0, description="CPU threads of torch, a process; 0: torch decides")
-    balance_labels: bool = Field(
-        False,
-        description="of a classifier: learn as if this node had as many examples of each label that it has; "
-        "for skewed labels, but not where each node has only few of them",
+    balance_labels: bool | None = Field(
+        None,
+        description="of a classifier: learn as if this node had as many examples of each label; "
+        "unset: yes, but with privacy.epsilon",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
-
-    @model_validator(mode="after")
-    def _leaves_absent_labels_out(self) -> TrainingSection:
-        if self.balance_labels and self.arguments.get("label_smoothing_factor"):
-            raise ValueError(
-                "label_smoothing_factor trains all labels, also those that balance_labels leaves out; set one"
-            )
-        return self
 
 
 class RoundSection(Section):

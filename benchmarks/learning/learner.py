@@ -14,11 +14,9 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from benchmarks.learning.methods import Method
 from benchmarks.one_model import Learner, Loss, Shared, load_shared
@@ -178,21 +176,7 @@ class Learning:
 
 def loss_of(method: Method, examples: Sequence[Example]) -> Loss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
-    if not method.balanced:
-        return None
-    return with_absent(examples, method.absent) if method.absent else BalancedLoss(lambda: examples)
-
-
-def with_absent(examples: Sequence[Example], absent: float) -> Loss:
-    """Return the balanced loss in which a label without examples counts as ``absent`` times an average one."""
-    held = Counter(example.label for example in examples)
-    rare = absent * len(examples) / len(held)
-
-    def loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        counts = torch.tensor([held.get(label, rare) for label in range(outputs.logits.shape[-1])])
-        return functional.cross_entropy(outputs.logits + counts.log(), labels)
-
-    return loss
+    return BalancedLoss(lambda: examples, rare=method.absent) if method.balanced else None
 
 
 def left_out(method: Method, model: Shared, examples: Sequence[Example]) -> list[int]:

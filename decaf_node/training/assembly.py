@@ -22,7 +22,7 @@ from decaf_node.training.examples import Example, NoneReadable
 from decaf_node.training.held_out import Loss, slice_of
 from decaf_node.training.host import Evaluator
 from decaf_node.training.link import Link
-from decaf_node.training.live import find_adapter, freeze_a
+from decaf_node.training.live import LiveAdapter, find_adapter, freeze_a
 from decaf_node.training.lora import attach_lora, check_lora
 from decaf_node.training.model import check_folder, choose_device, load_base
 from decaf_node.training.offline import quiet
@@ -102,10 +102,19 @@ def assemble(settings: Settings, link: Link | None, welcome: Welcome, scratch: P
             train_dataset=data.stream,
             data_collator=OrTheOneBefore(task.collate),
             callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
-            compute_loss_func=BalancedLoss(lambda: data.stream.examples) if settings.training.balance_labels else None,
+            compute_loss_func=_loss(settings, find_adapter(model), arguments, data.stream),
         )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
+
+
+def _loss(settings: Settings, live: LiveAdapter, arguments: TrainingArguments, stream: Stream) -> BalancedLoss | None:
+    """Return what a classifier learns by; None: the model's own loss."""
+    if not settings.model.classifies or settings.training.balance_labels is False:
+        return None
+    loss = BalancedLoss(lambda: stream.examples, smoothing=arguments.label_smoothing_factor)
+    loss.leave_absent_rows(live, len(settings.model.labels))
+    return loss
 
 
 def _private_trainer(

@@ -1,13 +1,14 @@
 """A loss that weighs labels as if a node had as many examples of each, though its own are skewed.
 
 Logit adjustment (Menon et al., arXiv 2007.07314; between nodes, FedLC, arXiv 2209.00189): while training, each logit is
-raised by the logarithm of how frequent its label is in the node's own examples. So the model need not learn that, and
-labels that are not here are not unlearned: they take no part.
+raised by the logarithm of how frequent its label is in the node's own examples, so the model need not learn that.
+Labels that are not here count as rare ones: were they left out, two that no node has together would never be told
+apart. But their rows of the classifier's head are left to nodes that have them: Adam makes a full step of any gradient,
+however small, and would unlearn what these nodes know as fast as ever.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,36 +18,57 @@ from torch import Tensor
 from torch.nn import functional
 
 from decaf_node.training.examples import Example
+from decaf_node.training.live import LiveAdapter
 
-ABSENT = -1000.0  # so low that such a logit has no gradient at all: of the smallest one Adam would make a full step
+RARE = 0.2  # how frequent a label that is not here counts, beside an average one that is; from docs/learning.md
 
 
 class BalancedLoss:
-    """For ``Trainer(compute_loss_func=...)``. examples: returns the node's own, another list once they have changed."""
+    """For ``Trainer(compute_loss_func=...)``.
 
-    def __init__(self, examples: Callable[[], Sequence[Example]]) -> None:
+    examples: returns the node's own, another list once they have changed. smoothing: of the labels, as in
+    ``label_smoothing_factor``. rare: see ``RARE``
+    """
+
+    def __init__(self, examples: Callable[[], Sequence[Example]], smoothing: float = 0.0, rare: float = RARE) -> None:
         self._examples = examples
+        self._smoothing = smoothing
+        self._rare = rare
         self._counted: Sequence[Example] | None = None
-        self._prior = torch.zeros(0)
+        self._log_frequencies = torch.zeros(0)
+        self._is_here = torch.zeros(0)
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the mean over the batch, or its part of the mean over so many examples."""
         logits = outputs.logits.float()
+        self._count(logits)
+        weighed = logits + self._log_frequencies
+        total = functional.cross_entropy(weighed, labels, reduction="sum", label_smoothing=self._smoothing)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def leave_absent_rows(self, live: LiveAdapter, count: int) -> None:
+        """Keep gradients from the head's rows, one for each of ``count`` labels, where the label is not here."""
+        for tensor in live.tensors.values():
+            if tensor.shape[0] == count:
+                tensor.register_hook(self._of_own_rows)  # type: ignore[no-untyped-call]
+
+    def _of_own_rows(self, gradient: Tensor) -> Tensor:
+        return gradient * self._is_here.to(gradient.dtype).reshape(-1, *[1] * (gradient.dim() - 1))
+
+    def _count(self, logits: Tensor) -> None:
         own = self._examples()
         if self._counted is not own:
             self._counted = own
-            self._prior = log_frequencies([example.label for example in own], logits.shape[-1]).to(logits.device)
-        total = functional.cross_entropy(logits + self._prior, labels, reduction="sum")
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+            labels = [example.label for example in own]
+            self._log_frequencies = log_frequencies(labels, logits.shape[-1], self._rare).to(logits.device)
+            self._is_here = torch.bincount(torch.tensor(labels), minlength=logits.shape[-1]).sign().to(logits.device)
 
 
-def log_frequencies(labels: Sequence[int], count: int) -> Tensor:
-    """Return the logarithm of each label's part of all (count,), ABSENT for those that are not there.
+def log_frequencies(labels: Sequence[int], count: int, rare: float) -> Tensor:
+    """Return the logarithm of how often each label is there (count,), float32.
 
-    Of a single label nothing is left to learn by that; then it is zeros, the loss as it is.
+    One that is not there counts ``rare`` times as often as those that are do on average.
     """
     held = Counter(labels)
-    if len(held) < 2:
-        return torch.zeros(count)
-    parts = [math.log(held[label] / len(labels)) if label in held else ABSENT for label in range(count)]
-    return torch.tensor(parts, dtype=torch.float32)
+    absent = rare * len(labels) / len(held)
+    return torch.tensor([held.get(label, absent) for label in range(count)], dtype=torch.float32).log()

@@ -15,7 +15,7 @@ from torch import Tensor
 from decaf_node.link import Welcome
 from decaf_node.training.alone import LinkToNobody
 from decaf_node.training.assembly import assemble
-from decaf_node.training.balance import ABSENT, BalancedLoss, log_frequencies
+from decaf_node.training.balance import RARE, BalancedLoss, log_frequencies
 from tests.training.tiny import LABELS, classifier_settings, make_bert, topic_rows, write_rows
 
 
@@ -23,28 +23,31 @@ def examples_of(*labels: int) -> list[Any]:
     return [SimpleNamespace(label=label) for label in labels]
 
 
-def loss_of(*labels: int) -> BalancedLoss:
+def loss_of(*labels: int, smoothing: float = 0.0) -> BalancedLoss:
     examples = examples_of(*labels)
-    return BalancedLoss(lambda: examples)
+    return BalancedLoss(lambda: examples, smoothing)
 
 
-def reference(logits: Tensor, labels: Tensor, frequencies: list[float]) -> float:
-    """The mean loss, in float64 and with a sum over the labels that are there."""
-    weights = np.array(frequencies) * np.exp(logits.double().numpy())
-    own = weights[np.arange(len(labels)), labels.numpy()] / weights.sum(1)
-    return float(-np.log(own).mean())
+def reference(logits: Tensor, labels: Tensor, counts: list[float], smoothing: float = 0.0) -> float:
+    """The mean loss, in float64."""
+    weights = np.array(counts) * np.exp(logits.double().numpy())
+    losses = -np.log(weights / weights.sum(1, keepdims=True))
+    own = losses[np.arange(len(labels)), labels.numpy()]
+    return float(((1 - smoothing) * own + smoothing * losses.mean(1)).mean())
 
 
 def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
-    assert log_frequencies([2, 2, 2], 4).tolist() == [0.0] * 4, "a node with a single label would learn nothing"
-    assert log_frequencies([1, 1, 3, 1], 4).tolist() == pytest.approx([ABSENT, math.log(0.75), ABSENT, math.log(0.25)])
+    assert log_frequencies([1, 1, 3, 1], 4, 0.5).exp().tolist() == pytest.approx([1.0, 3.0, 1.0, 1.0])
+    assert log_frequencies([2, 2, 2], 3, 0.1).exp().tolist() == pytest.approx([0.3, 0.3, 3.0])
+    assert log_frequencies([0], 2, 0.0).tolist() == [0.0, -math.inf], "as if the label did not exist"
 
 
-def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency(smoothing: float) -> None:
     torch.manual_seed(0)
-    logits, labels = 3 * torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
-    loss = loss_of(0, 0, 0, 0, 1, 1, 1, 2)
-    expected = reference(logits, labels, [1 / 2, 3 / 8, 1 / 8])
+    logits, labels = 3 * torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 0, 1])
+    loss = loss_of(0, 0, 0, 0, 1, 1, 1, 2, 2, smoothing=smoothing)
+    expected = reference(logits, labels, [4, 3, 2, 3 * RARE], smoothing)
     outputs = SimpleNamespace(logits=logits)
     assert float(loss(outputs, labels)) == pytest.approx(expected, rel=1e-6)
     assert float(loss(outputs, labels, torch.tensor(24))) == pytest.approx(expected / 4, rel=1e-6)  # of four batches
@@ -56,12 +59,10 @@ def test_even_labels_change_nothing() -> None:
     assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-6)
 
 
-def test_labels_that_are_not_here_have_no_gradient() -> None:
-    logits = torch.randn(4, 3, requires_grad=True)
-    loss = loss_of(0, 2)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0]))
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert gradient[:, 1].abs().max() == 0.0
-    assert gradient[:, 0].abs().min() > 0.0
+def test_a_label_that_is_not_here_is_told_apart_from_those_that_are() -> None:
+    logits = torch.zeros(4, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(loss_of(0, 2)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0])), logits)
+    assert gradient[:, 1].tolist() == pytest.approx([RARE / (2 + RARE) / 4] * 4)
 
 
 def test_what_the_files_hold_now_counts() -> None:
@@ -69,22 +70,16 @@ def test_what_the_files_hold_now_counts() -> None:
     held = SimpleNamespace(examples=examples_of(0, 0, 0, 1))
     loss = BalancedLoss(lambda: held.examples)
     assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
-        reference(logits, labels, [3 / 4, 1 / 4]), rel=1e-6
+        reference(logits, labels, [3, 1]), rel=1e-6
     )
     held.examples = examples_of(0, 1, 1, 1, 1)
     assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
-        reference(logits, labels, [1 / 5, 4 / 5]), rel=1e-6
+        reference(logits, labels, [1, 4]), rel=1e-6
     )
 
 
-def test_smoothing_over_labels_that_are_left_out_is_refused(tmp_path: Path) -> None:
-    both = {"balance_labels": True, "arguments": {"label_smoothing_factor": 0.1}}
-    with pytest.raises(ValueError, match="label_smoothing_factor trains all labels"):
-        classifier_settings(tmp_path, tmp_path, training=both)
-
-
-@pytest.mark.parametrize("balanced", [True, False])
-def test_a_node_without_a_label_leaves_what_the_head_knows_of_it(tmp_path: Path, balanced: bool) -> None:
+@pytest.mark.parametrize("balanced", [None, False])
+def test_a_node_without_a_label_leaves_what_the_head_knows_of_it(tmp_path: Path, balanced: bool | None) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", topic_rows(12, LABELS[:2]))
     given = classifier_settings(
         make_bert(tmp_path / "bert"),
@@ -105,5 +100,5 @@ def test_a_node_without_a_label_leaves_what_the_head_knows_of_it(tmp_path: Path,
     assembled.trainer.train()
     moved = (head.weight - before).abs().amax(1)
     assert moved[:2].min() > 1e-3
-    assert (moved[2] == 0.0) == balanced
-    assert 0.0 < told[0] < math.log(2 if balanced else 3) * 1.5  # a mean over examples, whatever is accumulated
+    assert (moved[2] == 0.0) == (balanced is None)
+    assert 0.0 < told[0] < math.log(3) * 1.5  # a mean over examples, whatever is accumulated

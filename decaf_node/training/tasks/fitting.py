@@ -37,7 +37,8 @@ def objections(settings: Settings) -> Iterator[BadSettings]:
     for name, why in UNFIT.get(task, {}).items():
         section_name, key = name.split(".")
         section = getattr(settings, section_name)
-        if getattr(section, key) != type(section).model_fields[key].default:
+        value = getattr(section, key)
+        if value and value != type(section).model_fields[key].default:
             yield BadSettings(
                 "model.not-for-task", f'{name} does not go with model.task = "{task}": {why}; take it out.'
             )
