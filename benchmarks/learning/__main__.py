@@ -18,7 +18,7 @@ from benchmarks.learning.jobs import run_all
 from benchmarks.learning.methods import MIXINGS, method_of
 from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Setting
-from benchmarks.learning.tables import markdown, rows, title
+from benchmarks.learning.tables import by_title, table, title
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     names = [field.name for field in fields(Setting) if field.name != "look"]
     setting = Setting(**{name: getattr(given, name) for name in names}, look="test" if given.test else "validation")
     run_all([(setting, method, seed) for seed in range(given.seeds) for method in given.methods], given.jobs)
-    print(markdown(title(setting), rows([run for run in read_results() if title(run.setting) == title(setting)])))
+    print(table(title(setting), by_title(read_results())[title(setting)]))
 
 
 if __name__ == "__main__":

@@ -14,19 +14,8 @@ from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Run, Setting
 
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # by degrees of freedom
-COLUMNS = (
-    "method",
-    "rate",
-    "steps a round",
-    "accuracy, %",
-    "beside the reference",
-    "worst node",
-    "mean adapter",
-    "consensus",
-    "tail",
-    "interference",
-    "MB sent",
-)
+LEFT = ("method", "rate", "steps a round", "accuracy, %")
+RIGHT = ("worst node", "mean adapter", "consensus", "tail", "interference", "MB sent")
 
 
 def title(setting: Setting) -> str:
@@ -40,24 +29,31 @@ def title(setting: Setting) -> str:
     )
 
 
-def rows(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the cells of one table: all are compared, seed by seed, with the first of those that have most seeds."""
+def table(name: str, runs: Sequence[Run], references: Sequence[str] = ()) -> str:
+    """Return one table, as Markdown. runs: those whose settings have this ``title``.
+
+    references: methods with which all others are compared, seed by seed; none: the first of those with most seeds.
+    """
     groups: dict[tuple[str, float, int], list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.method, run.setting.rate, run.setting.steps].append(run)
-    reference = {run.seed: run.accuracy for run in max(groups.values(), key=len)}
-    return [_row(method, rate, steps, own, reference) for (method, rate, steps), own in groups.items()]
+    most = max(groups.values(), key=len)
+    beside = {one: next(own for (method, _, _), own in groups.items() if method == one) for one in references}
+    beside = beside or {f"{most[0].method} ({most[0].setting.rate:g}, {most[0].setting.steps})": most}
+    lines = [[*LEFT, *(f"beside {name}" for name in beside), *RIGHT]]
+    lines += [["---"] * len(lines[0])]
+    lines += [_row(own, list(beside.values())) for own in groups.values()]
+    return "\n".join([f"**{name}**", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
-def _row(method: str, rate: float, steps: int, runs: Sequence[Run], reference: dict[int, float]) -> list[str]:
-    apart = [run.accuracy - reference[run.seed] for run in runs if run.seed in reference]
+def _row(runs: Sequence[Run], references: Sequence[Sequence[Run]]) -> list[str]:
     interferences = [run.interference for run in runs if run.interference is not None]
     return [
-        method,
-        f"{rate:g}",
-        str(steps),
+        runs[0].method,
+        f"{runs[0].setting.rate:g}",
+        str(runs[0].setting.steps),
         with_deviation([run.accuracy for run in runs]),
-        with_interval(apart),
+        *(with_interval(apart(runs, reference)) for reference in references),
         f"{100 * fmean(run.worst for run in runs):.1f}",
         f"{100 * fmean(run.mean for run in runs):.1f}",
         f"{fmean(run.consensus for run in runs):.3f}",
@@ -65,6 +61,12 @@ def _row(method: str, rate: float, steps: int, runs: Sequence[Run], reference: d
         f"{fmean(interferences):.3f}" if interferences else "",
         f"{fmean(run.bytes for run in runs) / 1e6:.1f}",
     ]
+
+
+def apart(runs: Sequence[Run], reference: Sequence[Run]) -> list[float]:
+    """Return by how much each run is more accurate than the reference's of the same seed."""
+    known = {run.seed: run.accuracy for run in reference}
+    return [run.accuracy - known[run.seed] for run in runs if run.seed in known]
 
 
 def with_deviation(values: Sequence[float]) -> str:
@@ -75,25 +77,22 @@ def with_deviation(values: Sequence[float]) -> str:
 
 def with_interval(values: Sequence[float]) -> str:
     """Return the mean with its 95 % interval, in points (Student's t)."""
+    if not values:
+        return ""
     if len(values) < 2 or not any(values):
         return f"{100 * fmean(values):+.1f}" if any(values) else ""
     half = T_95.get(len(values) - 1, 1.96) * stdev(values) / math.sqrt(len(values))
     return f"{100 * fmean(values):+.1f} ± {100 * half:.1f}"
 
 
-def tables(runs: Iterable[Run]) -> dict[str, list[list[str]]]:
-    """Return the cells of each table by its title."""
+def by_title(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return the runs of each table by its title."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[title(run.setting)].append(run)
-    return {name: rows(own) for name, own in groups.items()}
-
-
-def markdown(name: str, cells: Sequence[Sequence[str]]) -> str:
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *cells]
-    return "\n".join([f"**{name}**", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+    return groups
 
 
 if __name__ == "__main__":
-    for name, cells in tables(read_results()).items():
-        print(markdown(name, cells))
+    for name, own in by_title(read_results()).items():
+        print(table(name, own))

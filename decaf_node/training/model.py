@@ -263,8 +263,8 @@ def _whole(model: ModelSection, kind: Any, sources: dict[str, Any]) -> Any:
         raise BadData(
             "model.weights-missing",
             f"The model in {model.path} is not made for {model.task}: its files lack {len(missing)} of the weights, "
-            f"such as {missing[0]}; take another model, or another model.task (sequence-classification, with the labels "
-            "in model.labels, suits an encoder of texts).",
+            f"such as {missing[0]}; take another model, or another model.task (for an encoder of texts it is "
+            "sequence-classification, with the labels in model.labels).",
         )
     return loaded
 
