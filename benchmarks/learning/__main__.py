@@ -19,6 +19,7 @@ from benchmarks.learning.methods import MIXINGS, method_of
 from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import by_title, table, title
+from decaf_node.mesh.topology import longest_period
 
 
 def main() -> None:
@@ -27,21 +28,25 @@ def main() -> None:
     parser.add_argument("--split", default="dirichlet-0.3", help="iid, dirichlet-ALPHA or exclusive-LABELS")
     parser.add_argument("--graph", default="ring")
     parser.add_argument("--ranks", default="8", help="of the nodes in turn, as 4/8/16")
-    sizes = {"nodes": 10, "share": 200, "steps": 3, "rounds": 60, "still": 0, "seeds": 1, "jobs": 1}
-    for name, default in sizes.items():
+    parser.add_argument("--sizes", default="1", help="of the nodes' shares in turn, one to another, as 1/2/4")
+    numbers = {"nodes": 10, "share": 200, "steps": 3, "rounds": 60, "still": 0, "seeds": 1, "jobs": 1}
+    for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--methods", nargs="*", default=[*MIXINGS], help=method_of.__doc__)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen base")
+    parser.add_argument("--in-step", action="store_true", help="mix all at once, without the machine")
     parser.add_argument("--test", action="store_true", help="look at the test texts")
     given = parser.parse_args()
-    factors = [method for method in given.methods if "/" in given.ranks and method.startswith("dlora")]
-    if factors:
-        parser.error(f"factors of other ranks cannot be averaged; leave out {', '.join(factors)}, by --methods")
     try:
-        [method_of(method) for method in given.methods]
+        methods = {name: method_of(name) for name in given.methods}
     except ValueError as error:
         parser.error(f"{error}; see --help")
+    factors = [name for name, method in methods.items() if method.mixing in ("factors", "b alone")]
+    if factors and "/" in given.ranks:
+        parser.error(f"factors of other ranks cannot be averaged; leave out {', '.join(factors)}, by --methods")
+    if any(method.chebyshev for method in methods.values()) and longest_period(given.graph, given.nodes):
+        parser.error("chebyshev needs a graph that stays the same from turn to turn")
     names = [field.name for field in fields(Setting) if field.name != "look"]
     setting = Setting(**{name: getattr(given, name) for name in names}, look="test" if given.test else "validation")
     run_all([(setting, method, seed) for seed in range(given.seeds) for method in given.methods], given.jobs)

@@ -3,8 +3,9 @@
 The newcomer starts, knowing nothing, when half the rounds are over. The absent node is killed after a quarter of the
 rounds, for 20 of them, and goes on from what it had saved. Told is its accuracy after each of its next mixes, beside
 the mean of the others at that moment; and that of the others at the end, beside a mesh where nobody came or went.
+A method's exchanges count as rounds.
 
-    python -m benchmarks.learning.comings
+    python -m benchmarks.learning.comings --method "decaf, balanced"
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.learning.learner import State, load
+from benchmarks.learning.methods import method_of
 from benchmarks.learning.runs import ROUND_SECONDS, Bench, Setting, finish, mesh_of
 from benchmarks.learning.tasks import load_task
 from decaf_node.cli.demo.assets import asset, find_assets
@@ -83,21 +85,24 @@ def look(what: str, world: Bench, since: float, accuracy: Callable[[Adapter], fl
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--method", default="decaf")
     given = parser.parse_args(arguments)
     go_offline()
     quiet()
     assets = find_assets(None, os.environ)
-    setting = Setting("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 2e-3, "validation")
+    setting = Setting("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation")
     task = load_task(setting.task, assets)
     shared = load(asset(assets, "minilm"), task.labels, 8, setting.rate, setting.steps)
     texts = shared.encode(task.validation)
-    comings = []
+    comings, rounds = [], setting.rounds * method_of(given.method).exchanges
     for what, happens in (("nobody", None), ("newcomer", newcomer), ("absent", absent)):
-        world = mesh_of(setting, "decaf", 0, [shared] * setting.nodes, task)
-        since = happens(world, setting.rounds) if happens else setting.rounds * ROUND_SECONDS * 10
+        world = mesh_of(setting, given.method, 0, [shared] * setting.nodes, task)
+        since = happens(world, rounds) if happens else rounds * ROUND_SECONDS * 10
         comings.append(look(what, world, since, lambda adapter: shared.accuracy(adapter, texts)))
         print(json.dumps(asdict(comings[-1])), flush=True)
-    RESULTS.write_text(json.dumps({"setting": asdict(setting), "runs": [asdict(one) for one in comings]}, indent=1))
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept[given.method] = {"setting": asdict(setting), "runs": [asdict(one) for one in comings]}
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 from benchmarks.learning.methods import Method
+from benchmarks.learning.mixes import chebyshev, left_over, plus
+from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Loss, Shared, load_shared
 from decaf_node.cli.demo.recipe import classifier
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
@@ -29,7 +31,7 @@ from decaf_node.settings import Settings
 from decaf_node.sim.problem import Measure, Mixed, Term
 from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.examples import Example
-from decaf_node.training.live import freeze_a
+from decaf_node.training.live import LiveAdapter
 
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
 DIGEST = "0" * 64
@@ -39,16 +41,23 @@ DIGEST = "0" * 64
 class State:
     """What a node holds.
 
-    sent: what others get of it; mixed: whether it has mixed since its last step; begun: what it was when its round
-    began; way: from there in the round before, where momentum is due
+    sent: what others get of it; examples: how many it has; mixed: whether it has mixed since its last step; begun: what
+    it was when its round began; unmixed: what it was after its last steps, where these overlap; exchange: of its round,
+    0 is the first; way: what the next mix adds, where momentum or acceleration is due; residual: and what it adds of
+    what was cut before; tracker: where steps are tracked
     """
 
     node: int
     adapter: Adapter
     sent: Adapter
+    examples: int = 1
     mixed: bool = False
     begun: Adapter | None = None
+    unmixed: Adapter | None = None
+    exchange: int = 0
     way: AdapterEdge | None = None
+    residual: AdapterEdge | None = None
+    tracker: Tracker | None = None
 
 
 @cache
@@ -70,21 +79,26 @@ class Learning:
     """See ``sim.problem.Problem``.
 
     models: of each node; those of one rank have one. shares: the examples of each node. rounds: with steps; after these
-    the nodes go on mixing.
+    the nodes go on mixing. contraction: of the graph, for ``chebyshev``.
     """
 
     def __init__(
-        self, models: Sequence[Shared], shares: Sequence[Sequence[Example]], method: Method, seed: int, rounds: int
+        self,
+        models: Sequence[Shared],
+        shares: Sequence[Sequence[Example]],
+        method: Method,
+        seed: int,
+        rounds: int,
+        contraction: float = 0.0,
     ) -> None:
         self._models = models
         self._method = method
         self._turns = Counter[int]()
         self._last = rounds * method.exchanges
+        self._speeds = chebyshev(contraction, method.exchanges) if method.chebyshev else [1.0] * method.exchanges
+        self._examples = [len(share) for share in shares]
         for model in models:
-            for layer in model.live.layers.values():
-                layer.a.requires_grad_(True)
-            if method.mixing == "b alone":
-                freeze_a(model.live)
+            let_train(model.live, a=method.mixing != "b alone")
         held = zip(models, shares, strict=True)
         self._learners = [
             Learner(
@@ -102,38 +116,83 @@ class Learning:
 
     def fresh(self, number: int) -> State:
         initial = self._models[number].initial
-        return State(number, initial, initial)
+        return State(number, initial, initial, self._examples[number])
 
     def train(self, value: State, number: int, random: Random) -> State:
         turn, self._turns[number] = self._turns[number], self._turns[number] + 1
-        if turn % self._method.exchanges or turn >= self._last:
-            return replace(value, sent=self._method.sent(value.adapter), way=None)
-        if value.mixed and self._method.moments == "anew":
-            self._learners[number].forget()
-        adapter = self._learners[number].train(value.adapter, self._models[number].settings.round.steps)
+        rounds, exchange = divmod(turn, self._method.exchanges)
+        if exchange or turn >= self._last:
+            return self._publish(replace(value, exchange=exchange, way=value.way if exchange else None))
+        method, learner, model = self._method, self._learners[number], self._models[number]
+        if value.mixed and method.moments == "anew":
+            learner.forget()
+        if method.alternating:
+            let_train(model.live, a=rounds % 2 == 1, b=rounds % 2 == 0)
+        start = self._start(value)
+        trained = learner.train(start, model.settings.round.steps)
+        if method.overlap and start is not value.adapter:
+            trained = method.mix(trained, [AdapterEdge(start, value.adapter, 1.0)]).adapter
         way = None
-        if value.begun is not None and self._method.momentum:
-            way = AdapterEdge(value.begun, value.adapter, self._method.momentum)
-        return State(number, adapter, self._method.sent(adapter), begun=value.adapter, way=way)
+        if value.begun is not None and method.momentum:
+            way = AdapterEdge(value.begun, value.adapter, method.momentum)
+        after = replace(value, adapter=trained, mixed=False, begun=value.adapter, exchange=0, way=way)
+        after = self._tracked(after) if method.tracking else after
+        return self._publish(replace(after, unmixed=after.adapter if method.overlap else None))
+
+    def _tracked(self, value: State) -> State:
+        assert value.begun is not None, "what has trained has begun"
+        correction = None if value.tracker is None else value.tracker.correction
+        adapter = value.adapter if correction is None else corrected(value.adapter, correction)
+        step = step_between(value.begun, adapter)
+        return replace(value, adapter=adapter, tracker=Tracker(step, step, correction))
+
+    def _start(self, value: State) -> Adapter:
+        """Return where the steps of a round begin."""
+        if self._method.overlap and value.unmixed is not None:
+            return value.unmixed
+        if self._method.nesterov and value.begun is not None:
+            ahead = AdapterEdge(value.begun, value.adapter, self._method.nesterov)
+            return self._method.mix(value.adapter, [ahead]).adapter
+        return value.adapter
+
+    def _publish(self, value: State) -> State:
+        tracker = value.tracker and replace(value.tracker, sent=self._method.sent(value.tracker.step))
+        return replace(value, sent=self._method.sent(value.adapter), tracker=tracker)
 
     def mix(self, value: State, terms: Sequence[Term]) -> Mixed:
-        edges = [AdapterEdge(ours.sent, theirs.sent, weight) for weight, ours, theirs in terms]
-        if not edges:
-            return Mixed(value)
-        if value.way is not None:
-            edges.append(value.way)
+        if not terms:
+            return Mixed(replace(value, way=None))
+        weigh = self._method.weight
+        dues = [(weigh(weight, ours.examples, theirs.examples), ours, theirs) for weight, ours, theirs in terms]
+        edges = [AdapterEdge(ours.sent, theirs.sent, due * self._speed(ours, theirs)) for due, ours, theirs in dues]
+        edges += [edge for edge in (value.way, value.residual) if edge is not None]
         mixed = self._method.mix(value.adapter, edges)
         self.tails.append(mixed.tail / max(mixed.norm, 1e-12))
         self.interferences.append(mixed.interference / max(mixed.norm, 1e-12))
-        after = State(value.node, mixed.adapter, mixed.adapter, mixed=True, begun=value.begun)
+        after = self._remembering(value, edges, mixed.adapter)
+        if value.tracker is not None:
+            after = replace(after, tracker=value.tracker.mixed(edges_of_steps(dues)))
         self.hear(after)
         return Mixed(after, mixed.tail)
+
+    def _speed(self, ours: State, theirs: State) -> float:
+        """Both ends agree on it, though they may mix a late edge in different exchanges; else the mean would drift."""
+        return self._speeds[min(ours.exchange, theirs.exchange)]
+
+    def _remembering(self, value: State, edges: Sequence[AdapterEdge], mixed: Adapter) -> State:
+        """Return the state after the mix, with what the next mix is to add."""
+        way, residual = None, value.residual
+        if self._method.chebyshev and value.exchange + 1 < self._method.exchanges:
+            way = AdapterEdge(mixed, value.adapter, 1.0 - self._speeds[value.exchange + 1])
+        if self._method.residual:
+            residual = plus(left_over(value.adapter, edges, mixed, self._method.residual))
+        return replace(value, adapter=mixed, sent=mixed, mixed=True, way=way, residual=residual)
 
     def adopt(self, value: State, candidates: Sequence[State], base: State | None) -> tuple[int, State]:
         chosen = medoid([candidate.adapter for candidate in candidates])
         before = None if base is None else base.adapter
         adopted = adopt(candidates[chosen].adapter, value.adapter, before)
-        return chosen, State(value.node, adopted, adopted)
+        return chosen, State(value.node, adopted, adopted, value.examples)
 
     def distance(self, one: State, other: State) -> float:
         return distance(one.adapter, other.adapter)
@@ -145,8 +204,8 @@ class Learning:
         return 0.0
 
     def residual(self, before: State, terms: Sequence[Term], after: State) -> float:
-        """See ``Problem``: against the dense sum. A mix of factors, or with momentum, is not meant to be that."""
-        if self._method.mixing != "products" or self._method.momentum:
+        """See ``Problem``: against the dense sum. Not all methods' mixes are meant to be that."""
+        if not self._method.plain:
             return 0.0
         squares = 0.0
         for name, product in before.adapter.products.items():
@@ -171,7 +230,24 @@ class Learning:
 
     def _bytes(self, model: Shared) -> int:
         dtype = getattr(torch, self._method.wire)
-        return size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
+        size = size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
+        return 2 * size if self._method.tracking else size
+
+
+def edges_of_steps(terms: Sequence[Term]) -> list[AdapterEdge]:
+    """Return what is due of the steps that were sent beside adapters. They are not accelerated."""
+    return [
+        AdapterEdge(ours.tracker.sent, theirs.tracker.sent, weight)
+        for weight, ours, theirs in terms
+        if ours.tracker is not None and theirs.tracker is not None
+    ]
+
+
+def let_train(live: LiveAdapter, a: bool = True, b: bool = True) -> None:
+    """Say which factors train from now on."""
+    for layer in live.layers.values():
+        layer.a.requires_grad_(a)
+        layer.b.requires_grad_(b)
 
 
 def loss_of(method: Method, examples: Sequence[Example]) -> Loss | None:

@@ -6,25 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
-
+from benchmarks.learning.mixes import of_one_rank, rounded, with_near_a
 from decaf_node.lowrank.adapter import Adapter
-from decaf_node.lowrank.int8 import decode, encode, is_coded, scales_of
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, mix_adapters, mix_factors
-from decaf_node.lowrank.product import Product
-
-WORST_CONDITION = 1e2  # of a change of basis; with 1e4 the factors, in float32, lost a fiftieth of the product
 
 Mixing = Literal["local", "centralized", "products", "factors", "b alone"]
-MIXINGS: dict[str, Mixing] = {
-    "local": "local",
-    "centralized": "centralized",
-    "decaf": "products",
-    "dlora": "factors",
-    "dlora-fa": "b alone",
-}
 
 
 @dataclass(frozen=True)
@@ -42,6 +28,20 @@ class Method:
              how frequent a label is in the node's own data (logit adjustment, arXiv 2007.07314, FedLC arXiv 2209.00189)
     absent:  where labels are balanced, those that are not here count as so many times as frequent as one that is
     own_rows: rows of the head are trained only by who has examples of their label
+    nesterov: steps begin where the way of the round before, gone on by this part, leads to
+    tracking: each node makes the mesh's mean step (``tracking``); it sends twice as much
+    alternating: B alone is trained in one round, A alone in the next (RoLoRA, arXiv 2409.02346; LoRA-A2, arXiv
+             2410.22815; without a server TAD-LoRA, arXiv 2602.00451). B begins: while it is zero, A has no gradient.
+             Both are mixed in every round: the factor that rests is not the same everywhere until it has been mixed
+             often, and mixing factors is exact only then
+    chebyshev: the exchanges of a round are accelerated (``mixes.chebyshev``)
+    residual: what the mix cuts is kept, up to so many times the rank, and added to the next mix. It is neither sent nor
+             used by the model, so it costs no bytes. Source: error feedback, as in arXiv 1901.09847
+    by_size: neighbours weigh by their number of examples: ``w_ij min(1, n_j / n_i)`` for Metropolis' w_ij, so that the
+             mean weighed by examples stays (Hastings, 1970), and nodes come to agree on that
+    overlap: a round's steps begin from what the node has sent, not mixed yet, and are added to the mix: the network has
+             a whole round's time. (Overlap in the simulator is of its time alone.)
+    server:  in place of a graph a server takes the mean of all, without a network: FedAvg (arXiv 1602.05629)
     """
 
     mixing: Mixing
@@ -54,6 +54,20 @@ class Method:
     balanced: bool = False
     absent: float = 0.0
     own_rows: bool = False
+    nesterov: float = 0.0
+    tracking: bool = False
+    alternating: bool = False
+    chebyshev: bool = False
+    residual: int = 0
+    by_size: bool = False
+    overlap: bool = False
+    server: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether a mix is the best product of what the mesh's weights make due, and nothing else."""
+        more = self.momentum or self.chebyshev or self.residual or self.by_size
+        return self.mixing == "products" and not more
 
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
@@ -65,23 +79,40 @@ class Method:
         """Return what a neighbour reads of it; the same object where nothing is rounded."""
         return adapter if self.wire == "float32" else rounded(adapter, self.wire)
 
+    def weight(self, metropolis: float, own: int, theirs: int) -> float:
+        """Return what an edge weighs here. own, theirs: numbers of examples of its ends."""
+        return metropolis * min(1.0, theirs / own) if self.by_size else metropolis
+
+
+MIXINGS = {
+    "local": Method("local"),
+    "centralized": Method("centralized"),
+    "decaf": Method("products"),
+    "dlora": Method("factors"),
+    "dlora-fa": Method("b alone"),
+    "fedavg": Method("factors", server=True),
+    "fedavg of products": Method("products", server=True),
+}
+
 
 def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
-    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows.
-    Raises ValueError.
+    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows,
+    nesterov NUMBER, tracking, alternating, chebyshev, residual NUMBER, by size, overlap. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
         raise ValueError(f"{mixing} is none of {', '.join(MIXINGS)}")
-    method = Method(MIXINGS[mixing])
+    method = MIXINGS[mixing]
     for option in options:
         match option.split():
             case [count, "exchanges"]:
                 method = replace(method, exchanges=int(count))
             case ["momentum", number]:
                 method = replace(method, momentum=float(number))
+            case ["nesterov", number]:
+                method = replace(method, nesterov=float(number))
             case ["int8" | "bfloat16" as wire]:
                 method = replace(method, wire=wire)
             case ["balanced"]:
@@ -96,56 +127,31 @@ def method_of(name: str) -> Method:
                 method = replace(method, near_a=True)
             case ["ranks", "mixed", "whole"]:
                 method = replace(method, whole=True)
+            case ["tracking"]:
+                method = replace(method, tracking=True)
+            case ["alternating"]:
+                method = replace(method, alternating=True)
+            case ["chebyshev"]:
+                method = replace(method, chebyshev=True)
+            case ["residual", number]:
+                method = replace(method, residual=int(number), whole=True)  # what does not fit is carried, not left out
+            case ["by", "size"]:
+                method = replace(method, by_size=True)
+            case ["overlap"]:
+                method = replace(method, overlap=True)
             case _:
                 raise ValueError(f"{option} says nothing of how to learn together")
+    _check(name, method)
     return method
 
 
-def with_near_a(adapter: Adapter, old: Adapter) -> Adapter:
-    """Return the same products, each A the least-squares projection of the old one on the new rows.
-
-    ``A' = T A`` and ``B' = B T^-1`` with ``T = A_old A^T (A A^T)^-1``; a layer where T is nearly singular stays.
-    """
-    products = {name: _near(product, old.products[name]) for name, product in adapter.products.items()}
-    return Adapter(products, adapter.tensors)
-
-
-def _near(product: Product, old: Product) -> Product:
-    a, b, old_a = (tensor.to(torch.float64) for tensor in (product.a, product.b, old.a))
-    change = old_a @ torch.linalg.pinv(a)
-    if not torch.linalg.cond(change) < WORST_CONDITION:
-        return product
-    moved = torch.linalg.solve(change.mT, b.mT).mT
-    return Product(moved.to(product.b.dtype), (change @ a).to(product.a.dtype), product.scale)
-
-
-def rounded(adapter: Adapter, wire: str) -> Adapter:
-    """Return the adapter as it comes out of the wire."""
-    products = {
-        name: Product(_rounded(product.b, wire, 1), _rounded(product.a, wire, 0), product.scale)
-        for name, product in adapter.products.items()
-    }
-    return Adapter(products, {name: _rounded(tensor, wire, 0) for name, tensor in adapter.tensors.items()})
-
-
-def _rounded(tensor: Tensor, wire: str, axis: int) -> Tensor:
-    if wire == "bfloat16":
-        return tensor.to(torch.bfloat16).to(tensor.dtype)
-    if not is_coded(tensor.shape):
-        return tensor
-    scales = scales_of(tensor, axis)
-    return decode(encode(tensor, scales), scales)
-
-
-def of_one_rank(edge: AdapterEdge) -> AdapterEdge:
-    """Fill the end of the lower rank up with zeros, so that nothing of the other is cut."""
-    return AdapterEdge(_filled(edge.own, edge.theirs), _filled(edge.theirs, edge.own), edge.weight)
-
-
-def _filled(adapter: Adapter, other: Adapter) -> Adapter:
-    products = {}
-    for name, product in adapter.products.items():
-        missing = max(0, other.products[name].rank - product.rank)
-        b, a = pad(product.b, (0, missing)), pad(product.a, (0, 0, 0, missing))
-        products[name] = Product(b, a, product.scale)
-    return Adapter(products, adapter.tensors)
+def _check(name: str, method: Method) -> None:
+    """Raise ValueError where two parts of a name do not go together."""
+    if method.mixing != "products" and (method.tracking or method.residual):
+        raise ValueError(f"{name}: only products are tracked, or leave a residual")
+    if method.mixing not in ("products", "factors") and method.alternating:
+        raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
+    if method.chebyshev and (method.momentum or method.residual or method.by_size):
+        raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
+    if method.overlap and method.nesterov:
+        raise ValueError(f"{name}: steps begin in one place, that of overlap or of nesterov")

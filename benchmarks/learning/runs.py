@@ -8,18 +8,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
 
-from benchmarks.learning.learner import Learning, State, load, loss_of, without_end
-from benchmarks.learning.methods import Method, method_of, of_one_rank
+from benchmarks.learning.learner import Learning, State, let_train, load, loss_of, without_end
+from benchmarks.learning.methods import Method, method_of
+from benchmarks.learning.mixes import of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
 from benchmarks.learning.tasks import Task
 from benchmarks.one_model import Learner, Shared
+from benchmarks.topologies import degree, factor, mixing_matrix
 from decaf_node.cli.demo.assets import asset
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
+from decaf_node.mesh.topology import Graph, graph_of
 from decaf_node.sim.plan import Plan
 from decaf_node.sim.run import play
 from decaf_node.sim.world import World
@@ -35,7 +39,10 @@ class Setting:
     """One column of cells.
 
     share: examples of a node; ranks: in turn, as 4/8/16; steps: local steps of a round; still: rounds without steps at
-    the end; look: at which texts; dtype: of the frozen base, and what its activations are computed in.
+    the end; look: at which texts; dtype: of the frozen base, and what its activations are computed in; sizes: how many
+    examples nodes have in turn, one to another, as 1/2/4; ``share`` is their mean; in_step: nodes mix all at once, with
+    the graph's own weights, and not as the machine does: with what has come, some of it late, and clipped where it is
+    far off.
     """
 
     task: str
@@ -50,6 +57,8 @@ class Setting:
     rate: float
     look: str
     dtype: str = "float32"
+    sizes: str = "1"
+    in_step: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,16 +126,24 @@ def shares_of(setting: Setting, seed: int, shared: Shared, task: Task) -> list[l
     """Return what each node holds."""
     random = np.random.default_rng(seed)
     labels = [task.labels.index(article.label) for article in task.train]
-    held = deal(labels, [setting.share] * setting.nodes, mixtures(setting, task, random), random)
+    held = deal(labels, sizes_of(setting), mixtures(setting, task, random), random)
     return [shared.encode([task.train[index] for index in share]) for share in held]
+
+
+def sizes_of(setting: Setting) -> list[int]:
+    """Return how many examples each node is to hold."""
+    parts = [int(part) for part in setting.sizes.split("/")]
+    own = [parts[node % len(parts)] for node in range(setting.nodes)]
+    return [round(setting.share * setting.nodes * part / sum(own)) for part in own]
 
 
 def mesh_of(setting: Setting, method: str, seed: int, models: Sequence[Shared], task: Task) -> Bench:
     """Return the mesh, not begun yet."""
     chosen = method_of(method)
-    problem = Learning(models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds)
     mixes = setting.rounds * chosen.exchanges + setting.still
     plan = Plan(setting.nodes, setting.graph, round(SLACK * mixes) + 3, round_seconds=ROUND_SECONDS, overlap=False)
+    contraction = factor(graph_of(plan.topology, plan.names))
+    problem = Learning(models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds, contraction)
     return Bench(plan, seed, problem, mixes, chosen.mixing != "local")
 
 
@@ -137,6 +154,29 @@ def finish(world: Bench) -> list[Adapter]:
     rounds = {host.completed for host in world.hosts}
     assert len(rounds) == 1, rounds
     return [host.trainer.value.adapter for host in world.hosts]
+
+
+def finish_in_step(problem: Learning, graph: Graph, mixes: int) -> list[Adapter]:
+    """Let all nodes train and mix at the same moments, without machine and network; return what they have learned."""
+    states = [problem.fresh(node) for node in range(len(graph.members))]
+    for turn in range(mixes):
+        matrix = mixing_matrix(graph, turn)
+        states = [problem.train(state, node, Random()) for node, state in enumerate(states)]
+        terms = [
+            [(float(row[peer]), states[node], states[peer]) for peer in np.flatnonzero(row) if peer != node]
+            for node, row in enumerate(matrix)
+        ]
+        states = [problem.mix(state, own).value for state, own in zip(states, terms, strict=True)]
+    return [state.adapter for state in states]
+
+
+def played(world: Bench, setting: Setting, method: Method, mixes: int) -> tuple[list[Adapter], float]:
+    """Return what the nodes have learned, and the bytes that each has sent."""
+    if method.server or (setting.in_step and method.mixing != "local"):
+        graph = graph_of("full" if method.server else setting.graph, world.plan.names)
+        each = 1.0 if method.server else degree(graph)  # snapshots in a mix
+        return finish_in_step(world.problem, graph, mixes), each * mixes * world.problem.snapshot_bytes
+    return finish(world), world.network.bytes / setting.nodes
 
 
 def models_of(setting: Setting, task: Task, assets: Path) -> list[Shared]:
@@ -160,9 +200,10 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
             setting, method, seed, accuracy, accuracy, accuracy, 0.0, 0.0, 0.0, 0.0, time.process_time() - started
         )
     world = mesh_of(setting, method, seed, models, task)
-    curve = Curve(models, texts[:POINT_TEXTS], setting.rounds * method_of(method).exchanges + setting.still)
+    mixes = setting.rounds * method_of(method).exchanges + setting.still
+    curve = Curve(models, texts[:POINT_TEXTS], mixes)
     world.problem.hear = curve.hear
-    adapters = finish(world)
+    adapters, sent = played(world, setting, method_of(method), mixes)
     tails, apart = world.problem.tails, world.problem.interferences
     each = [model.accuracy(adapter, texts) for model, adapter in zip(models, adapters, strict=True)]
     return Run(
@@ -172,10 +213,10 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
         accuracy=statistics.fmean(each),
         worst=min(each),
         mean=shared.accuracy(mean_of(adapters, adapters[highest]), texts),
-        consensus=world.problem.measure([host.trainer.value for host in world.hosts]).consensus,
+        consensus=world.problem.measure([State(node, one, one) for node, one in enumerate(adapters)]).consensus,
         tail=statistics.fmean(tails) if tails else 0.0,
         interference=None if "/" in setting.ranks else statistics.fmean(apart) if apart else 0.0,
-        bytes=world.network.bytes / setting.nodes,
+        bytes=sent,
         seconds=time.process_time() - started,
         curve=[statistics.fmean(point) for point in curve.points if point],
     )
@@ -183,8 +224,7 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
 
 def in_one_place(setting: Setting, method: Method, seed: int, shared: Shared, task: Task) -> Adapter:
     """Return what is learned of all data together, in as many steps, each of all nodes' examples."""
-    for layer in shared.live.layers.values():
-        layer.a.requires_grad_(True)  # dlora-fa may have come before
+    let_train(shared.live)  # dlora-fa may have come before
     everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
     batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
     learner = Learner(shared, without_end(everything, seed), batch, loss_of(method, everything))

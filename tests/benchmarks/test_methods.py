@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.learning.methods import Method, method_of, with_near_a
+from benchmarks.learning.methods import Method, method_of
+from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_near_a
+from benchmarks.learning.tracking import Tracker, corrected, step_between
+from benchmarks.topologies import factor, mixing_matrix
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
+from decaf_node.mesh.topology import graph_of
+
+RING = graph_of("ring", [f"n{number}" for number in range(6)])
 
 
 def adapter(b: torch.Tensor, a: torch.Tensor) -> Adapter:
@@ -52,7 +59,155 @@ def test_a_name_says_what_is_unlike_the_paper() -> None:
     assert method_of(said) == Method("products", balanced=True, absent=0.1, own_rows=True)
 
 
-@pytest.mark.parametrize("name", ["", "fedavg", "decaf, four exchanges", "decaf, 4 rounds", "decaf,int8"])
+def test_a_name_says_what_else_is_mixed() -> None:
+    assert method_of("fedavg") == Method("factors", server=True)
+    assert method_of("fedavg of products, balanced") == Method("products", balanced=True, server=True)
+    assert method_of("dlora, alternating") == Method("factors", alternating=True)
+    assert method_of("decaf, 3 exchanges, chebyshev") == Method("products", exchanges=3, chebyshev=True)
+    assert method_of("decaf, residual 2") == Method("products", residual=2, whole=True)
+    said = "decaf, tracking, by size, overlap"
+    assert method_of(said) == Method("products", tracking=True, by_size=True, overlap=True)
+    assert method_of("decaf, nesterov 0.9") == Method("products", nesterov=0.9)
+
+
+@pytest.mark.parametrize("name", ["", "fedprox", "decaf, four exchanges", "decaf, 4 rounds", "decaf,int8"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"none of|says nothing|invalid literal"):
         method_of(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dlora, tracking",
+        "fedavg, residual 1",
+        "dlora-fa, alternating",
+        "decaf, chebyshev, momentum 0.5",
+        "decaf, overlap, nesterov 0.5",
+    ],
+)
+def test_what_does_not_go_together_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        method_of(name)
+
+
+def test_a_total_is_the_best_product_of_its_rank_and_tensors_are_summed() -> None:
+    torch.manual_seed(0)
+    one, other = drawn(2), drawn(3)
+    exact = 0.7 * dense(one) - 0.4 * dense(other)
+    assert torch.allclose(dense(total([(0.7, one), (-0.4, other)], 3)), exact)
+    summed = total([(0.7, one), (-0.4, other)])
+    u, values, v = torch.linalg.svd(exact)
+    assert torch.allclose(dense(summed), u[:, :2] * values[:2] @ v[:2])
+    assert torch.allclose(summed.tensors["head"], torch.tensor([0.3, 0.3], dtype=torch.float64))
+
+
+def test_what_is_left_over_and_the_mix_are_the_dense_sum() -> None:
+    torch.manual_seed(0)
+    now, theirs, kept = drawn(2), drawn(2), drawn(2)
+    edges = [AdapterEdge(now, theirs, 0.3), plus(kept)]
+    mixed = mix_adapters(now, edges).adapter
+    exact = 0.7 * dense(now) + 0.3 * dense(theirs) + dense(kept)
+    assert torch.allclose(dense(mixed) + dense(left_over(now, edges, mixed, 2)), exact)
+    part = dense(left_over(now, edges, mixed, 1))
+    values = torch.linalg.svdvals(exact)
+    assert torch.allclose(torch.linalg.svdvals(part)[:3], torch.tensor([*values[2:4], 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("exchanges", [1, 2, 3, 6])
+def test_accelerated_exchanges_are_chebyshevs_polynomial_of_the_mixing_matrix(exchanges: int) -> None:
+    matrix, contraction = torch.from_numpy(mixing_matrix(RING, 0)), factor(RING)
+    eye = torch.eye(len(matrix), dtype=torch.float64)
+    before, now = eye, eye
+    for weight in chebyshev(contraction, exchanges):
+        before, now = now, weight * matrix @ now + (1 - weight) * before
+    values, vectors = torch.linalg.eigh(matrix)
+    reach = polynomial(torch.tensor(1 / contraction, dtype=torch.float64), exchanges)
+    assert torch.allclose(now, vectors * polynomial(values / contraction, exchanges) / reach @ vectors.mT)
+    assert float(torch.linalg.matrix_norm(now - 1 / len(eye), 2)) == pytest.approx(1 / float(reach))
+    assert exchanges == 1 or 1 / float(reach) < contraction**exchanges
+
+
+def test_on_a_full_graph_nothing_is_to_be_accelerated() -> None:
+    assert chebyshev(0.0, 3) == [1.0, 1.0, 1.0]
+
+
+def polynomial(x: torch.Tensor, order: int) -> torch.Tensor:
+    """Return Chebyshev's T_order."""
+    before, now = x, torch.ones_like(x)
+    for _ in range(order):
+        before, now = now, 2 * x * now - before
+    return now
+
+
+def test_weights_by_size_keep_the_mean_that_is_weighed_by_examples() -> None:
+    examples = torch.tensor([10.0, 40.0, 20.0, 10.0, 5.0, 80.0], dtype=torch.float64)
+    matrix, method = torch.from_numpy(mixing_matrix(RING, 0)), method_of("decaf, by size")
+    for i in range(6):
+        for j in range(6):
+            if i != j:
+                matrix[i, j] = method.weight(float(matrix[i, j]), int(examples[i]), int(examples[j]))
+        matrix[i, i] += 1 - matrix[i].sum()
+    assert (matrix >= 0).all()
+    assert torch.allclose(examples @ matrix, examples)
+    assert torch.allclose(torch.linalg.matrix_power(matrix, 2000), (examples / examples.sum()).expand(6, 6))
+    assert method_of("decaf").weight(0.25, 10, 40) == 0.25
+
+
+def test_tracked_steps_are_gradient_tracking_on_dense_products() -> None:
+    torch.manual_seed(0)
+    matrix = torch.from_numpy(mixing_matrix(RING, 0))
+    nodes, last = [drawn(5)] * 6, torch.zeros(6, 7, 5, dtype=torch.float64)
+    trackers: list[Tracker | None] = [None] * 6
+    exact, tracked = torch.stack([dense(node) for node in nodes]), last
+    for _ in range(4):
+        own = [drawn(1) for _ in nodes]
+        moves = torch.stack([dense(one) for one in own])
+        tracked = torch.einsum("ij,jdk->idk", matrix, tracked) + moves - last
+        exact, last = torch.einsum("ij,jdk->idk", matrix, exact + tracked), moves
+        nodes, trackers = one_round(matrix, nodes, own, trackers)
+        assert torch.allclose(torch.stack([dense(node) for node in nodes]), exact)
+
+
+def test_corrections_sum_to_zero_though_steps_are_cut() -> None:
+    torch.manual_seed(0)
+    matrix, nodes = torch.from_numpy(mixing_matrix(RING, 0)), [drawn(2)] * 6  # corrections of rank 8 are never cut
+    trackers: list[Tracker | None] = [None] * 6
+    for _ in range(4):
+        nodes, trackers = one_round(matrix, nodes, [drawn(2) for _ in nodes], trackers)
+        corrections = [dense(one.correction) for one in trackers if one is not None and one.correction is not None]
+        assert len(corrections) == 6
+        assert corrections[0].norm() > 0.1
+        assert sum(corrections).norm() < 1e-10  # type: ignore[union-attr]
+
+
+def one_round(
+    matrix: torch.Tensor, nodes: list[Adapter], own: list[Adapter], trackers: list[Tracker | None]
+) -> tuple[list[Adapter], list[Tracker | None]]:
+    """Let nodes move by what they have of their own, and mix."""
+    sent, held = [], []
+    for node, move, tracker in zip(nodes, own, trackers, strict=True):
+        after = total([(1.0, node), (1.0, move)])
+        correction = None if tracker is None else tracker.correction
+        after = after if correction is None else corrected(after, correction)
+        step = step_between(node, after)
+        sent.append(after)
+        held.append(Tracker(step, step, correction))
+    mixed: list[Adapter] = []
+    mixed_trackers: list[Tracker | None] = []
+    for i, one in enumerate(sent):
+        others = [j for j in range(len(sent)) if j != i and matrix[i, j]]
+        edges = [AdapterEdge(one, sent[j], float(matrix[i, j])) for j in others]
+        mixed.append(mix_adapters(one, edges).adapter)
+        steps = [AdapterEdge(held[i].sent, held[j].sent, float(matrix[i, j])) for j in others]
+        mixed_trackers.append(held[i].mixed(steps))
+    return mixed, mixed_trackers
+
+
+def drawn(rank: int) -> Adapter:
+    b, a = torch.randn(7, rank, dtype=torch.float64), torch.randn(rank, 5, dtype=torch.float64)
+    return Adapter({"layer": Product(b, a, 2.0)}, {"head": torch.ones(2, dtype=torch.float64)})
+
+
+def dense(adapter: Adapter) -> torch.Tensor:
+    return adapter.products["layer"].dense()
