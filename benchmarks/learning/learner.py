@@ -1,7 +1,7 @@
-"""Nodes that learn to tell texts apart, as a problem of the simulator: the real machine decides who mixes what.
+"""Nodes that learn a task, as a problem of the simulator: the real machine decides who mixes what.
 
-All nodes share one base model (``one_model``); mixing is the kernel's. Only the last two layers are adapted, and what
-the frozen ones below make of a text is kept (``model.cache_lower_layers``).
+All nodes share one base model (``one_model``); mixing is the kernel's. Only the last layers are adapted, and what the
+frozen ones below make of a text or an image is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from random import Random
 from statistics import fmean
 
@@ -20,9 +19,9 @@ import torch
 
 from benchmarks.learning.methods import Method
 from benchmarks.learning.mixes import chebyshev, left_over, plus
+from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
-from benchmarks.one_model import Learner, Loss, Shared, load_shared
-from decaf_node.cli.demo.recipe import classifier
+from benchmarks.one_model import Learner, Loss, Shared
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
 from decaf_node.lowrank.codec import size_of
 from decaf_node.lowrank.mix import cut
@@ -61,18 +60,18 @@ class State:
 
 
 @cache
-def load(path: Path, labels: tuple[str, ...], rank: int, rate: float, steps: int, dtype: str = "float32") -> Shared:
-    recipe = classifier(path, iid=False)
+def load(task: Task, rank: int, rate: float, steps: int, dtype: str = "float32") -> Shared:
+    sections = task.sections
     settings = Settings.model_validate(
         {
-            "model": recipe.model | {"labels": labels, "device": "cpu", "dtype": dtype},
-            "lora": recipe.lora | {"r": rank, "lora_alpha": 2 * rank},
-            "data": recipe.data | {"train": ["each-its-own.jsonl"]},
-            "training": {"arguments": recipe.arguments | {"learning_rate": rate}},
+            "model": sections["model"] | {"labels": task.labels, "device": "cpu", "dtype": dtype},
+            "lora": sections["lora"] | {"r": rank, "lora_alpha": 2 * rank},
+            "data": sections["data"] | {"train": ["each-its-own.jsonl"]},
+            "training": {"arguments": sections["arguments"] | {"learning_rate": rate}},
             "round": {"steps": steps},
         }
     )
-    return load_shared(settings)
+    return task.load(settings)
 
 
 class Learning:

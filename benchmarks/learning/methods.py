@@ -69,6 +69,11 @@ class Method:
         more = self.momentum or self.chebyshev or self.residual or self.by_size
         return self.mixing == "products" and not more
 
+    @property
+    def of_labels(self) -> bool:
+        """Say whether it looks at the labels of a classifier."""
+        return self.balanced or self.absent > 0 or self.own_rows
+
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
             return mix_factors(now, edges, frozen_a=self.mixing == "b alone")

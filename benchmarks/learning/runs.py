@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -17,10 +16,9 @@ from benchmarks.learning.learner import Learning, State, let_train, load, loss_o
 from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import of_one_rank
 from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
-from benchmarks.learning.tasks import Task
+from benchmarks.learning.task import Task
 from benchmarks.one_model import Learner, Shared
 from benchmarks.topologies import degree, factor, mixing_matrix
-from decaf_node.cli.demo.assets import asset
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.mesh.topology import Graph, graph_of
@@ -31,7 +29,7 @@ from decaf_node.training.examples import Example
 
 SLACK = 1.6  # of the virtual time that so many rounds take on average: everyone is to finish them
 ROUND_SECONDS = 10.0  # virtual ones
-POINTS, POINT_TEXTS = 10, 200  # of a curve, and the first of the texts that each is measured on
+POINTS = 10  # of a curve
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Setting:
     """One column of cells.
 
     share: examples of a node; ranks: in turn, as 4/8/16; steps: local steps of a round; still: rounds without steps at
-    the end; look: at which texts; dtype: of the frozen base, and what its activations are computed in; sizes: how many
+    the end; look: at which part; dtype: of the frozen base, and what its activations are computed in; sizes: how many
     examples nodes have in turn, one to another, as 1/2/4; ``share`` is their mean; in_step: nodes mix all at once, with
     the graph's own weights, and not as the machine does: with what has come, some of it late, and clipped where it is
     far off.
@@ -107,13 +105,13 @@ class Curve:
     def hear(self, state: State) -> None:
         before = self._mixed[state.node] * POINTS // self._mixes
         self._mixed[state.node] += 1
-        if self._mixed[state.node] * POINTS // self._mixes > before:
+        if self._texts and self._mixed[state.node] * POINTS // self._mixes > before:
             self.points[before].append(self._models[state.node].accuracy(state.adapter, self._texts))
 
 
 def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtures:
     """Return what each node is to hold: ``iid``, ``dirichlet-ALPHA`` or ``exclusive-LABELS``."""
-    counts = [sum(article.label == label for article in task.train) for label in task.labels]
+    counts = [sum(one.label == label for one in task.train) for label in task.labels]
     kind, _, number = setting.split.partition("-")
     if kind == "dirichlet":
         return dirichlet(counts, setting.nodes, float(number), random)
@@ -125,7 +123,7 @@ def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtu
 def shares_of(setting: Setting, seed: int, shared: Shared, task: Task) -> list[list[Example]]:
     """Return what each node holds."""
     random = np.random.default_rng(seed)
-    labels = [task.labels.index(article.label) for article in task.train]
+    labels = [task.labels.index(one.label) for one in task.train]
     held = deal(labels, sizes_of(setting), mixtures(setting, task, random), random)
     return [shared.encode([task.train[index] for index in share]) for share in held]
 
@@ -179,10 +177,10 @@ def played(world: Bench, setting: Setting, method: Method, mixes: int) -> tuple[
     return finish(world), world.network.bytes / setting.nodes
 
 
-def models_of(setting: Setting, task: Task, assets: Path) -> list[Shared]:
+def models_of(setting: Setting, task: Task) -> list[Shared]:
     """Return the model of each node; those of one rank share it."""
-    path, ranks = asset(assets, "minilm"), map(int, setting.ranks.split("/"))
-    kinds = [load(path, task.labels, rank, setting.rate, setting.steps, setting.dtype) for rank in ranks]
+    ranks = map(int, setting.ranks.split("/"))
+    kinds = [load(task, rank, setting.rate, setting.steps, setting.dtype) for rank in ranks]
     return [kinds[node % len(kinds)] for node in range(setting.nodes)]
 
 
@@ -201,7 +199,7 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
         )
     world = mesh_of(setting, method, seed, models, task)
     mixes = setting.rounds * method_of(method).exchanges + setting.still
-    curve = Curve(models, texts[:POINT_TEXTS], mixes)
+    curve = Curve(models, texts[: task.on_the_way], mixes)
     world.problem.hear = curve.hear
     adapters, sent = played(world, setting, method_of(method), mixes)
     tails, apart = world.problem.tails, world.problem.interferences

@@ -21,13 +21,14 @@ RIGHT = ("worst node", "mean adapter", "consensus", "tail", "interference", "MB 
 def title(setting: Setting) -> str:
     """Return what all rows of a table have in common."""
     still = f", then {setting.still} rounds without" if setting.still else ""
+    what = "images" if setting.task == "fashion-mnist" else "texts"
     base = "" if setting.dtype == "float32" else f", base in {setting.dtype}"
     in_step = " in step" if setting.in_step else ""
     sizes = "" if setting.sizes == "1" else f" on average (as {setting.sizes})"
     return (
         f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}{in_step}, "
-        f"{setting.share} texts each{sizes}, rank {setting.ranks}, "
-        f"{setting.steps * setting.rounds} local steps{still}{base}; {setting.look} texts"
+        f"{setting.share} {what} each{sizes}, rank {setting.ranks}, "
+        f"{setting.steps * setting.rounds} local steps{still}{base}; {setting.look} {what}"
     )
 
 
