@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from benchmarks.learning import learner
 from benchmarks.learning.learner import Learning, State
 from benchmarks.learning.methods import method_of
 from benchmarks.learning.mixes import total
-from benchmarks.learning.runs import finish_in_step
+from benchmarks.learning.runs import Setting, finish_in_step, sizes_of
 from benchmarks.topologies import factor, mixing_matrix
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.product import Product
@@ -203,3 +204,9 @@ def test_in_step_the_machine_is_left_out(play: Play) -> None:
 
 def test_who_tracks_sends_twice_as_much(learners: list[HalfWay]) -> None:
     assert nodes_of("decaf, tracking", 4).snapshot_bytes == 2 * nodes_of("decaf", 4).snapshot_bytes
+
+
+def test_shares_are_even_or_go_round_in_parts() -> None:
+    even = Setting("bbc", "iid", "ring", 5, 30, "8", 3, 40, 0, 5e-3, "validation")
+    assert sizes_of(even) == [30] * 5
+    assert sizes_of(replace(even, sizes="1/2")) == [21, 43, 21, 43, 21]
