@@ -20,8 +20,8 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def written(folder: Path, model_type: str, *data: Path) -> Settings:
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+def written(folder: Path, model_type: str, *data: Path, kind: str = "") -> Settings:
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": [kind] if kind else []}))
     first = FirstSettings(folder / "c.toml", folder, list(data), "127.0.0.1", "")
     first.check("lab")
     with first.written("lab"):
@@ -31,6 +31,28 @@ def written(folder: Path, model_type: str, *data: Path) -> Settings:
 def test_files_are_texts(tmp_path: Path) -> None:
     model = written(tmp_path, "llama", tmp_path / "rows.jsonl").model
     assert (model.task, model.labels) == ("causal-lm", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", '{"text": "a", "label": "b"}\n\n{"text": "a", "label": 7}\n{"text": "no label"}\n'),
+        ("rows.csv", 'text,label\na,b\n"c,\nd",7\n'),
+    ],
+)
+def test_texts_with_labels_name_them_where_the_model_only_reads(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    model = written(tmp_path, "bert", tmp_path / name, kind="BertModel").model
+    assert (model.task, model.labels) == ("sequence-classification", ("7", "b"))
+    (tmp_path / "c.toml").unlink()
+    model = written(tmp_path, "llama", tmp_path / name, kind="LlamaForCausalLM").model
+    assert (model.task, model.labels) == ("causal-lm", ())
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"text": "a"}\n', "\udcff", "[1]\n"])
+def test_rows_without_labels_or_sense_are_left_to_the_trainer(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert written(tmp_path, "bert", tmp_path / "rows.jsonl", kind="BertModel").model.task == "causal-lm"
 
 
 def test_folders_of_images_name_the_task_and_its_labels(tmp_path: Path, pets: Path) -> None:
