@@ -17,8 +17,8 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from benchmarks.learning.methods import Method
-from benchmarks.learning.mixes import chebyshev, left_over, plus
+from benchmarks.learning.methods import WAYS_STAY, Method
+from benchmarks.learning.mixes import chebyshev, left_over, plus, total
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Loss, Shared
@@ -34,6 +34,7 @@ from decaf_node.training.live import LiveAdapter
 
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
 DIGEST = "0" * 64
+WAYS_RANKS = 4  # times the adapter's
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class State:
     sent: what others get of it; examples: how many it has; mixed: whether it has mixed since its last step; begun: what
     it was when its round began; unmixed: what it was after its last steps, where these overlap; exchange: of its round,
     0 is the first; way: what the next mix adds, where momentum or acceleration is due; residual: and what it adds of
-    what was cut before; tracker: where steps are tracked
+    what was cut before; tracker: where steps are tracked; drift: the mean way of its rounds, where it is gone on with
     """
 
     node: int
@@ -57,6 +58,7 @@ class State:
     way: AdapterEdge | None = None
     residual: AdapterEdge | None = None
     tracker: Tracker | None = None
+    drift: Adapter | None = None
 
 
 @cache
@@ -127,6 +129,8 @@ class Learning:
             learner.forget()
         if method.alternating:
             let_train(model.live, a=rounds % 2 == 1, b=rounds % 2 == 0)
+        if method.quasi_global and value.begun is not None:
+            value = replace(value, drift=mean_way(value.drift, value.begun, value.adapter))
         start = self._start(value)
         trained = learner.train(start, model.settings.round.steps)
         if method.overlap and start is not value.adapter:
@@ -151,6 +155,9 @@ class Learning:
             return value.unmixed
         if self._method.nesterov and value.begun is not None:
             ahead = AdapterEdge(value.begun, value.adapter, self._method.nesterov)
+            return self._method.mix(value.adapter, [ahead]).adapter
+        if value.drift is not None:
+            ahead = replace(plus(value.drift), weight=self._method.quasi_global)
             return self._method.mix(value.adapter, [ahead]).adapter
         return value.adapter
 
@@ -231,6 +238,12 @@ class Learning:
         dtype = getattr(torch, self._method.wire)
         size = size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
         return 2 * size if self._method.tracking else size
+
+
+def mean_way(ways: Adapter | None, begun: Adapter, after: Adapter) -> Adapter:
+    """Return the mean way with that of one more round, at a rank that is hardly reached."""
+    last = [(1 - WAYS_STAY, after), (WAYS_STAY - 1, begun)]
+    return total(last, WAYS_RANKS) if ways is None else total([(WAYS_STAY, ways), *last])
 
 
 def edges_of_steps(terms: Sequence[Term]) -> list[AdapterEdge]:

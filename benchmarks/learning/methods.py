@@ -10,6 +10,7 @@ from benchmarks.learning.mixes import of_one_rank, rounded, with_near_a
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, mix_adapters, mix_factors
 
+WAYS_STAY = 0.8
 Mixing = Literal["local", "centralized", "products", "factors", "b alone"]
 
 
@@ -29,6 +30,8 @@ class Method:
     absent:  where labels are balanced, those that are not here count as so many times as frequent as one that is
     own_rows: rows of the head are trained only by who has examples of their label
     nesterov: steps begin where the way of the round before, gone on by this part, leads to
+    quasi_global: as nesterov, but by the mean way of many rounds, the last of them weighing 1 - ``WAYS_STAY``: what
+             mixing moves to and fro, as on a torus, is not gone on with (arXiv 2102.04761)
     tracking: each node makes the mesh's mean step (``tracking``); it sends twice as much
     alternating: B alone is trained in one round, A alone in the next (RoLoRA, arXiv 2409.02346; LoRA-A2, arXiv
              2410.22815; without a server TAD-LoRA, arXiv 2602.00451). B begins: while it is zero, A has no gradient.
@@ -55,6 +58,7 @@ class Method:
     absent: float = 0.0
     own_rows: bool = False
     nesterov: float = 0.0
+    quasi_global: float = 0.0
     tracking: bool = False
     alternating: bool = False
     chebyshev: bool = False
@@ -104,7 +108,8 @@ def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows,
-    nesterov NUMBER, tracking, alternating, chebyshev, residual NUMBER, by size, overlap. Raises ValueError.
+    nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, by size, overlap.
+    Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -118,6 +123,8 @@ def method_of(name: str) -> Method:
                 method = replace(method, momentum=float(number))
             case ["nesterov", number]:
                 method = replace(method, nesterov=float(number))
+            case ["quasi-global", number]:
+                method = replace(method, quasi_global=float(number))
             case ["int8" | "bfloat16" as wire]:
                 method = replace(method, wire=wire)
             case ["balanced"]:
@@ -158,5 +165,5 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
     if method.chebyshev and (method.momentum or method.residual or method.by_size):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
-    if method.overlap and method.nesterov:
-        raise ValueError(f"{name}: steps begin in one place, that of overlap or of nesterov")
+    if (method.overlap, method.nesterov > 0, method.quasi_global > 0).count(True) > 1:
+        raise ValueError(f"{name}: steps begin in one place, that of overlap, of nesterov or of quasi-global")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.learning import learner
 from benchmarks.learning.learner import Learning, State
-from benchmarks.learning.methods import method_of
+from benchmarks.learning.methods import WAYS_STAY, method_of
 from benchmarks.learning.mixes import total
 from benchmarks.learning.runs import Setting, finish_in_step, sizes_of
 from benchmarks.topologies import factor, mixing_matrix
@@ -147,6 +147,15 @@ def test_momentum_is_added_to_the_mix_and_nesterovs_before_the_steps(play: Play)
     for _ in range(ROUNDS):
         x, before = MATRIX @ (x + 0.3 * (x - before) + WANTED) / 2, x
     assert torch.allclose(adapters_of(play("decaf, nesterov 0.3", 4)[-1][1]), x)
+
+
+def test_quasi_global_goes_on_by_the_mean_way(play: Play) -> None:
+    x = before = START
+    way = torch.zeros_like(x)
+    for _ in range(ROUNDS):
+        way = WAYS_STAY * way + (1 - WAYS_STAY) * (x - before)
+        x, before = MATRIX @ (x + 0.7 * way + WANTED) / 2, x
+    assert torch.allclose(adapters_of(play("decaf, quasi-global 0.7", 4)[-1][1]), x)
 
 
 def test_overlapping_steps_begin_from_what_was_sent(play: Play) -> None:
