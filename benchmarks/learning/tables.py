@@ -1,6 +1,6 @@
 """The results as tables: one for nodes, data and number of local steps, a row for method and length of a round.
 
-python -m benchmarks.learning.tables        all that is in benchmarks/results/learning.json, as Markdown
+python -m benchmarks.learning.tables > docs/learning-tables.md        all that is in benchmarks/results/learning.json
 """
 
 from __future__ import annotations
@@ -97,5 +97,6 @@ def by_title(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 if __name__ == "__main__":
+    print("# Every run of the learning bench\n\nWhat methods and columns mean is in [learning.md](learning.md).\n")
     for name, own in by_title(read_results()).items():
         print(table(name, own))
