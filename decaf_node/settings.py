@@ -204,7 +204,7 @@ class TrainingSection(Section):
     balance_labels: bool | None = Field(
         None,
         description="of a classifier: learn as if this node had as many examples of each label; "
-        "unset: yes, but with privacy.epsilon",
+        "unset: yes, except with privacy.epsilon",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 

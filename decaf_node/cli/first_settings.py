@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -37,13 +37,17 @@ NameOption = Annotated[str, typer.Option("--name", help="What people call this n
 
 @dataclass(frozen=True)
 class FirstSettings:
-    """The settings at ``path``, or what was given for new ones."""
+    """The settings at ``path``, or what was given for new ones.
+
+    labels: of the mesh, once it has told them
+    """
 
     path: Path
     model: Path | None
     data: list[Path] | None
     listen: str
     name: str
+    labels: list[str] = field(default_factory=list)
 
     def check(self, mesh: str) -> Settings:
         """Return the settings that are there, or that new ones would be; nothing is written.
@@ -63,6 +67,11 @@ class FirstSettings:
                 "there, or name another file with --config.",
             )
         return settings
+
+    def take_labels(self, labels: object) -> None:
+        """Let new settings have the mesh's labels, in its order; a device may hold only some of them."""
+        if isinstance(labels, list):
+            self.labels[:] = map(str, labels)
 
     def discovery(self) -> DiscoverySection:
         """Return where to look by mDNS."""
@@ -103,10 +112,14 @@ class FirstSettings:
                 "settings.model-and-data",
                 "There are no settings yet; say with --model and --data what to train, or write the settings first.",
             )
+        task = task_of(self.model, self.data)
+        found = task.get("labels")
+        if isinstance(found, list) and {*found} <= {*self.labels}:
+            task["labels"] = self.labels
         return {
             **({"node": {"name": self.name}} if self.name else {}),
             "mesh": {"name": mesh},
             "listen": {"address": self.listen},
-            "model": {"path": str(self.model.absolute()), **task_of(self.model, self.data)},
+            "model": {"path": str(self.model.absolute()), **task},
             "data": {"train": [str(path.absolute()) for path in self.data]},
         }

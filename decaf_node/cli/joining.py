@@ -113,6 +113,7 @@ class Asking:
         from decaf_node.training.agreement import compare
         from decaf_node.training.base import base_fingerprint, weight_files
 
+        self.given.take_labels(parts.get("labels"))
         settings = self.given.check(mesh)
         model = settings.model
 

@@ -4,12 +4,11 @@ Logit adjustment (Menon et al., arXiv 2007.07314; between nodes, FedLC, arXiv 22
 raised by the logarithm of how frequent its label is in the node's own examples, so the model need not learn that.
 Labels that are not here count as rare ones: were they left out, two that no node has together would never be told
 apart. But their rows of the classifier's head are left to nodes that have them: Adam makes a full step of any gradient,
-however small, and would unlearn what these nodes know as fast as ever.
+however small, and would unlearn what these nodes know as fast as ever. (Weight decay is none.)
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ class BalancedLoss:
         self._rare = rare
         self._counted: Sequence[Example] | None = None
         self._log_frequencies = torch.zeros(0)
-        self._is_here = torch.zeros(0)
+        self._is_here = torch.zeros(0)  # 1.0 for a label that is, else 0.0
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the mean over the batch, or its part of the mean over so many examples."""
@@ -49,26 +48,25 @@ class BalancedLoss:
     def leave_absent_rows(self, live: LiveAdapter, count: int) -> None:
         """Keep gradients from the head's rows, one for each of ``count`` labels, where the label is not here."""
         for tensor in live.tensors.values():
-            if tensor.shape[0] == count:
+            if tensor.shape[:1] == (count,):
                 tensor.register_hook(self._of_own_rows)  # type: ignore[no-untyped-call]
 
     def _of_own_rows(self, gradient: Tensor) -> Tensor:
-        return gradient * self._is_here.to(gradient.dtype).reshape(-1, *[1] * (gradient.dim() - 1))
+        return gradient * self._is_here.reshape(-1, *[1] * (gradient.dim() - 1)).to(gradient.dtype)
 
     def _count(self, logits: Tensor) -> None:
         own = self._examples()
         if self._counted is not own:
             self._counted = own
-            labels = [example.label for example in own]
-            self._log_frequencies = log_frequencies(labels, logits.shape[-1], self._rare).to(logits.device)
-            self._is_here = torch.bincount(torch.tensor(labels), minlength=logits.shape[-1]).sign().to(logits.device)
+            counts = torch.bincount(torch.tensor([example.label for example in own]), minlength=logits.shape[-1])
+            self._log_frequencies = log_frequencies(counts, self._rare).to(logits.device)
+            self._is_here = counts.sign().float().to(logits.device)
 
 
-def log_frequencies(labels: Sequence[int], count: int, rare: float) -> Tensor:
-    """Return the logarithm of how often each label is there (count,), float32.
+def log_frequencies(counts: Tensor, rare: float) -> Tensor:
+    """Return the logarithm of how often each label is there (labels,), float32.
 
     One that is not there counts ``rare`` times as often as those that are do on average.
     """
-    held = Counter(labels)
-    absent = rare * len(labels) / len(held)
-    return torch.tensor([held.get(label, absent) for label in range(count)], dtype=torch.float32).log()
+    absent = rare * counts[counts > 0].float().mean()
+    return torch.where(counts > 0, counts.float(), absent).log()

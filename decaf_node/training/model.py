@@ -260,11 +260,11 @@ def _whole(model: ModelSection, kind: Any, sources: dict[str, Any]) -> Any:
         if key.startswith(inner) and "pooler" not in key and key.partition(".")[0] not in heads
     )
     if missing:
+        suited = " (for an encoder of texts: sequence-classification)" if model.task == "causal-lm" else ""
         raise BadData(
             "model.weights-missing",
             f"The model in {model.path} is not made for {model.task}: its files lack {len(missing)} of the weights, "
-            f"such as {missing[0]}; take another model, or another model.task (for an encoder of texts it is "
-            "sequence-classification, with the labels in model.labels).",
+            f"such as {missing[0]}; take another model, or another model.task{suited}.",
         )
     return loaded
 

@@ -26,13 +26,14 @@ def quiet() -> None:
 
     transformers.logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report)
+    logging.getLogger("transformers.modeling_utils").addFilter(_is_needed)
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every step of what is meant
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what it cannot read we say ourselves
 
 
-def _is_no_report(record: logging.LogRecord) -> bool:
-    """Say whether it is no table of what a model's files lack: what matters of that we say ourselves."""
-    return "LOAD REPORT" not in record.getMessage()
+def _is_needed(record: logging.LogRecord) -> bool:
+    """Pass no table of what a model's files lack, for we say that ourselves; but of what does not fit."""
+    text = record.getMessage()
+    return "LOAD REPORT" not in text or "MISMATCH" in text or "CONVERSION" in text

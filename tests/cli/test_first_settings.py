@@ -20,9 +20,10 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def written(folder: Path, model_type: str, *data: Path, kind: str = "") -> Settings:
+def written(folder: Path, model_type: str, *data: Path, kind: str = "", mesh: list[str] | None = None) -> Settings:
     (folder / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": [kind] if kind else []}))
     first = FirstSettings(folder / "c.toml", folder, list(data), "127.0.0.1", "")
+    first.take_labels(mesh)
     first.check("lab")
     with first.written("lab"):
         return load_settings(folder / "c.toml", {})
@@ -36,8 +37,8 @@ def test_files_are_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("rows.jsonl", '{"text": "a", "label": "b"}\n\n{"text": "a", "label": 7}\n{"text": "no label"}\n'),
-        ("rows.csv", 'text,label\na,b\n"c,\nd",7\n'),
+        ("rows.jsonl", '{"text": "a", "label": "b"}\n\n{"text": "a", "label": "7"}\n{"text": "no label"}\n'),
+        ("rows.csv", '\ufefftext,label\na,b\n"c,\nd",7\ne,\n'),
     ],
 )
 def test_texts_with_labels_name_them_where_the_model_only_reads(tmp_path: Path, name: str, content: str) -> None:
@@ -49,7 +50,20 @@ def test_texts_with_labels_name_them_where_the_model_only_reads(tmp_path: Path, 
     assert (model.task, model.labels) == ("causal-lm", ())
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"text": "a"}\n', "\udcff", "[1]\n"])
+def test_who_joins_has_the_labels_of_the_mesh_and_its_order(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,b\nc,d\n")
+    model = written(tmp_path, "bert", tmp_path / "rows.csv", kind="BertModel", mesh=["z", "d", "b"]).model
+    assert model.labels == ("z", "d", "b")
+    (tmp_path / "c.toml").unlink()
+    model = written(tmp_path, "bert", tmp_path / "rows.csv", kind="BertModel", mesh=["b", "z"]).model
+    assert model.labels == ("b", "d"), "then the two are compared, and told apart"
+
+
+UNCLEAR = ["", "{", '{"text": "a"}\n', "\udcff", "[1]\n", "[" * 5000, '{"label": 1.5}\n', '{"label": ["a"]}\n']
+TOO_MANY = "".join(f'{{"label": "{number}"}}\n' for number in range(1001))
+
+
+@pytest.mark.parametrize("content", [*UNCLEAR, TOO_MANY])
 def test_rows_without_labels_or_sense_are_left_to_the_trainer(tmp_path: Path, content: str) -> None:
     (tmp_path / "rows.jsonl").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert written(tmp_path, "bert", tmp_path / "rows.jsonl", kind="BertModel").model.task == "causal-lm"

@@ -16,6 +16,7 @@ from decaf_node.link import Welcome
 from decaf_node.training.alone import LinkToNobody
 from decaf_node.training.assembly import assemble
 from decaf_node.training.balance import RARE, BalancedLoss, log_frequencies
+from decaf_node.training.live import LiveAdapter
 from tests.training.tiny import LABELS, classifier_settings, make_bert, topic_rows, write_rows
 
 
@@ -37,9 +38,9 @@ def reference(logits: Tensor, labels: Tensor, counts: list[float], smoothing: fl
 
 
 def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
-    assert log_frequencies([1, 1, 3, 1], 4, 0.5).exp().tolist() == pytest.approx([1.0, 3.0, 1.0, 1.0])
-    assert log_frequencies([2, 2, 2], 3, 0.1).exp().tolist() == pytest.approx([0.3, 0.3, 3.0])
-    assert log_frequencies([0], 2, 0.0).tolist() == [0.0, -math.inf], "as if the label did not exist"
+    assert log_frequencies(torch.tensor([0, 3, 0, 1]), 0.5).exp().tolist() == pytest.approx([1.0, 3.0, 1.0, 1.0])
+    assert log_frequencies(torch.tensor([0, 0, 3]), 0.1).exp().tolist() == pytest.approx([0.3, 0.3, 3.0])
+    assert log_frequencies(torch.tensor([1, 0]), 0.0).tolist() == [0.0, -math.inf], "as if the label did not exist"
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -78,6 +79,38 @@ def test_what_the_files_hold_now_counts() -> None:
     )
 
 
+def test_rows_follow_the_labels_that_are_here_now() -> None:
+    head, other, scalar = (torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 2), (2, 3), ()))
+    held = SimpleNamespace(examples=examples_of(0, 1))
+    loss = BalancedLoss(lambda: held.examples)
+    loss.leave_absent_rows(LiveAdapter({}, {"head": head, "other": other, "scalar": scalar}), 3)
+
+    def moves() -> list[bool]:
+        logits = torch.ones(1, 2) @ head.T * other.sum() * scalar
+        gradients = torch.autograd.grad(loss(SimpleNamespace(logits=logits), torch.tensor([0])), [head, other, scalar])
+        assert all(gradient.abs().min() > 0 for gradient in gradients[1:])
+        return (gradients[0].abs().amax(1) > 0).tolist()
+
+    assert moves() == [True, True, False]
+    held.examples = examples_of(0, 2)
+    assert moves() == [True, False, True]
+
+
+def test_the_trainers_own_smoothing_counts(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", topic_rows(6, LABELS))
+    smoothed = {"arguments": {"label_smoothing_factor": 0.1}}
+    given = classifier_settings(make_bert(tmp_path / "bert"), rows, training=smoothed)
+    welcome = Welcome("", "node", given.model_dump(mode="json"), str(tmp_path), "")
+    assembled = assemble(given, None, welcome, tmp_path)
+    loss = assembled.trainer.compute_loss_func
+    assert loss is not None
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    counts = np.bincount([example.label for example in assembled.data.stream.examples]).tolist()
+    assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
+        reference(logits, labels, counts, 0.1), rel=1e-5
+    )
+
+
 @pytest.mark.parametrize("balanced", [None, False])
 def test_a_node_without_a_label_leaves_what_the_head_knows_of_it(tmp_path: Path, balanced: bool | None) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", topic_rows(12, LABELS[:2]))
@@ -96,9 +129,10 @@ def test_a_node_without_a_label_leaves_what_the_head_knows_of_it(tmp_path: Path,
     welcome = Welcome("", "node", given.model_dump(mode="json"), str(tmp_path / "spool"), "")
     assembled = assemble(given, link, welcome, tmp_path)
     head = assembled.model.get_base_model().classifier.modules_to_save["default"]
-    before = head.weight.detach().clone()
+    before = [row.detach().clone() for row in head.parameters()]
     assembled.trainer.train()
-    moved = (head.weight - before).abs().amax(1)
-    assert moved[:2].min() > 1e-3
-    assert (moved[2] == 0.0) == (balanced is None)
+    for rows, then in zip(head.parameters(), before, strict=True):
+        moved = (rows - then).abs().reshape(3, -1).amax(1)
+        assert moved[:2].min() > 1e-3
+        assert (moved[2] == 0.0) == (balanced is None)
     assert 0.0 < told[0] < math.log(3) * 1.5  # a mean over examples, whatever is accumulated

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from decaf_node.errors import BadData
 from decaf_node.training.tasks.folders import METADATA, labels_in
 
 LABEL = "label"  # the column that data.label_column names by default
-ROWS = 100_000  # that are looked at, of a file
+MOST = 1000  # labels; a column with more of them is no class
+NAMES = frozenset({"string", "large_string", "int64", "bool"})  # types of a column of classes
 SPEAKS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # ends of the names of models that write texts
 
 
@@ -24,38 +25,48 @@ def task_of(model: Path, data: Sequence[Path]) -> dict[str, object]:
     config = _config(model)
     try:
         labels = sorted({label for path in data for label in labels_in(path)})
-        if labels or any((path / METADATA).is_file() for path in data):
-            task = "clip" if config.get("model_type") == "clip" else "image-classification"
-            return {"task": task, **({"labels": labels} if labels else {})}
-        labels = sorted({label for path in data for label in _named_in(path)}) if _reads_only(config) else []
-    except (OSError, ValueError, csv.Error):
+        pictures = bool(labels) or any((path / METADATA).is_file() for path in data)
+    except OSError:
         return {}
-    return {"task": "sequence-classification", "labels": labels} if labels else {}
+    if pictures:
+        task = "clip" if config.get("model_type") == "clip" else "image-classification"
+        return {"task": task, **({"labels": labels} if labels else {})}
+    named = _named_in(tuple(data)) if _only_reads(config) else []
+    return {"task": "sequence-classification", "labels": named} if named else {}
 
 
-def _reads_only(config: Mapping[str, Any]) -> bool:
-    """Say whether the model is known to have no head that writes texts."""
+def _only_reads(config: Mapping[str, Any]) -> bool:
+    """Say whether the model is known to read texts, and to have no head that writes them."""
     kinds = config.get("architectures")
-    return isinstance(kinds, list) and bool(kinds) and not any(str(kind).endswith(SPEAKS) for kind in kinds)
+    if not isinstance(kinds, list) or not kinds or config.get("model_type") == "clip":
+        return False
+    return not any(str(kind).endswith(SPEAKS) for kind in kinds)
 
 
-def _named_in(path: Path) -> Iterator[str]:
-    """Yield the labels in JSONL or CSV; other files are left to who writes the settings."""
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            rows: Iterator[Any] = csv.DictReader(file)
-        elif path.suffix.lower() == ".jsonl":
-            rows = (json.loads(line) for line in file if line.strip())
-        else:
-            return
-        for row in islice(rows, ROWS):
-            if isinstance(row, dict) and row.get(LABEL) is not None:
-                yield str(row[LABEL])
+@cache  # settings are looked at before and after the mesh has answered
+def _named_in(data: tuple[Path, ...]) -> list[str]:
+    """Return the labels of all rows, as the trainer reads them, sorted; none where a file is not that simple."""
+    from decaf_node.training.offline import go_offline, quiet
+
+    go_offline()
+    quiet()
+    from decaf_node.training.data import read_table
+
+    labels: set[str] = set()
+    for path in data:
+        try:
+            table = read_table(path)
+        except BadData:  # the trainer says so, if it cannot read it either
+            return []
+        if getattr(table.features.get(LABEL), "dtype", None) not in NAMES:
+            return []
+        labels |= {str(value) for value in table.unique(LABEL) if value not in (None, "")}
+    return sorted(labels) if len(labels) <= MOST else []
 
 
 def _config(model: Path) -> Mapping[str, Any]:
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
