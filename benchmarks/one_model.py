@@ -91,6 +91,7 @@ class Learner:
         self._arguments = training_arguments(shared.settings, Path("unused"))
         self._loss = loss
         self._still = list(still)
+        self._labels = len(shared.settings.model.labels)
         self._batch = batch or self._arguments.per_device_train_batch_size
         self._parameters = [parameter for parameter in shared.live.named().values() if parameter.requires_grad]
         self._optimizer = optimizer(self._arguments, self._parameters)
@@ -111,7 +112,7 @@ class Learner:
             loss = self._loss(output, batch["labels"]) if self._loss else output.loss
             loss.backward()
             for tensor in self._shared.live.tensors.values():
-                if tensor.grad is not None:
+                if tensor.grad is not None and tensor.shape[:1] == (self._labels,):
                     tensor.grad[self._still] = 0.0
             torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm)
             self._optimizer.step()

@@ -23,11 +23,14 @@ def run_all(cells: Iterable[Cell], jobs: int) -> None:
     """Run the cells in their order; say and keep each result once it is there."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
         running = [processes.submit(_run, *cell) for cell in cells if not is_there(*cell)]
-        for done in as_completed(running):
-            run = done.result()
-            keep(run)
-            said = f"{run.setting.task}, {run.setting.split}, {run.method}, seed {run.seed}"
-            print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
+        try:
+            for done in as_completed(running):
+                run = done.result()
+                keep(run)
+                said = f"{run.setting.task}, {run.setting.split}, {run.method}, seed {run.seed}"
+                print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
+        finally:
+            processes.shutdown(cancel_futures=True)
 
 
 def _run(setting: Setting, method: str, seed: int) -> Run:

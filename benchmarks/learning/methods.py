@@ -165,5 +165,7 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
     if method.chebyshev and (method.momentum or method.residual or method.by_size):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
+    if method.server and (method.by_size or method.chebyshev):
+        raise ValueError(f"{name}: a server takes the plain mean, at once")
     if (method.overlap, method.nesterov > 0, method.quasi_global > 0).count(True) > 1:
         raise ValueError(f"{name}: steps begin in one place, that of overlap, of nesterov or of quasi-global")
