@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.daemon.booted import LIBRARIES, PACKAGES, Machine, booted, python
 from tests.daemon.trusted import Authority
-from tests.training.tiny import LABELS, make_bert, topic_rows, write_rows
+from tests.training.tiny import make_bert, topic_rows, write_rows
 
 UNIT, OTHER, OUTSIDE = "decaf-node", "decaf-node@lab", "decaf-node@outside"
 OWN = "decaf-node@own"  # with a script as its trainer
@@ -39,11 +39,6 @@ port = {}
 enrolment_port = {}
 [discovery]
 mdns = false
-"""
-TINY = f"""
-task = "sequence-classification"
-pooling = "mean"
-labels = {list(LABELS)}
 """
 REST = """
 [lora]
@@ -317,7 +312,7 @@ def three_nodes_with_torch_start(machine: Machine) -> None:
         written = machine.root / config.relative_to("/")
         device = '\ndevice = "cuda"' if unit == CUDA else ""
         elsewhere = ELSEWHERE.format(7633 + 10 * number, 7634 + 10 * number)
-        text = written.read_text().replace("[model]\n", f"{elsewhere}[model]{device}{TINY}") + REST
+        text = written.read_text().replace("[model]\n", f'{elsewhere}[model]{device}\npooling = "mean"\n') + REST
         written.write_text(text.replace(f'"{MODEL}"', '"/srv/nowhere"') if unit == GONE else text)
     machine.do("systemctl", "start", GONE, CUDA, REAL)
     assert machine.value(REAL, "StatusText") in ("waiting for the trainer to start", "loading the model")
