@@ -16,15 +16,16 @@ from benchmarks.learning.plots import draw
 from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import by_title, table
+from decaf_node.training.balance import RARE
 
 DOCS = Path(__file__).parents[2] / "docs"
 SEEDS = range(5)
 PAPER, ONE_PLACE = "decaf", "centralized"
-DEFAULT = "decaf, balanced, absent 0.2, own rows"  # what a node does unless its settings say otherwise
-SHORT = "decaf, int8, balanced, absent 0.2, own rows"  # in rounds of one step
+LOSS = f"balanced, absent {RARE:g}, own rows"  # what a node learns by, unless its settings say otherwise
+DEFAULT, SERVER = f"decaf, {LOSS}", f"fedavg of products, {LOSS}"
+SHORT = f"decaf, int8, {LOSS}"  # in rounds of one step
 IN_SHORT = {"20newsgroups": ("dirichlet-0.3",), "reuters-r8": ("iid", "dirichlet-0.3")}
 RING = Setting("20newsgroups", "iid", "ring", 10, 200, "8", 3, 40, 0, 5e-3, "test", "bfloat16")
-SERVER = "fedavg of products, balanced, absent 0.2, own rows"
 THREE = (PAPER, DEFAULT, ONE_PLACE)
 METHODS = {
     RING: ("dlora", *THREE),

@@ -7,14 +7,14 @@ image. Only the backbone is taken, which may have been trained further for that,
 from __future__ import annotations
 
 import json
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.learning.onnx import Array, read_weights
-from decaf_node.cli.demo.assets import asset
+from decaf_node.cli.demo.assets import asset, made_once
 
 ONNX = "vit-s/vit_s_focus.onnx"
 CONVERTED = "vit-s/model"
@@ -40,17 +40,7 @@ PROCESSOR = {
 
 def converted(assets: Path) -> Path:
     """Return the model's folder; the first time it is made from the ONNX file. Raises BadData if that is not there."""
-    source, target = asset(assets, ONNX), assets / CONVERTED
-    if not target.is_dir():
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=assets) as scratch:
-            fresh = Path(scratch) / "model"
-            write_model(source, fresh)
-            try:
-                fresh.rename(target)
-            except OSError:
-                if not target.is_dir():  # another process has been faster
-                    raise
-    return target
+    return made_once(assets / CONVERTED, partial(write_model, asset(assets, ONNX)))
 
 
 def write_model(source: Path, folder: Path) -> None:

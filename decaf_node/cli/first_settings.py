@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -35,7 +35,7 @@ ListenOption = Annotated[
 NameOption = Annotated[str, typer.Option("--name", help="What people call this node (default: the host's name).")]
 
 
-@dataclass(frozen=True)
+@dataclass
 class FirstSettings:
     """The settings at ``path``, or what was given for new ones.
 
@@ -47,7 +47,7 @@ class FirstSettings:
     data: list[Path] | None
     listen: str
     name: str
-    labels: list[str] = field(default_factory=list)
+    labels: Sequence[str] = ()
 
     def check(self, mesh: str) -> Settings:
         """Return the settings that are there, or that new ones would be; nothing is written.
@@ -71,7 +71,7 @@ class FirstSettings:
     def take_labels(self, labels: object) -> None:
         """Let new settings have the mesh's labels, in its order; a device may hold only some of them."""
         if isinstance(labels, list):
-            self.labels[:] = map(str, labels)
+            self.labels = [str(label) for label in labels]
 
     def discovery(self) -> DiscoverySection:
         """Return where to look by mDNS."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from decaf_node.errors import BadData
@@ -34,6 +35,20 @@ def asset(assets: Path, name: str, flags: str = "") -> Path:
             "or `python tools/fetch_demo.py`, or name your own with --model, --data and --label-column.",
         )
     return path
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return ``folder``; the first time it is made, beside it, and is there as a whole or not at all."""
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+            fresh = Path(scratch) / "made"
+            make(fresh)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process has been faster
+                    raise
+    return folder
 
 
 def own_model(folder: Path) -> Path:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 
-from decaf_node.cli.demo.assets import asset
+from decaf_node.cli.demo.assets import asset, made_once
 from decaf_node.cli.demo.processes import last_words, start_python, stop_all
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -20,17 +19,11 @@ def is_converted(assets: Path) -> bool:
 def converted(assets: Path, log: Path) -> Path:
     """Return the folder of SmolLM2 as transformers saves it; the first time it is converted from the GGUF file."""
     source = asset(assets, f"smollm2/{GGUF}", flags=" ARGS=--llm").parent
-    target = assets / CONVERTED
-    if not target.is_dir():
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=assets) as scratch:
-            fresh = Path(scratch) / "model"
-            ask(["-m", "decaf_node.training.convert", str(source), GGUF, str(fresh)], log)
-            try:
-                fresh.rename(target)
-            except OSError:
-                if not target.is_dir():  # another demo has been faster
-                    raise
-    return target
+
+    def convert(fresh: Path) -> None:
+        ask(["-m", "decaf_node.training.convert", str(source), GGUF, str(fresh)], log)
+
+    return made_once(assets / CONVERTED, convert)
 
 
 def answer(model: Path, adapter: Path | None, prompt: str, log: Path) -> str:
