@@ -40,7 +40,7 @@ PROCESSOR = {
 
 def converted(assets: Path) -> Path:
     """Return the model's folder; the first time it is made from the ONNX file. Raises BadData if that is not there."""
-    return made_once(assets / CONVERTED, partial(write_model, asset(assets, ONNX)))
+    return made_once(assets, CONVERTED, partial(write_model, asset(assets, ONNX)))
 
 
 def write_model(source: Path, folder: Path) -> None:

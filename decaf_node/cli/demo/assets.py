@@ -37,10 +37,11 @@ def asset(assets: Path, name: str, flags: str = "") -> Path:
     return path
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return ``folder``; the first time it is made, beside it, and is there as a whole or not at all."""
+def made_once(assets: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder ``name`` of ``assets``; the first time it is made, and is there as a whole or not at all."""
+    folder = assets / name
     if not folder.is_dir():
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=assets) as scratch:
             fresh = Path(scratch) / "made"
             make(fresh)
             try:

@@ -23,7 +23,7 @@ def converted(assets: Path, log: Path) -> Path:
     def convert(fresh: Path) -> None:
         ask(["-m", "decaf_node.training.convert", str(source), GGUF, str(fresh)], log)
 
-    return made_once(assets / CONVERTED, convert)
+    return made_once(assets, CONVERTED, convert)
 
 
 def answer(model: Path, adapter: Path | None, prompt: str, log: Path) -> str:
