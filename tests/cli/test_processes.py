@@ -29,7 +29,7 @@ def test_it_sees_no_settings_of_the_user_and_no_hub(tmp_path: Path, monkeypatch:
     code = "import os; print(sorted(k for k in os.environ if k.startswith(('DECAF_NODE__', 'HF_'))))"
     process = start_python(["-c", code], tmp_path / "log", stdout=subprocess.PIPE)
     said, _ = process.communicate()
-    assert said == "['HF_HUB_OFFLINE']\n"
+    assert said == "['HF_DATASETS_OFFLINE', 'HF_HUB_OFFLINE']\n"
 
 
 def test_what_it_says_goes_to_the_log(tmp_path: Path) -> None:

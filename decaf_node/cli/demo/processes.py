@@ -37,7 +37,8 @@ def start_python(arguments: Sequence[str], log: Path, stdout: int | None = None)
     thread: the child lives as long as that.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
-    ours = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(log.parent)}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    ours = offline | {"TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(log.parent)}
     with log.open("a") as file:
         return subprocess.Popen(  # noqa: S603 - our own program and words, no shell
             [sys.executable, "-c", LAUNCHER, str(os.getpid()), sys.executable, *arguments],
