@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from decaf_node.cli.demo.articles import Article
@@ -19,14 +21,14 @@ from decaf_node.training.arguments import training_arguments
 from decaf_node.training.evaluate import evaluate
 from decaf_node.training.examples import Example, make_encoder
 from decaf_node.training.live import LiveAdapter, find_adapter
-from decaf_node.training.lora import attach_lora
+from decaf_node.training.lora import attach_lora, lora_layers
 from decaf_node.training.model import load_base, load_tokenizer
 from decaf_node.training.tasks.table import load_task
 from decaf_node.training.tasks.task import Task
 
 BATCH = 100  # of an evaluation
 
-Loss = Callable[[Any, torch.Tensor], torch.Tensor]  # of what the model puts out, and of the labels
+Loss = Callable[[Any, Tensor], Tensor]  # of what the model puts out, and of the labels
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,23 @@ class Shared:
     initial: Adapter
     task: Task
     encode: Callable[[Sequence[Any]], list[Example]]
+
+    @contextmanager
+    def adding(self, part: Adapter | None) -> Iterator[None]:
+        """Let the base weights hold these products too, while in here."""
+        layers: dict[str, Any] = dict(lora_layers(self.model))
+        kept: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name, product in part.products.items() if part else ():
+                weight = layers[name].get_base_layer().weight
+                kept[name] = weight.clone()
+                weight += product.dense()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, before in kept.items():
+                    layers[name].get_base_layer().weight.copy_(before)
 
     def accuracy(self, adapter: Adapter, examples: Sequence[Example]) -> float:
         self.live.load(adapter)

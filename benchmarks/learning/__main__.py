@@ -27,7 +27,7 @@ from decaf_node.mesh.topology import longest_period
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", default="20newsgroups", choices=[*TASKS])
-    parser.add_argument("--split", default="dirichlet-0.3", help="iid, dirichlet-ALPHA or exclusive-LABELS")
+    parser.add_argument("--split", default="dirichlet-0.3", help="iid, dirichlet-ALPHA, exclusive-LABELS or domain")
     parser.add_argument("--graph", default="ring")
     parser.add_argument("--ranks", default="8", help="of the nodes in turn, as 4/8/16")
     parser.add_argument("--sizes", default="1", help="of the nodes' shares in turn, one to another, as 1/2/4")
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="*", default=[*MIXINGS], help=method_of.__doc__)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the frozen base")
     parser.add_argument("--in-step", action="store_true", help="mix all at once, without the machine")
+    parser.add_argument("--own-a", action="store_true", help="each node begins with an A of its own")
     parser.add_argument("--test", action="store_true", help="look at the test part")
     given = parser.parse_args(arguments)
     try:

@@ -79,7 +79,7 @@ def look(what: str, world: Bench, since: float, accuracy: Callable[[Adapter], fl
         (accuracy(diary.last(place, len(nodes))), fmean(accuracy(diary.last(place, node)) for node in nodes))
         for place in places
     ]
-    return Coming(what, rows, fmean(accuracy(adapter) for adapter in end[:-1]))
+    return Coming(what, rows, fmean(accuracy(state.adapter) for state in end[:-1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,9 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     go_offline()
     quiet()
     assets = find_assets(None, os.environ)
-    setting = Setting("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation")
+    plan = ("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation", "bfloat16")
+    setting = Setting(*plan)
     task = load_task(setting.task, assets)
-    shared = load(task, 8, setting.rate, setting.steps)
+    shared = load(task, 8, setting.rate, setting.steps, setting.dtype)
     texts = shared.encode(task.validation)
     comings, rounds = [], setting.rounds * method_of(given.method).exchanges
     for what, happens in (("nobody", None), ("newcomer", newcomer), ("absent", absent)):

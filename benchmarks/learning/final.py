@@ -23,20 +23,20 @@ SEEDS = range(5)
 PAPER, ONE_PLACE = "decaf", "centralized"
 LOSS = f"balanced, absent {RARE:g}, own rows"  # what a node learns by, unless its settings say otherwise
 DEFAULT, SERVER = f"decaf, {LOSS}", f"fedavg of products, {LOSS}"
-SHORT = f"decaf, int8, {LOSS}"  # in rounds of one step
-IN_SHORT = {"20newsgroups": ("dirichlet-0.3",), "reuters-r8": ("iid", "dirichlet-0.3")}
+INT8 = f"decaf, int8, {LOSS}"
+IN_ONE_STEP = {"20newsgroups": ("dirichlet-0.3",), "reuters-r8": ("iid", "dirichlet-0.3")}
 RING = Setting("20newsgroups", "iid", "ring", 10, 200, "8", 3, 40, 0, 5e-3, "test", "bfloat16")
 THREE = (PAPER, DEFAULT, ONE_PLACE)
 METHODS = {
     RING: ("dlora", *THREE),
-    replace(RING, split="dirichlet-0.3"): ("dlora", *THREE, "centralized, balanced", "local", SERVER),
+    replace(RING, split="dirichlet-0.3"): ("dlora", *THREE, INT8, "local", SERVER),
     replace(RING, split="exclusive-2"): THREE,
     replace(RING, task="reuters-r8"): THREE,
     replace(RING, task="reuters-r8", split="dirichlet-0.3"): ("dlora", *THREE),
 }
 
 
-def in_short_rounds(setting: Setting) -> Setting:
+def in_rounds_of_one_step(setting: Setting) -> Setting:
     return replace(setting, steps=1, rounds=setting.rounds * setting.steps)
 
 
@@ -44,7 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1)
     kinds = [(setting, method) for setting, methods in METHODS.items() for method in methods]
-    kinds += [(in_short_rounds(setting), SHORT) for setting in METHODS if setting.split in IN_SHORT[setting.task]]
+    kinds += [
+        (in_rounds_of_one_step(setting), INT8) for setting in METHODS if setting.split in IN_ONE_STEP[setting.task]
+    ]
     # whole seeds first: whoever stops in the middle has tables
     run_all([(setting, method, seed) for seed in SEEDS for setting, method in kinds], parser.parse_args().jobs)
     tables = by_title(run for run in read_results() if (run.setting, run.method) in kinds)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.learning.methods import WAYS_STAY, Method
-from benchmarks.learning.mixes import chebyshev, left_over, plus, total
+from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_drawn_a
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Loss, Shared
@@ -41,22 +41,24 @@ WAYS_RANKS = 4  # times the adapter's
 class State:
     """What a node holds.
 
-    sent: what others get of it; examples: how many it has; mixed: whether it has mixed since its last step; begun: what
-    it was when its round began; unmixed: what it was after its last steps, where these overlap; exchange: of its round,
-    0 is the first; way: what the next mix adds, where momentum or acceleration is due; residual: and what it adds of
-    what was cut before; tracker: where steps are tracked; drift: the mean way of its rounds, where it is gone on with
+    sent: what others get of it; size: how many examples it has, or its rank, where nodes weigh by that; mixed:
+    whether it has mixed since its last step; begun: what it was when its round began; unmixed: what it was after its
+    last steps, where these overlap; exchange: of its round, 0 is the first; way: what the next mix adds, where
+    momentum or acceleration is due; residual: and what it adds of what was cut before; beside: what of that its base
+    weights hold; tracker: where steps are tracked; drift: the mean way of its rounds, where it is gone on with
     """
 
     node: int
     adapter: Adapter
     sent: Adapter
-    examples: int = 1
+    size: int = 1
     mixed: bool = False
     begun: Adapter | None = None
     unmixed: Adapter | None = None
     exchange: int = 0
     way: AdapterEdge | None = None
     residual: AdapterEdge | None = None
+    beside: Adapter | None = None
     tracker: Tracker | None = None
     drift: Adapter | None = None
 
@@ -80,7 +82,7 @@ class Learning:
     """See ``sim.problem.Problem``.
 
     models: of each node; those of one rank have one. shares: the examples of each node. rounds: with steps; after these
-    the nodes go on mixing. contraction: of the graph, for ``chebyshev``.
+    the nodes go on mixing. contraction: of the graph, for ``chebyshev``. own_a: each begins with an A of its own.
     """
 
     def __init__(
@@ -91,13 +93,16 @@ class Learning:
         seed: int,
         rounds: int,
         contraction: float = 0.0,
+        own_a: bool = False,
     ) -> None:
         self._models = models
         self._method = method
+        self._own_a = own_a
         self._turns = Counter[int]()
         self._last = rounds * method.exchanges
         self._speeds = chebyshev(contraction, method.exchanges) if method.chebyshev else [1.0] * method.exchanges
-        self._examples = [len(share) for share in shares]
+        counts = [model.live.rank for model in models] if method.by_rank else [len(share) for share in shares]
+        self._sizes, self._seed = counts, seed
         for model in models:
             let_train(model.live, a=method.mixing != "b alone")
         held = zip(models, shares, strict=True)
@@ -117,7 +122,9 @@ class Learning:
 
     def fresh(self, number: int) -> State:
         initial = self._models[number].initial
-        return State(number, initial, initial, self._examples[number])
+        if self._own_a:
+            initial = with_drawn_a(initial, 1000 * self._seed + number)
+        return State(number, initial, initial, self._sizes[number])
 
     def train(self, value: State, number: int, random: Random) -> State:
         turn, self._turns[number] = self._turns[number], self._turns[number] + 1
@@ -132,7 +139,8 @@ class Learning:
         if method.quasi_global and value.begun is not None:
             value = replace(value, drift=mean_way(value.drift, value.begun, value.adapter))
         start = self._start(value)
-        trained = learner.train(start, model.settings.round.steps)
+        with model.adding(value.beside):
+            trained = learner.train(start, model.settings.round.steps)
         if method.overlap and start is not value.adapter:
             trained = method.mix(trained, [AdapterEdge(start, value.adapter, 1.0)]).adapter
         way = None
@@ -169,7 +177,7 @@ class Learning:
         if not terms:
             return Mixed(replace(value, way=None))
         weigh = self._method.weight
-        dues = [(weigh(weight, ours.examples, theirs.examples), ours, theirs) for weight, ours, theirs in terms]
+        dues = [(weigh(weight, ours.size, theirs.size), ours, theirs) for weight, ours, theirs in terms]
         edges = [AdapterEdge(ours.sent, theirs.sent, due * self._speed(ours, theirs)) for due, ours, theirs in dues]
         edges += [edge for edge in (value.way, value.residual) if edge is not None]
         mixed = self._method.mix(value.adapter, edges)
@@ -187,18 +195,19 @@ class Learning:
 
     def _remembering(self, value: State, edges: Sequence[AdapterEdge], mixed: Adapter) -> State:
         """Return the state after the mix, with what the next mix is to add."""
-        way, residual = None, value.residual
+        way, residual, beside = None, value.residual, None
         if self._method.chebyshev and value.exchange + 1 < self._method.exchanges:
             way = AdapterEdge(mixed, value.adapter, 1.0 - self._speeds[value.exchange + 1])
         if self._method.residual:
-            residual = plus(left_over(value.adapter, edges, mixed, self._method.residual))
-        return replace(value, adapter=mixed, sent=mixed, mixed=True, way=way, residual=residual)
+            kept = left_over(value.adapter, edges, mixed, self._method.residual)
+            residual, beside = plus(kept), kept if self._method.in_use else None
+        return replace(value, adapter=mixed, sent=mixed, mixed=True, way=way, residual=residual, beside=beside)
 
     def adopt(self, value: State, candidates: Sequence[State], base: State | None) -> tuple[int, State]:
         chosen = medoid([candidate.adapter for candidate in candidates])
         before = None if base is None else base.adapter
         adopted = adopt(candidates[chosen].adapter, value.adapter, before)
-        return chosen, State(value.node, adopted, adopted, value.examples)
+        return chosen, State(value.node, adopted, adopted, value.size)
 
     def distance(self, one: State, other: State) -> float:
         return distance(one.adapter, other.adapter)

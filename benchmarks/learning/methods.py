@@ -40,8 +40,10 @@ class Method:
     chebyshev: the exchanges of a round are accelerated (``mixes.chebyshev``)
     residual: what the mix cuts is kept, up to so many times the rank, and added to the next mix. It is neither sent nor
              used by the model, so it costs no bytes. Source: error feedback, as in arXiv 1901.09847
+    in_use:  the model adds that residual to its base weights, so that it is the mix before the cut
     by_size: neighbours weigh by their number of examples: ``w_ij min(1, n_j / n_i)`` for Metropolis' w_ij, so that the
              mean weighed by examples stays (Hastings, 1970), and nodes come to agree on that
+    by_rank: the same with ranks for numbers of examples: who can hold more weighs more
     overlap: a round's steps begin from what the node has sent, not mixed yet, and are added to the mix: the network has
              a whole round's time. (Overlap in the simulator is of its time alone.)
     server:  in place of a graph a server takes the mean of all, without a network: FedAvg (arXiv 1602.05629)
@@ -63,14 +65,16 @@ class Method:
     alternating: bool = False
     chebyshev: bool = False
     residual: int = 0
+    in_use: bool = False
     by_size: bool = False
+    by_rank: bool = False
     overlap: bool = False
     server: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether a mix is the best product of what the mesh's weights make due, and nothing else."""
-        more = self.momentum or self.chebyshev or self.residual or self.by_size
+        more = self.momentum or self.chebyshev or self.residual or self.by_size or self.by_rank
         return self.mixing == "products" and not more
 
     @property
@@ -89,8 +93,8 @@ class Method:
         return adapter if self.wire == "float32" else rounded(adapter, self.wire)
 
     def weight(self, metropolis: float, own: int, theirs: int) -> float:
-        """Return what an edge weighs here. own, theirs: numbers of examples of its ends."""
-        return metropolis * min(1.0, theirs / own) if self.by_size else metropolis
+        """Return what an edge weighs here. own, theirs: numbers of examples, or ranks, of its ends."""
+        return metropolis * min(1.0, theirs / own) if self.by_size or self.by_rank else metropolis
 
 
 MIXINGS = {
@@ -108,8 +112,8 @@ def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows,
-    nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, by size, overlap.
-    Raises ValueError.
+    nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use, by size, by rank,
+    overlap. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -147,6 +151,10 @@ def method_of(name: str) -> Method:
                 method = replace(method, chebyshev=True)
             case ["residual", number]:
                 method = replace(method, residual=int(number), whole=True)  # what does not fit is carried, not left out
+            case ["in", "use"]:
+                method = replace(method, in_use=True)
+            case ["by", "rank"]:
+                method = replace(method, by_rank=True)
             case ["by", "size"]:
                 method = replace(method, by_size=True)
             case ["overlap"]:
@@ -163,9 +171,13 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: only products are tracked, or leave a residual")
     if method.mixing not in ("products", "factors") and method.alternating:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
-    if method.chebyshev and (method.momentum or method.residual or method.by_size):
+    if method.chebyshev and (method.momentum or method.residual or method.by_size or method.by_rank):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
-    if method.server and (method.by_size or method.chebyshev):
+    if method.in_use and not method.residual:
+        raise ValueError(f"{name}: only a residual can be in use")
+    if method.by_size and method.by_rank:
+        raise ValueError(f"{name}: nodes weigh by one thing")
+    if method.server and (method.by_size or method.by_rank or method.chebyshev):
         raise ValueError(f"{name}: a server takes the plain mean, at once")
     if (method.overlap, method.nesterov > 0, method.quasi_global > 0).count(True) > 1:
         raise ValueError(f"{name}: steps begin in one place, that of overlap, of nesterov or of quasi-global")

@@ -84,6 +84,16 @@ def _near(product: Product, old: Product) -> Product:
     return Product(moved.to(product.b.dtype), (change @ a).to(product.a.dtype), product.scale)
 
 
+def with_drawn_a(adapter: Adapter, seed: int) -> Adapter:
+    """Return the adapter with an A drawn anew, as PEFT draws it: from U(-1/sqrt(k), 1/sqrt(k)), k its columns."""
+    generator = torch.Generator().manual_seed(seed)
+    products = {}
+    for name, product in adapter.products.items():
+        drawn = 2 * torch.rand(product.a.shape, generator=generator) - 1
+        products[name] = Product(product.b, (drawn / product.shape[1] ** 0.5).to(product.a), product.scale)
+    return Adapter(products, adapter.tensors)
+
+
 def rounded(adapter: Adapter, wire: str) -> Adapter:
     """Return the adapter as it comes out of the wire."""
     products = {

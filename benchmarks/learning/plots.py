@@ -21,14 +21,14 @@ WIDTH, HEIGHT = 11.0, 3.2  # inches, of a row
 def draw(tables: Mapping[str, Sequence[Run]], path: Path) -> None:
     """Write the picture. tables: runs by title; those without a curve (no neighbours) are level lines."""
     tables = {name: runs for name, runs in tables.items() if runs}
-    methods = list(dict.fromkeys(run.method for runs in tables.values() for run in runs))
+    methods = list(dict.fromkeys(_label(run) for runs in tables.values() for run in runs))
     colours = {method: COLOURS[number % len(COLOURS)] for number, method in enumerate(methods)}
     figure = new_figure(WIDTH, HEIGHT * len(tables), "Accuracy, mean over nodes and seeds; shades: standard deviation")
     rows = figure.subplots(len(tables), 2, squeeze=False, sharey="row")
     for (name, runs), (over_steps, over_bytes) in zip(tables.items(), rows, strict=True):
         by_method: dict[str, list[Run]] = defaultdict(list)
         for run in runs:
-            by_method[run.method].append(run)
+            by_method[_label(run)].append(run)
         for method, own in by_method.items():
             steps, sent = own[0].setting.steps * own[0].setting.rounds, fmean(run.bytes for run in own) / 1e6
             _line(over_steps, method, own, steps, colours[method])
@@ -39,6 +39,11 @@ def draw(tables: Mapping[str, Sequence[Run]], path: Path) -> None:
         over_steps.set_ylabel("accuracy, %", fontsize=8)
         over_bytes.legend(fontsize=7, loc="lower right")
     write(figure, path, "learning.not-written")
+
+
+def _label(run: Run) -> str:
+    one = ", rounds of one step" if run.setting.steps == 1 else ""
+    return run.method + one
 
 
 def _line(axes: Axes, method: str, runs: Sequence[Run], end: float, colour: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from benchmarks.learning.learner import Learning, State, let_train, load, loss_of, without_end
 from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import of_one_rank
-from benchmarks.learning.splits import Mixtures, deal, dirichlet, even, exclusive
+from benchmarks.learning.splits import Mixtures, by_domain, deal, dirichlet, even, exclusive
 from benchmarks.learning.task import Task
 from benchmarks.one_model import Learner, Shared
 from benchmarks.topologies import degree, factor, mixing_matrix
@@ -40,7 +40,7 @@ class Setting:
     the end; look: at which part; dtype: of the frozen base, and what its activations are computed in; sizes: how many
     examples nodes have in turn, one to another, as 1/2/4; ``share`` is their mean; in_step: nodes mix all at once, with
     the graph's own weights, and not as the machine does: with what has come, some of it late, and clipped where it is
-    far off.
+    far off; own_a: each node begins with an A of its own, not with one that all share.
     """
 
     task: str
@@ -57,6 +57,7 @@ class Setting:
     dtype: str = "float32"
     sizes: str = "1"
     in_step: bool = False
+    own_a: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Run:
 
     tail, interference: what truncating cuts, and the error that mixing A and B apart makes or would make, in parts of
     the product, means over all mixes; interference is None where ranks differ.
-    curve: accuracies after each tenth of the mixes, means over the nodes.
+    curve: accuracies after each tenth of the mixes, means over the nodes; each: accuracy of each node.
     """
 
     setting: Setting
@@ -80,6 +81,7 @@ class Run:
     bytes: float
     seconds: float
     curve: Sequence[float] = ()
+    each: Sequence[float] = ()
 
 
 class Bench(World):
@@ -106,17 +108,24 @@ class Curve:
         before = self._mixed[state.node] * POINTS // self._mixes
         self._mixed[state.node] += 1
         if self._texts and self._mixed[state.node] * POINTS // self._mixes > before:
-            self.points[before].append(self._models[state.node].accuracy(state.adapter, self._texts))
+            self.points[before].append(accuracy_of(state, self._models[state.node], self._texts))
+
+
+def accuracy_of(state: State, model: Shared, texts: Sequence[Example]) -> float:
+    with model.adding(state.beside):
+        return model.accuracy(state.adapter, texts)
 
 
 def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtures:
-    """Return what each node is to hold: ``iid``, ``dirichlet-ALPHA`` or ``exclusive-LABELS``."""
+    """Return what each node is to hold: ``iid``, ``dirichlet-ALPHA``, ``exclusive-LABELS`` or ``domain``."""
     counts = [sum(one.label == label for one in task.train) for label in task.labels]
     kind, _, number = setting.split.partition("-")
     if kind == "dirichlet":
         return dirichlet(counts, setting.nodes, float(number), random)
     if kind == "exclusive":
         return exclusive(len(task.labels), setting.nodes, int(number))
+    if kind == "domain":
+        return by_domain(task.labels, setting.nodes)
     return even(counts, setting.nodes)
 
 
@@ -141,21 +150,23 @@ def mesh_of(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     mixes = setting.rounds * chosen.exchanges + setting.still
     plan = Plan(setting.nodes, setting.graph, round(SLACK * mixes) + 3, round_seconds=ROUND_SECONDS, overlap=False)
     contraction = factor(graph_of(plan.topology, plan.names))
-    problem = Learning(models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds, contraction)
+    problem = Learning(
+        models, shares_of(setting, seed, models[0], task), chosen, seed, setting.rounds, contraction, setting.own_a
+    )
     return Bench(plan, seed, problem, mixes, chosen.mixing != "local")
 
 
-def finish(world: Bench) -> list[Adapter]:
-    """Play the mesh to its end; return what its nodes have learned."""
+def finish(world: Bench) -> list[State]:
+    """Play the mesh to its end; return what its nodes hold then."""
     outcome = play(world.plan, world.seed, lambda _, __: world)
     assert outcome.finding is None, outcome.finding.message
     rounds = {host.completed for host in world.hosts}
     assert len(rounds) == 1, rounds
-    return [host.trainer.value.adapter for host in world.hosts]
+    return [host.trainer.value for host in world.hosts]
 
 
-def finish_in_step(problem: Learning, graph: Graph, mixes: int) -> list[Adapter]:
-    """Let all nodes train and mix at the same moments, without machine and network; return what they have learned."""
+def finish_in_step(problem: Learning, graph: Graph, mixes: int) -> list[State]:
+    """Let all nodes train and mix at the same moments, without machine and network; return what they hold at last."""
     states = [problem.fresh(node) for node in range(len(graph.members))]
     for turn in range(mixes):
         matrix = mixing_matrix(graph, turn)
@@ -165,11 +176,11 @@ def finish_in_step(problem: Learning, graph: Graph, mixes: int) -> list[Adapter]
             for node, row in enumerate(matrix)
         ]
         states = [problem.mix(state, own).value for state, own in zip(states, terms, strict=True)]
-    return [state.adapter for state in states]
+    return states
 
 
-def played(world: Bench, setting: Setting, method: Method, mixes: int) -> tuple[list[Adapter], float]:
-    """Return what the nodes have learned, and the bytes that each has sent."""
+def played(world: Bench, setting: Setting, method: Method, mixes: int) -> tuple[list[State], float]:
+    """Return what the nodes hold at last, and the bytes that each has sent."""
     if method.server or (setting.in_step and method.mixing != "local"):
         graph = graph_of("full" if method.server else setting.graph, world.plan.names)
         each = 1.0 if method.server else degree(graph)  # snapshots in a mix
@@ -201,9 +212,10 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     mixes = setting.rounds * method_of(method).exchanges + setting.still
     curve = Curve(models, texts[: task.on_the_way], mixes)
     world.problem.hear = curve.hear
-    adapters, sent = played(world, setting, method_of(method), mixes)
+    states, sent = played(world, setting, method_of(method), mixes)
     tails, apart = world.problem.tails, world.problem.interferences
-    each = [model.accuracy(adapter, texts) for model, adapter in zip(models, adapters, strict=True)]
+    each = [accuracy_of(state, model, texts) for model, state in zip(models, states, strict=True)]
+    adapters = [state.adapter for state in states]
     return Run(
         setting,
         method,
@@ -211,12 +223,13 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
         accuracy=statistics.fmean(each),
         worst=min(each),
         mean=shared.accuracy(mean_of(adapters, adapters[highest]), texts),
-        consensus=world.problem.measure([State(node, one, one) for node, one in enumerate(adapters)]).consensus,
+        consensus=world.problem.measure(states).consensus,
         tail=statistics.fmean(tails) if tails else 0.0,
         interference=None if "/" in setting.ranks else statistics.fmean(apart) if apart else 0.0,
         bytes=sent,
         seconds=time.process_time() - started,
         curve=[statistics.fmean(point) for point in curve.points if point],
+        each=each,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,20 @@ def exclusive(labels: int, nodes: int, each: int) -> Mixtures:
         start = node * labels // nodes
         mixtures[node, [(start + i) % labels for i in range(each)]] = 1.0 / each
     return mixtures
+
+
+def by_domain(labels: Sequence[str], nodes: int) -> Mixtures:
+    """Return mixtures of the labels of one domain a node, which is the first word of ``domain.topic``.
+
+    Domains of one label are one together. Raises ValueError where that makes a single domain.
+    """
+    first = Counter(label.split(".")[0] for label in labels)
+    domains = [label.split(".")[0] if first[label.split(".")[0]] > 1 else "" for label in labels]
+    named = sorted({*domains})
+    if len(named) < 2:
+        raise ValueError(f"Labels like {labels[0]} are not of several domains.")
+    held = [[float(domain == named[node % len(named)]) for domain in domains] for node in range(nodes)]
+    return np.array([_sum_to_one(np.asarray(row)) for row in held])
 
 
 def deal(

@@ -24,10 +24,11 @@ def title(setting: Setting) -> str:
     what = "images" if setting.task == "fashion-mnist" else "texts"
     base = "" if setting.dtype == "float32" else f", base in {setting.dtype}"
     in_step = " in step" if setting.in_step else ""
+    own_a = ", each its own A" if setting.own_a else ""
     sizes = "" if setting.sizes == "1" else f" on average (as {setting.sizes})"
     return (
         f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}{in_step}, "
-        f"{setting.share} {what} each{sizes}, rank {setting.ranks}, "
+        f"{setting.share} {what} each{sizes}, rank {setting.ranks}{own_a}, "
         f"{setting.steps * setting.rounds} local steps{still}{base}; {setting.look} {what}"
     )
 

@@ -68,6 +68,8 @@ def test_a_name_says_what_else_is_mixed() -> None:
     said = "decaf, tracking, by size, overlap"
     assert method_of(said) == Method("products", tracking=True, by_size=True, overlap=True)
     assert method_of("decaf, nesterov 0.9") == Method("products", nesterov=0.9)
+    said = "decaf, residual 4, in use, by rank"
+    assert method_of(said) == Method("products", residual=4, in_use=True, whole=True, by_rank=True)
 
 
 @pytest.mark.parametrize("name", ["", "fedprox", "decaf, four exchanges", "decaf, 4 rounds", "decaf,int8"])
@@ -84,6 +86,8 @@ def test_other_names_are_refused(name: str) -> None:
         "dlora-fa, alternating",
         "decaf, chebyshev, momentum 0.5",
         "decaf, overlap, nesterov 0.5",
+        "decaf, in use",
+        "decaf, by size, by rank",
     ],
 )
 def test_what_does_not_go_together_is_refused(name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch import Tensor
 from benchmarks.learning import learner
 from benchmarks.learning.learner import Learning, State
 from benchmarks.learning.methods import WAYS_STAY, method_of
-from benchmarks.learning.mixes import total
+from benchmarks.learning.mixes import total, with_drawn_a
 from benchmarks.learning.runs import Setting, finish_in_step, sizes_of
 from benchmarks.topologies import factor, mixing_matrix
 from decaf_node.lowrank.adapter import Adapter
@@ -83,10 +84,19 @@ def learners(monkeypatch: pytest.MonkeyPatch) -> list[HalfWay]:
     return made
 
 
+ADDED: list[Adapter | None] = []  # to the base weights, at each node's steps
+
+
+@contextmanager
+def adding(part: Adapter | None) -> Iterator[None]:
+    ADDED.append(part)
+    yield
+
+
 def nodes_of(name: str, rank: int) -> Learning:
     layer = SimpleNamespace(a=torch.nn.Parameter(torch.zeros(1)), b=torch.nn.Parameter(torch.zeros(1)))
     live, settings = SimpleNamespace(layers={"layer": layer}), SimpleNamespace(round=SimpleNamespace(steps=1))
-    model: Any = SimpleNamespace(initial=INITIAL[rank], live=live, settings=settings)
+    model: Any = SimpleNamespace(initial=INITIAL[rank], live=live, settings=settings, adding=adding)
     shares: Any = [[SimpleNamespace(label=0)] * examples for examples in EXAMPLES]
     return Learning([model] * NODES, shares, method_of(name), 0, ROUNDS, factor(RING))
 
@@ -189,6 +199,32 @@ def test_nothing_is_lost_where_all_that_is_cut_is_kept(play: Play) -> None:
     assert not torch.allclose(adapters_of(mixed).mean(0), adapters_of(trained).mean(0))
 
 
+def test_a_residual_in_use_makes_the_model_the_mix_before_the_cut(play: Play) -> None:
+    ADDED.clear()
+    rounds = play("decaf, residual 3, in use", 1)
+    for (trained, mixed), added in zip(rounds, (ADDED[NODES * turn :][:NODES] for turn in (1, 2)), strict=False):
+        assert [one.beside for one in mixed] == added
+        assert ADDED[:NODES] == [None] * NODES
+        before = [one.residual for one in trained]
+        whole = MATRIX @ adapters_of(trained) + (0.0 if before[0] is None else residuals(trained))
+        assert torch.allclose(adapters_of(mixed) + residuals(mixed), whole)
+    assert [one.beside for one in play("decaf, residual 3", 1)[-1][1]] == [None] * NODES
+
+
+def test_by_rank_who_can_hold_more_weighs_more() -> None:
+    method = method_of("decaf, by rank")
+    assert (method.weight(0.3, 4, 16), method.weight(0.3, 16, 4)) == (0.3, 0.075)
+    assert not method.plain
+
+
+def test_a_drawn_a_is_as_pefts(learners: list[HalfWay]) -> None:
+    one, other = (with_drawn_a(INITIAL[4], seed).products["layer"] for seed in (0, 1))
+    assert one.a.abs().max() <= one.shape[1] ** -0.5 < 1.3 * one.a.abs().max()
+    assert not torch.equal(one.a, other.a)
+    assert torch.equal(one.b, INITIAL[4].products["layer"].b)
+    assert torch.equal(one.a, with_drawn_a(INITIAL[4], 0).products["layer"].a)
+
+
 def test_b_and_a_alternate_and_b_begins(play: Play, learners: list[HalfWay]) -> None:
     play("dlora, alternating, 2 exchanges", 4)
     assert [one.trained for one in learners] == [[(False, True), (True, False), (False, True)]] * NODES
@@ -197,18 +233,18 @@ def test_b_and_a_alternate_and_b_begins(play: Play, learners: list[HalfWay]) -> 
 @pytest.mark.parametrize("name", ["fedavg", "fedavg of products"])
 def test_at_a_server_all_take_the_exact_mean(learners: list[HalfWay], name: str) -> None:
     nodes = nodes_of(name, 4)
-    adapters = finish_in_step(nodes, graph_of("full", RING.members), 1)
+    states = finish_in_step(nodes, graph_of("full", RING.members), 1)
     trained = [one.train(INITIAL[4], 1) for one in learners]
     exact = dense(trained).mean(0)
     if name == "fedavg":
         b, a = (torch.stack([getattr(one.products["layer"], side) for one in trained]).mean(0) for side in "ba")
         exact[:-2] = 2.0 * (b @ a).flatten()
-    assert torch.allclose(dense(adapters), exact.expand(NODES, -1))
+    assert torch.allclose(adapters_of(states), exact.expand(NODES, -1))
 
 
 def test_in_step_the_machine_is_left_out(play: Play) -> None:
-    adapters = finish_in_step(nodes_of("decaf, tracking, 2 exchanges, chebyshev", 4), RING, 2 * ROUNDS)
-    assert torch.allclose(dense(adapters), adapters_of(play("decaf, tracking, 2 exchanges, chebyshev", 4)[-1][1]))
+    states = finish_in_step(nodes_of("decaf, tracking, 2 exchanges, chebyshev", 4), RING, 2 * ROUNDS)
+    assert torch.allclose(adapters_of(states), adapters_of(play("decaf, tracking, 2 exchanges, chebyshev", 4)[-1][1]))
 
 
 def test_who_tracks_sends_twice_as_much(learners: list[HalfWay]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.learning.splits import deal, dirichlet, even, exclusive
+from benchmarks.learning.splits import by_domain, deal, dirichlet, even, exclusive
 
 LABELS = [label for label in range(5) for _ in range(40)]
 
@@ -35,6 +35,18 @@ def test_who_is_to_hold_a_label_alone_holds_no_other() -> None:
     assert [{LABELS[example] for example in share} for share in held] == [{0}, {1}, {2}, {3}, {4}]
     two = deal(LABELS, [20] * 5, exclusive(5, 5, 2), np.random.default_rng(0))
     assert [sorted({LABELS[example] for example in share}) for share in two] == [[0, 1], [1, 2], [2, 3], [3, 4], [0, 4]]
+
+
+def test_a_domain_is_the_first_word_and_lone_labels_are_one() -> None:
+    labels = ["alt.atheism", "comp.graphics", "comp.windows", "misc.forsale", "sci.med", "sci.space"]
+    assert by_domain(labels, 4).tolist() == [
+        [0.5, 0, 0, 0.5, 0, 0],
+        [0, 0.5, 0.5, 0, 0, 0],
+        [0, 0, 0, 0, 0.5, 0.5],
+        [0.5, 0, 0, 0.5, 0, 0],
+    ]
+    with pytest.raises(ValueError, match="earn are not of several domains"):
+        by_domain(["earn", "acq"], 2)
 
 
 def test_a_label_that_has_run_out_is_made_up_for() -> None:

@@ -17,6 +17,7 @@ from benchmarks.learning.task import task_of
 from benchmarks.one_model import Learner, Shared, load_shared, rows_of
 from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import prompt
+from decaf_node.lowrank.adapter import Adapter
 from tests.training.pictured import fashion_mnist, image_settings
 from tests.training.tiny import causal_settings, make_llama
 
@@ -69,6 +70,19 @@ def assert_learns(shared: Shared, examples: Any) -> None:
     learned = Learner(shared, without_end(examples, 0)).train(shared.initial, 2)
     assert any(not torch.equal(one.b, shared.initial.products[name].b) for name, one in learned.products.items())
     assert 0.0 <= shared.accuracy(learned, examples) <= 1.0
+    loaded = logits(shared, learned, examples)
+    with shared.adding(learned):
+        added = logits(shared, Adapter(shared.initial.products, learned.tensors), examples)
+    assert torch.allclose(added, loaded, atol=1e-5)
+    assert torch.equal(logits(shared, learned, examples), loaded)  # the base is as before
+
+
+def logits(shared: Shared, adapter: Adapter, examples: Any) -> torch.Tensor:
+    shared.live.load(adapter)
+    shared.model.eval()
+    with torch.no_grad():
+        answer: torch.Tensor = shared.model(**shared.task.collate(examples)).logits
+    return answer
 
 
 def test_no_garment_is_there_twice_and_each_has_its_label() -> None:
