@@ -282,6 +282,9 @@ class LimitsSection(Section):
         1024,
         description="a snapshot that comes or goes by less a second, over two minutes and in whole pieces, is given up",
     )
+    upload_bytes_per_second: int = Field(
+        0, ge=0, description="snapshots leave by no more, all neighbours together and each in its turn; 0: no limit"
+    )
     connections: Count = Field(512, description="most connections of other nodes at a time")
     invitations: Count = Field(32, description="most invitations that are open at a time")
     waiting: Count = Field(64, description="most devices that wait for approval at a time")

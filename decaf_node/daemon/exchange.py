@@ -55,7 +55,7 @@ class Surroundings(Protocol):
         """Hands an event to the machine, which forgets it if ``fresh`` says no when its turn comes."""
 
     async def read(self, digest: str, offset: int) -> bytes:
-        """Return the next chunk of a snapshot in the spool. Raises TryAgain if it is not there any more."""
+        """Return the next chunk of a snapshot in the spool, once it may leave. Raises TryAgain if it is gone."""
 
     @property
     def least_rate(self) -> int:

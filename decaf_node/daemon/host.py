@@ -21,6 +21,7 @@ from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.traffic import Traffic
+from decaf_node.daemon.upload import Upload
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadData, DecafError
 from decaf_node.mesh.events import Receipt, ReceiptReceived, Snapshot
@@ -78,10 +79,12 @@ class Host:
         tasks: Tasks,
         least_rate: int,
         peers: int = 1024,
+        upload_rate: int = 0,
     ) -> None:
-        """peers: most members whose loss is remembered."""
+        """peers: most members whose loss is remembered; upload_rate: bytes a second that may leave, 0: any."""
         self.me = me
         self.least_rate = least_rate
+        self.upload = Upload(upload_rate)
         self.store = store
         self.spool = spool
         self.problems = Problems()
@@ -127,7 +130,9 @@ class Host:
 
     async def read(self, digest: str, offset: int) -> bytes:
         """See ``Surroundings``."""
-        return await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
+        data = await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
+        await self.upload.room(len(data))
+        return data
 
     async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
         """See ``Surroundings``."""

@@ -169,6 +169,7 @@ class Daemon:
             self.tasks,
             limits.least_rate_bytes,
             limits.peers,
+            limits.upload_bytes_per_second,
         )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)

@@ -48,6 +48,9 @@ def test_what_is_not_given_comes_from_settings_and_history(node: Path) -> None:
     snapshot = next((node / "runs").glob("*/adapter.safetensors"))
     assert found["now"]["snapshot_bytes"] == snapshot.stat().st_size
     assert found["now"]["train_seconds"] == pytest.approx(0.5)
+    capped = node / "capped.toml"
+    capped.write_text((node / "config.toml").read_text() + "\n[limits]\nupload_bytes_per_second = 100_000\n")
+    assert planned(node, "--nodes", "10", "--config", capped)["facts"]["link"] == 100_000
     given = planned(node, "--nodes", "4", "--graph", "ring", "--rank", "4", "--link", "8kbit", "--step-seconds", "2")
     assert (given["facts"]["link"], given["facts"]["step_seconds"]) == (1000.0, 2.0)
     assert (given["now"]["graph"], given["now"]["neighbours"], given["facts"]["size"]["rank"]) == ("ring", 2, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.security import Plaintext
 from decaf_node.daemon.spool import Partial
 from decaf_node.daemon.transport import ServerTransport
+from decaf_node.daemon.upload import Upload
 from decaf_node.daemon.wire import Chunk, Refusal, Want, encode
 from decaf_node.errors import TryAgain
 from decaf_node.mesh.events import (
@@ -57,6 +59,18 @@ async def test_snapshots_travel_both_ways_at_once(tmp_path: Path) -> None:
         assert low.spool.path(theirs.digest).read_bytes() == high.spool.path(theirs.digest).read_bytes()
         assert low.host.traffic.total.sent == high.host.traffic.total.received == mine.size_bytes
         assert high.host.traffic.total.sent == low.host.traffic.total.received == theirs.size_bytes
+
+
+async def test_snapshots_leave_no_faster_than_allowed(tmp_path: Path) -> None:
+    async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high:
+        acquaint(low, high)
+        mine, theirs = low.publish(1.0, bulk=50_000), high.publish(2.0, bulk=16)
+        low.host.upload = Upload(100_000)
+        await shake(low, high, mine, theirs)
+        began = time.monotonic()
+        high.edges.fetch(LOW, mine)
+        await high.seen(SnapshotReceived)
+        assert time.monotonic() - began > mine.size_bytes / 100_000 - 0.2  # its slack and its last chunk
 
 
 async def test_the_last_receipt_arrives_before_the_stream_ends(tmp_path: Path) -> None:

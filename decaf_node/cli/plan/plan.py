@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -59,7 +60,7 @@ def make_plan(wish: Wish, places: Places, connect: Callable[[], Client]) -> Plan
     facts = Facts(
         size=Size(found["bytes"], found["factors"], found["plain"], found["rank"]),
         nodes=nodes,
-        link=wish.link or seen.link,
+        link=_slower(wish.link or seen.link, settings.limits.upload_bytes_per_second),
         step_seconds=wish.step_seconds or found.get("step_seconds") or seen.step_seconds,
         mix_seconds=found.get("mix_seconds") or seen.mix_seconds,
         overlap=settings.round.overlap,
@@ -118,6 +119,11 @@ def _speeds(rounds: Iterator[RoundReport], nodes: int | None) -> Seen:
         step_seconds=_middle([row.train_seconds / row.steps for row in rows if row.steps]),
         mix_seconds=_middle([row.mix_seconds for row in mixed]),
     )
+
+
+def _slower(link: float | None, allowed: int) -> float | None:
+    """Return what a link carries of which no more than ``allowed`` may be used; 0: all."""
+    return min(link or math.inf, allowed) if allowed else link
 
 
 def _middle(values: list[float]) -> float | None:
