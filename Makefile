@@ -71,8 +71,9 @@ settings: .venv/installed-dev ## generate docs/settings.md from decaf_node/setti
 constraints: .venv/installed-dev ## choose the newest versions anew: constraints.txt
 	@tools/constraints.sh "$(TORCH)"
 
-bench: .venv/installed-dev ## the benchmarks that need no GPU
-	@$(PYTHON) -m benchmarks.mix $(ARGS)
+bench: .venv/installed-dev ## all benchmarks, in a night (ARGS="mix wire": these), and docs/benchmarks.md
+	@$(PYTHON) tools/fetch_demo.py --texts "$$DECAF_NODE_DEMO_ASSETS"
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 compiled: .venv/installed-dev ## the mesh machine and the simulator compiled, for long simulations: build/compiled
 	@$(PYTHON) -W ignore tools/compiled.py

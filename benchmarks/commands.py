@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.simulate import machine
+from benchmarks.machine import machine
 from tests.daemon.processes import mesh
 
 RESULTS = Path(__file__).parent / "results" / "commands.json"

@@ -19,7 +19,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -28,13 +27,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lockstep import Lie, Mesh, Node, load
+from benchmarks.machine import machine
 from benchmarks.one_model import Shared
 from decaf_node.cli.demo.articles import Article, read_topics, without_duplicates
 from decaf_node.cli.demo.assets import asset, find_assets
@@ -251,10 +250,6 @@ def show(rows: Sequence[Row]) -> None:
 def told(figure: Figure) -> str:
     error = "" if figure.error is None else f" ± {100 * figure.error:.1f}"
     return f"{figure.accuracy:.1%} ({100 * figure.lost:.1f}{error})"
-
-
-def machine() -> dict[str, Any]:
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
 
 
 PLAN = {"rounds": ROUNDS, "share": SHARE, "test": TEST, "noise": NOISE, "drift": [PRODUCTS, HEAD], "old": OLD}

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.machine import machine
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
 from decaf_node.lowrank.mix import Path as MixPath
 from decaf_node.lowrank.mix import mix_products, one_thread
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
@@ -206,18 +207,69 @@ def difference(product: Product, exact: Product) -> float:
     return float((other - dense).norm() / dense.norm())
 
 
-def measure_memory(case: Case, device: str) -> Row:
-    """Time whole mixes, and find the peak of memory beyond inputs and outputs of the first one."""
-    row, method = Row(case.name, "ours"), ours(case)
-    for turn in range(5):
-        reset_peak(device)
-        before = memory(device, "VmRSS:")
-        mixed = row.time(method, device)
-        outputs = sum(product.b.nbytes + product.a.nbytes for product in mixed.values())
-        if turn == 0:
-            row.peak_bytes = memory(device, "VmHWM:") - before - outputs
-        del mixed
-    return row
+def products_alone(case: Case) -> Method:
+    """Return the matrix products that a mix cannot do without, on blocks that are in the cache already.
+
+    They are what the Gram matrices of both stacks and the new factors take, in float64, on as many threads.
+    """
+    sides = [side for product in case.adapters[0].products.values() for side in product.shape]
+    rank = next(product.rank for product in case.adapters[0].products.values())
+    width = rank * len(case.adapters)
+    device = next(product.b.device for product in case.adapters[0].products.values())
+    rows = piece_bytes(device, MEMORY_BYTES) // (8 * width)
+    block, coefficients = torch.rand(rows, width, dtype=torch.float64), torch.rand(width, rank, dtype=torch.float64)
+    block, coefficients = block.to(device), coefficients.to(device)
+
+    def side(length: int) -> None:
+        for start in range(0, length, rows):
+            part = block[: length - start]
+            part.mT @ part, part @ coefficients
+
+    def multiply() -> dict[str, Product]:
+        workers = torch.get_num_threads()
+        with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(side, sides))
+        return {}
+
+    return multiply
+
+
+def on_one_thread(method: Method) -> Method:
+    def mix() -> dict[str, Product]:
+        with one_thread():
+            return method()
+
+    return mix
+
+
+def in_bfloat16(case: Case) -> Case:
+    def rounded(adapter: Adapter) -> Adapter:
+        pairs = ((name, p, torch.bfloat16) for name, p in adapter.products.items())
+        return Adapter({name: Product(p.b.to(dtype), p.a.to(dtype), p.scale) for name, p, dtype in pairs}, {})
+
+    return Case(case.name, [rounded(adapter) for adapter in case.adapters])
+
+
+def measure_whole(case: Case, turns: int, device: str) -> list[Row]:
+    """Time whole mixes beside their matrix products alone, and find the peak of memory beyond inputs and outputs."""
+    methods = {
+        "ours": ours(case),
+        "ours, 1 thread": on_one_thread(ours(case)),
+        "ours, bfloat16": ours(in_bfloat16(case)),
+        "its matrix products alone": products_alone(case),
+    }
+    rows = {name: Row(case.name, name) for name in methods}
+    for _ in range(turns):
+        for name, method in methods.items():
+            reset_peak(device)
+            before = memory(device, "VmRSS:")
+            mixed = rows[name].time(method, device)
+            outputs = sum(product.b.nbytes + product.a.nbytes for product in mixed.values())
+            if name != "its matrix products alone":
+                peak = memory(device, "VmHWM:") - before - outputs
+                rows[name].peak_bytes = max(rows[name].peak_bytes or 0, peak)
+            del mixed
+    return list(rows.values())
 
 
 def reset_peak(device: str) -> None:
@@ -234,25 +286,12 @@ def memory(device: str, kind: str) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith(kind))) * 1024
 
 
-def machine(device: str) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    return {
-        "cpu": next((line.split(": ")[1] for line in info if line.startswith("model name")), platform.processor()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else "",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-    }
-
-
 def run(arguments: argparse.Namespace) -> list[Row]:
     device, turns = arguments.device, arguments.turns
     seven = {name: shape for name, shape in SEVEN_B.items() if not arguments.quick or name.startswith("layer_0_")}
-    rows = [
-        measure_memory(make_case(f"7B class, {len(seven)} layers, r=16, 5 neighbours", seven, 16, 5, device), device)
-    ]
+    whole = make_case(f"7B class, {len(seven)} layers, r=16, 5 neighbours", seven, 16, 5, device)
+    rows = measure_whole(whole, turns + 2, device)
+    del whole
     for name, shapes, rank, neighbours in (
         ("MiniLM, 12 layers of 384x384, r=8, 4 neighbours", MINILM, 8, 4),
         ("1024x1024, r=16, 5 neighbours", MEDIUM, 16, 5),

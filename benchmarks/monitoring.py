@@ -32,7 +32,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.simulate import machine
+from benchmarks.machine import machine
 from decaf_node.daemon.reports import StatusReport
 from decaf_node.errors import DecafError
 from decaf_node.v1 import monitor_pb2, monitor_pb2_grpc
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--history", type=int, default=1_000_000, help="rounds of the long history")
     options = parser.parse_args()
     results = {
-        "machine": {**machine(), "load": os.getloadavg()[0]},
+        "machine": machine(),
         "window_seconds": options.window,
         "between_rounds": between_rounds(options.window),
         "watchers": watchers(options.window, options.turns),

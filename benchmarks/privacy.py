@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import random
 import statistics
 import tempfile
@@ -23,12 +22,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from decaf_node.cli.demo.articles import Article, read_topics
 from decaf_node.cli.demo.assets import asset, find_assets
 from decaf_node.link import Welcome
@@ -165,10 +163,6 @@ def show(rows: Sequence[Row]) -> None:
         epsilon = "no privacy" if row.epsilon is None else f"{row.epsilon:g}"
         table.add_row(epsilon, row.method, f"{row.rate:g}", f"{row.test:.1%}", f"{row.error:.1%}")
     Console(width=100).print(table)
-
-
-def machine() -> dict[str, Any]:
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
 
 
 def main() -> None:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import time
@@ -27,6 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from benchmarks.topologies import factor
 from decaf_node.mesh import node
 from decaf_node.mesh.topology import TOPOLOGIES, graph
@@ -114,15 +113,6 @@ def loop_ns() -> float:
     for number in range(LOOP):
         last[number & 1023] = number
     return 1e9 * (time.process_time() - started) / LOOP
-
-
-def machine() -> dict[str, str]:
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            processor = line.partition(":")[2].strip()
-            break
-    return {"processor": processor, "cores": str(os.cpu_count()), "python": platform.python_version()}
 
 
 def show(speeds: Sequence[Speed], contractions: Sequence[Contraction], loops: Sequence[float]) -> None:

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mix import machine
+from benchmarks.machine import machine
 from decaf_node.lowrank.adapter import Adapter, distance, norm
 from decaf_node.lowrank.codec import read_snapshot, write_snapshot
 from decaf_node.lowrank.product import Product
@@ -104,7 +104,7 @@ def main() -> None:
             for row in rows:
                 turn(row, adapter, Path(folder, "snapshot.safetensors"))
     Console().print(table(rows))
-    RESULTS.write_text(json.dumps({"machine": machine("cpu"), "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def main() -> None:
     run_all([(setting, method, seed) for seed in SEEDS for setting, method in kinds], parser.parse_args().jobs)
     tables = by_title(run for run in read_results() if (run.setting, run.method) in kinds)
     text = "\n".join(table(name, runs, (PAPER, ONE_PLACE)) for name, runs in tables.items())
+    print(text)
     (DOCS / "learning-final.md").write_text(text)
     draw(tables, DOCS / "learning.png")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -28,7 +29,7 @@ def run_all(cells: Iterable[Cell], jobs: int) -> None:
                 run = done.result()
                 keep(run)
                 said = f"{run.setting.task}, {run.setting.split}, {run.method}, seed {run.seed}"
-                print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", flush=True)
+                print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", file=sys.stderr)
         finally:
             processes.shutdown(cancel_futures=True)
 

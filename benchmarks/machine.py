@@ -1,0 +1,38 @@
+"""The machine that figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Return what to say of it beside any figure. load: of the last minute, so that a busy machine is seen."""
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": _gpu() if device == "cuda" else "",
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def in_words(on: dict[str, Any]) -> str:
+    cores = f"{on['cores']} cores of {on['cpu']}"
+    return f"{on['gpu'] or cores}, torch {on['torch']}, Python {on['python']}, load {on['load']:.1f} at its end"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _gpu() -> str:
+    torch = sys.modules["torch"]  # by who has measured on it
+    return str(torch.cuda.get_device_name())
