@@ -29,6 +29,7 @@ MINUTES = {  # of two cores
     "mix": 10,
     "wire": 2,
     "commands": 1,
+    "exchange": 4,
     "topologies": 2,
     "monitoring": 15,
     "simulate": 40,

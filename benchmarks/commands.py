@@ -1,8 +1,12 @@
-"""What the commands that people type cost: processor time of `decaf-node --help` and of `status`.
+"""What people feel: `decaf-node --help` and `status`, a daemon's start, and what it holds while nothing happens.
 
-Each is started in turn with `python -c pass`, the least that any command in Python can cost, against a daemon with a
-scripted trainer. Medians with the middle half of the runs, in milliseconds of the processor, which a busy machine does
-not lengthen much. Prints a table and writes benchmarks/results/commands.json.
+- **commands**: each is started in turn with `python -c pass`, the least that any command in Python can cost, against a
+  daemon with a scripted trainer: milliseconds of the processor, which a busy machine does not lengthen much, and on the
+  wall.
+- **daemon**: from the start of the process until it tells systemd that it is ready, without a model, and its resident
+  memory then.
+
+Medians with the middle half of the runs. Prints tables and writes benchmarks/results/commands.json.
 
     python -m benchmarks.commands [--runs 15]
 """
@@ -12,25 +16,64 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.exchange import resident
 from benchmarks.machine import machine
-from tests.daemon.processes import mesh
+from tests.daemon.processes import PATIENCE, Daemon, mesh
 
 RESULTS = Path(__file__).parent / "results" / "commands.json"
 PROGRAM = [sys.executable, "-m", "decaf_node.cli.main"]
 
 
-def cost(command: list[str]) -> float:
-    """Return the milliseconds of the processor that a command takes."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words, no shell
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return 1000 * (usage.ru_utime + usage.ru_stime)
+@dataclass
+class Cost:
+    """Of each run. processor, wall: milliseconds."""
+
+    processor: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+    def add(self, command: list[str]) -> None:
+        """Run a command once more."""
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words, no shell
+        _, status, usage = os.wait4(process.pid, 0)
+        self.wall.append(1000 * (time.perf_counter() - start))
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, command
+        self.processor.append(1000 * (usage.ru_utime + usage.ru_stime))
+
+
+def started(daemon: Daemon) -> tuple[float, float]:
+    """Start a daemon; return after how many milliseconds it was ready, and the megabytes that it held then."""
+    daemon.folder.mkdir(parents=True, exist_ok=True)
+    place = daemon.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(place))
+        told.settimeout(PATIENCE)
+        daemon.environ["NOTIFY_SOCKET"] = str(place)
+        start = time.perf_counter()
+        daemon.start()
+        while b"READY=1" not in told.recv(4096):
+            pass
+        ready, held = 1000 * (time.perf_counter() - start), resident(daemon)
+    daemon.end()
+    return ready, held
+
+
+def in_middle(values: list[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": median, "low": low, "high": high}
+
+
+def said(row: dict[str, float], unit: str) -> str:
+    return f"{row['median']:6.0f} {unit} ({row['low']:.0f} to {row['high']:.0f})"
 
 
 def main() -> None:
@@ -46,16 +89,22 @@ def main() -> None:
             "decaf-node --help": [*PROGRAM, "--help"],
             "decaf-node status": [*PROGRAM, "status", "--runtime", str(daemon.runtime)],
         }
-        costs: dict[str, list[float]] = {name: [] for name in commands}
+        costs = {name: Cost() for name in commands}
         for _ in range(runs):
             for name, command in commands.items():
-                costs[name].append(cost(command))
-    rows = {}
-    for name, times in costs.items():
-        low, median, high = statistics.quantiles(times, n=4)
-        rows[name] = {"median_ms": median, "low_ms": low, "high_ms": high}
-        print(f"{name:20} {median:6.0f} ms ({low:.0f} to {high:.0f})")
-    RESULTS.write_text(json.dumps({"machine": machine(), "runs": runs, "commands": rows}, indent=1) + "\n")
+                costs[name].add(command)
+        daemon.end()
+        starts = [started(make(f"d{number}")) for number in range(runs)]
+    rows = {
+        name: {"processor_ms": in_middle(cost.processor), "wall_ms": in_middle(cost.wall)}
+        for name, cost in costs.items()
+    }
+    ready, held = in_middle([ready for ready, _ in starts]), in_middle([held for _, held in starts])
+    for name, row in rows.items():
+        print(f"{name:20} {said(row['processor_ms'], 'ms')} of the processor, {said(row['wall_ms'], 'ms')} in all")
+    print(f"{'a daemon is ready':20} {said(ready, 'ms')} after its start, and holds {said(held, 'MB')}")
+    document = {"machine": machine(), "runs": runs, "commands": rows, "ready_ms": ready, "resident_mb": held}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

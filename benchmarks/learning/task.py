@@ -10,7 +10,7 @@ from benchmarks.one_model import Shared
 from decaf_node.settings import Settings
 
 VALIDATION, TEST = 400, 2000  # examples at most; one standard error of an accuracy of a half is 2.5 and 1.1 points
-ON_THE_WAY = 200
+ON_THE_WAY = 100
 
 Sections = Mapping[str, dict[str, Any]]
 

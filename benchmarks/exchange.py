@@ -1,0 +1,254 @@
+"""How fast two daemons exchange snapshots, beside a plain gRPC stream; what that costs in memory and in answers.
+
+- **speed**: two daemons with scripted trainers, mutual TLS, each sending the other a snapshot from disk to disk at the
+  same time: the time from the moment the second has trained to its mix, in which snapshots are also read, hashed, and
+  checked. Beside it, in turns, two processes that do the least: the same bytes both ways over one gRPC stream with the
+  same TLS, in messages of 1 MiB, hashed and written as they come.
+- **answers**: what a health check on the control socket takes meanwhile, every 10 ms.
+- **memory**: by how much the resident memory of a daemon with four neighbours grows while it exchanges with all.
+
+Prints tables and writes benchmarks/results/exchange.json. It needs five times the snapshot on the disk, and more.
+
+    python -m benchmarks.exchange [--mb 256] [--turns 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import machine
+from decaf_node.daemon.channels import CHANNEL_OPTIONS
+from decaf_node.daemon.identity import load_identity
+from decaf_node.daemon.papers import load_papers
+from decaf_node.daemon.reports import RoundReport
+from decaf_node.daemon.security import MutualTls
+from tests.daemon.processes import Daemon, mesh, until
+from tests.daemon.trusted import Authority
+
+RESULTS = Path(__file__).parent / "results" / "exchange.json"
+MIB = 1024 * 1024
+ROUNDS = 3  # of a turn
+NEIGHBOURS = 4
+EVERY_SECONDS = 0.01  # a health check
+PATIENCE = 600.0
+METHOD = "/plain.Stream/Exchange"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Milliseconds that health checks took."""
+
+    count: int
+    median: float
+    p99: float
+    slowest: float
+
+
+def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon) -> Daemon:
+    """Start a daemon that trains next to nothing, and sends snapshots of ``size`` bytes."""
+    daemon: Daemon = make(
+        name,
+        *peers,
+        script={"bulk": size, "value": value, "drift": 0.125, "seconds": 1.0},
+        round={"steps": 3, "overlap": False, "wait_floor": PATIENCE, "wait_ceiling": PATIENCE},
+        mesh={"topology": "full"},
+    )
+    daemon.start().until(lambda status: status.address != "", PATIENCE)
+    return daemon
+
+
+def mixed(daemon: Daemon, bytes: int) -> list[RoundReport]:
+    """Return the rounds in which so many bytes have come."""
+    return [round for round in daemon.rounds() if round.received_bytes >= bytes]
+
+
+def ours(size: int) -> list[float]:
+    """Return the seconds of so many exchanges."""
+    with mesh() as make:
+        one = exchanging(make, "a", size, 1.0)
+        other = exchanging(make, "b", size, 2.0, one)
+        until(lambda: min(len(mixed(one, size)), len(mixed(other, size))) > ROUNDS, PATIENCE)
+        theirs = {round.round: round.exchange_seconds for round in mixed(other, size)}
+        both = [(round.exchange_seconds, theirs[round.round]) for round in mixed(one, size) if round.round in theirs]
+    return [min(pair) for pair in both][:ROUNDS]  # who has trained first has also waited for the other
+
+
+async def pour(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(MIB):
+            yield block
+
+
+async def drink(blocks: Any, path: Path) -> str:
+    """Write what comes; return its digest."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        async for block in blocks:
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def papers_of(state: Path) -> MutualTls:
+    return MutualTls(load_papers(state / "identity", load_identity(state / "identity"), time.time()), None)
+
+
+def serve(state: Path, file: Path, pipe: Connection) -> None:
+    """Answer one stream at a time with the file, until the pipe closes."""
+
+    async def exchange(blocks: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+        drinking = asyncio.create_task(drink(blocks, state / "came"))
+        async for block in pour(file):
+            yield block
+        pipe.send(await drinking)
+
+    async def run() -> None:
+        server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        handler: Any = grpc.stream_stream_rpc_method_handler(exchange)
+        service = grpc.method_handlers_generic_handler("plain.Stream", {"Exchange": handler})
+        server.add_generic_rpc_handlers((service,))
+        pipe.send(papers_of(state).listen(server, "127.0.0.1:0"))
+        await server.start()
+        await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+        await server.stop(0)
+
+    asyncio.run(run())
+
+
+def plain(size: int) -> list[float]:
+    """Return the seconds of each exchange over a plain stream."""
+
+    async def exchange(security: MutualTls, address: str, file: Path, came: Path) -> str:
+        line = await security.line(address, CHANNEL_OPTIONS)
+        async with line.channel as channel:
+            call: Any = channel.stream_stream(METHOD)
+            return await drink(call(pour(file)), came)
+
+    authority, times = Authority(), []
+    with tempfile.TemporaryDirectory(prefix="decaf-", dir="/tmp") as folder:
+        states = [Path(folder, name) for name in "ab"]
+        for number, state in enumerate(states):
+            authority.admit(state)
+            (state / "file").write_bytes(hashlib.shake_128(bytes([number])).digest(size))
+        digests = [hashlib.sha256((state / "file").read_bytes()).hexdigest() for state in states]
+        with serving(states[1]) as pipe:
+            address = f"127.0.0.1:{pipe.recv()}"
+            for _ in range(ROUNDS):
+                start = time.perf_counter()
+                came = asyncio.run(exchange(papers_of(states[0]), address, states[0] / "file", states[0] / "came"))
+                assert [pipe.recv(), came] == digests
+                times.append(time.perf_counter() - start)
+    return times
+
+
+@contextmanager
+def serving(state: Path) -> Iterator[Connection]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(state, state / "file", theirs))
+    process.start()
+    try:
+        yield ours
+    finally:
+        ours.send(None)
+        process.join()
+
+
+def with_neighbours(size: int) -> tuple[float, Answers]:
+    """Return by how many MB a daemon grows while it exchanges with four, and how soon it answers meanwhile."""
+    with mesh() as make:
+        first = exchanging(make, "a", size, 1.0)
+        first.until(lambda status: status.round > 1, PATIENCE)
+        before, waited = resident(first), list[float]()
+        with checking(first, waited):
+            for number in range(NEIGHBOURS):
+                exchanging(make, f"n{number}", size, 2.0 + number, first)
+            until(lambda: len(mixed(first, NEIGHBOURS * size)) > 0, PATIENCE)
+        grown = resident(first, "VmHWM:") - before
+    quantiles = statistics.quantiles(waited, n=100)
+    return grown, Answers(len(waited), statistics.median(waited), quantiles[98], max(waited))
+
+
+@contextmanager
+def checking(daemon: Daemon, waited: list[float]) -> Iterator[None]:
+    """Ask for its health all the while; ``waited`` has the milliseconds of each answer."""
+    over = threading.Event()
+
+    def check() -> None:
+        with grpc.insecure_channel(f"unix:{daemon.runtime / 'control.sock'}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while not over.wait(EVERY_SECONDS):
+                start = time.perf_counter()
+                stub.Check(health_pb2.HealthCheckRequest())
+                waited.append(1000 * (time.perf_counter() - start))
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def resident(daemon: Daemon, kind: str = "VmRSS:") -> float:
+    """Return megabytes of the daemon's own process."""
+    assert daemon.process is not None
+    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(kind))) / 1024
+
+
+def show(size: int, times: dict[str, list[float]], grown: float, answers: Answers) -> None:
+    table = Table("both ways at once", "median", "fastest to slowest", "MB a second each way", "speed beside plain")
+    least = statistics.median(times["plain gRPC stream"])
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        spread = f"{min(seconds):.2f} - {max(seconds):.2f} s"
+        table.add_row(name, f"{median:.2f} s", spread, f"{size / median / 1e6:.0f}", f"{least / median:.0%}")
+    Console().print(table)
+    print(f"A daemon with {NEIGHBOURS} neighbours grows by {grown:.1f} MB while it exchanges with all.")
+    print(
+        f"A health check meanwhile: {answers.median:.1f} ms, 99 % within {answers.p99:.1f} ms, "
+        f"the slowest of {answers.count} {answers.slowest:.0f} ms."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mb", type=int, default=256, help="MiB of a snapshot")
+    parser.add_argument("--turns", type=int, default=3)
+    given = parser.parse_args()
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    size = given.mb * MIB
+    times: dict[str, list[float]] = {"decaf-node": [], "plain gRPC stream": []}
+    for _ in range(given.turns):
+        times["decaf-node"] += ours(size)
+        times["plain gRPC stream"] += plain(size)
+    grown, answers = with_neighbours(size)
+    show(size, times, grown, answers)
+    document = {"machine": machine(), "bytes": size, "seconds": times, "grown_mb": grown, "answers": asdict(answers)}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
