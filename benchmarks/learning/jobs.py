@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,13 +18,15 @@ from benchmarks.learning.tasks import load_task
 from decaf_node.cli.demo.assets import find_assets
 from decaf_node.training.offline import go_offline, quiet
 
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
 Cell = tuple[Setting, str, int]
 """Setting, method, seed."""
 
 
 def run_all(cells: Iterable[Cell], jobs: int) -> None:
     """Run the cells in their order; say and keep each result once it is there."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _die_with_parent) as processes:
         running = [processes.submit(_run, *cell) for cell in cells if not is_there(*cell)]
         try:
             for done in as_completed(running):
@@ -32,6 +36,10 @@ def run_all(cells: Iterable[Cell], jobs: int) -> None:
                 print(f"{said}: {100 * run.accuracy:.1f} % in {run.seconds:.0f} s", file=sys.stderr)
         finally:
             processes.shutdown(cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run(setting: Setting, method: str, seed: int) -> Run:
