@@ -51,8 +51,9 @@ class Cost:
 
 
 def started(daemon: Daemon) -> tuple[float, float]:
-    """Start a daemon; return after how many milliseconds it was ready, and the megabytes that it held then."""
-    daemon.folder.mkdir(parents=True, exist_ok=True)
+    """Start a daemon that has run before; return after how many milliseconds it was ready, and what it held (MB)."""
+    daemon.start().until(lambda status: status.round >= 1)
+    daemon.end()
     place = daemon.folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(place))

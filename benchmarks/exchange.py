@@ -2,12 +2,13 @@
 
 - **speed**: two daemons with scripted trainers, mutual TLS, each sending the other a snapshot from disk to disk at the
   same time: the time from the moment the second has trained to its mix, in which snapshots are also read, hashed, and
-  checked. Beside it, in turns, two processes that do the least: the same bytes both ways over one gRPC stream with the
-  same TLS, in messages of 1 MiB, hashed and written as they come.
-- **answers**: what a health check on the control socket takes meanwhile, every 10 ms.
-- **memory**: by how much the resident memory of a daemon with four neighbours grows while it exchanges with all.
+  checked. Beside it, in turns, two processes that do little else: the same bytes both ways over one gRPC stream with
+  the same TLS, hashed and written as they come, on gRPC's own loop.
+- **answers**: what health checks on the control socket take, one due every 10 ms, while a daemon exchanges with four
+  neighbours, all on this machine.
+- **memory**: by how much that daemon's resident memory grows meanwhile.
 
-Prints tables and writes benchmarks/results/exchange.json. It needs five times the snapshot on the disk, and more.
+Prints tables and writes benchmarks/results/exchange.json. It needs some forty times the snapshot on the disk.
 
     python -m benchmarks.exchange [--mb 256] [--turns 3]
 """
@@ -23,7 +24,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -42,7 +43,7 @@ from decaf_node.daemon.identity import load_identity
 from decaf_node.daemon.papers import load_papers
 from decaf_node.daemon.reports import RoundReport
 from decaf_node.daemon.security import MutualTls
-from tests.daemon.processes import Daemon, mesh, until
+from tests.daemon.processes import Daemon, mesh
 from tests.daemon.trusted import Authority
 
 RESULTS = Path(__file__).parent / "results" / "exchange.json"
@@ -51,6 +52,7 @@ ROUNDS = 3  # of a turn
 NEIGHBOURS = 4
 EVERY_SECONDS = 0.01  # a health check
 PATIENCE = 600.0
+PLAIN = {"plain gRPC, 1 MiB": MIB, "plain gRPC, 256 KiB": MIB // 4}  # by their messages; ours are the latter
 METHOD = "/plain.Stream/Exchange"
 
 
@@ -71,31 +73,38 @@ def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon) ->
         *peers,
         script={"bulk": size, "value": value, "drift": 0.125, "seconds": 1.0},
         round={"steps": 3, "overlap": False, "wait_floor": PATIENCE, "wait_ceiling": PATIENCE},
+        store={"save_every": PATIENCE},
         mesh={"topology": "full"},
     )
     daemon.start().until(lambda status: status.address != "", PATIENCE)
     return daemon
 
 
-def mixed(daemon: Daemon, bytes: int) -> list[RoundReport]:
+def mixed(daemon: Daemon, least: int) -> list[RoundReport]:
     """Return the rounds in which so many bytes have come."""
-    return [round for round in daemon.rounds() if round.received_bytes >= bytes]
+    return [round for round in daemon.rounds() if round.received_bytes >= least]
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Look once a second: it is the cores that are looked at."""
+    while not holds():
+        time.sleep(1.0)
 
 
 def ours(size: int) -> list[float]:
-    """Return the seconds of so many exchanges."""
+    """Return the seconds of so many exchanges, but for the first."""
     with mesh() as make:
         one = exchanging(make, "a", size, 1.0)
         other = exchanging(make, "b", size, 2.0, one)
-        until(lambda: min(len(mixed(one, size)), len(mixed(other, size))) > ROUNDS, PATIENCE)
-        theirs = {round.round: round.exchange_seconds for round in mixed(other, size)}
-        both = [(round.exchange_seconds, theirs[round.round]) for round in mixed(one, size) if round.round in theirs]
-    return [min(pair) for pair in both][:ROUNDS]  # who has trained first has also waited for the other
+        wait_for(lambda: min(len(mixed(one, size)), len(mixed(other, size))) > ROUNDS)
+        pairs = list(zip(mixed(one, size), mixed(other, size), strict=False))[1 : 1 + ROUNDS]
+    # who has trained first has also waited for the other
+    return [min(a.exchange_seconds, b.exchange_seconds) for a, b in pairs]
 
 
-async def pour(path: Path) -> AsyncIterator[bytes]:
+async def pour(path: Path, piece: int) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
-        while block := file.read(MIB):
+        while block := file.read(piece):
             yield block
 
 
@@ -113,12 +122,12 @@ def papers_of(state: Path) -> MutualTls:
     return MutualTls(load_papers(state / "identity", load_identity(state / "identity"), time.time()), None)
 
 
-def serve(state: Path, file: Path, pipe: Connection) -> None:
+def serve(state: Path, file: Path, piece: int, pipe: Connection) -> None:
     """Answer one stream at a time with the file, until the pipe closes."""
 
     async def exchange(blocks: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
         drinking = asyncio.create_task(drink(blocks, state / "came"))
-        async for block in pour(file):
+        async for block in pour(file, piece):
             yield block
         pipe.send(await drinking)
 
@@ -135,14 +144,14 @@ def serve(state: Path, file: Path, pipe: Connection) -> None:
     asyncio.run(run())
 
 
-def plain(size: int) -> list[float]:
+def plain(size: int, piece: int) -> list[float]:
     """Return the seconds of each exchange over a plain stream."""
 
     async def exchange(security: MutualTls, address: str, file: Path, came: Path) -> str:
         line = await security.line(address, CHANNEL_OPTIONS)
         async with line.channel as channel:
             call: Any = channel.stream_stream(METHOD)
-            return await drink(call(pour(file)), came)
+            return await drink(call(pour(file, piece)), came)
 
     authority, times = Authority(), []
     with tempfile.TemporaryDirectory(prefix="decaf-", dir="/tmp") as folder:
@@ -151,7 +160,7 @@ def plain(size: int) -> list[float]:
             authority.admit(state)
             (state / "file").write_bytes(hashlib.shake_128(bytes([number])).digest(size))
         digests = [hashlib.sha256((state / "file").read_bytes()).hexdigest() for state in states]
-        with serving(states[1]) as pipe:
+        with serving(states[1], piece) as pipe:
             address = f"127.0.0.1:{pipe.recv()}"
             for _ in range(ROUNDS):
                 start = time.perf_counter()
@@ -162,10 +171,10 @@ def plain(size: int) -> list[float]:
 
 
 @contextmanager
-def serving(state: Path) -> Iterator[Connection]:
+def serving(state: Path, piece: int) -> Iterator[Connection]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(state, state / "file", theirs))
+    process = context.Process(target=serve, args=(state, state / "file", piece, theirs))
     process.start()
     try:
         yield ours
@@ -179,52 +188,64 @@ def with_neighbours(size: int) -> tuple[float, Answers]:
     with mesh() as make:
         first = exchanging(make, "a", size, 1.0)
         first.until(lambda status: status.round > 1, PATIENCE)
-        before, waited = resident(first), list[float]()
-        with checking(first, waited):
-            for number in range(NEIGHBOURS):
-                exchanging(make, f"n{number}", size, 2.0 + number, first)
-            until(lambda: len(mixed(first, NEIGHBOURS * size)) > 0, PATIENCE)
+        assert first.process is not None
+        Path(f"/proc/{first.process.pid}/clear_refs").write_text("5")  # its peak is that of now
+        before = resident(first, "VmHWM:")
+        for number in range(NEIGHBOURS):
+            exchanging(make, f"n{number}", size, 2.0 + number, first)
+        with checking(first) as waited:
+            wait_for(lambda: len(mixed(first, NEIGHBOURS * size)) >= ROUNDS)
         grown = resident(first, "VmHWM:") - before
     quantiles = statistics.quantiles(waited, n=100)
     return grown, Answers(len(waited), statistics.median(waited), quantiles[98], max(waited))
 
 
 @contextmanager
-def checking(daemon: Daemon, waited: list[float]) -> Iterator[None]:
-    """Ask for its health all the while; ``waited`` has the milliseconds of each answer."""
-    over = threading.Event()
+def checking(daemon: Daemon) -> Iterator[list[float]]:
+    """Ask for its health all the while; gives the milliseconds of each answer, late ones counted from their time."""
+    over, waited, failed = threading.Event(), list[float](), list[grpc.RpcError]()
 
     def check() -> None:
         with grpc.insecure_channel(f"unix:{daemon.runtime / 'control.sock'}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            while not over.wait(EVERY_SECONDS):
-                start = time.perf_counter()
-                stub.Check(health_pb2.HealthCheckRequest())
-                waited.append(1000 * (time.perf_counter() - start))
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)  # connects
+            due = time.perf_counter()
+            while not over.wait(max(0.0, due - time.perf_counter())):
+                stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+                waited.append(1000 * (time.perf_counter() - due))
+                due += EVERY_SECONDS
 
-    thread = threading.Thread(target=check)
+    def note() -> None:
+        try:
+            check()
+        except grpc.RpcError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=note)
     thread.start()
     try:
-        yield
+        yield waited
     finally:
         over.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 def resident(daemon: Daemon, kind: str = "VmRSS:") -> float:
     """Return megabytes of the daemon's own process."""
     assert daemon.process is not None
     lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(kind))) / 1024
+    return int(next(line.split()[1] for line in lines if line.startswith(kind))) * 1024 / 1e6
 
 
 def show(size: int, times: dict[str, list[float]], grown: float, answers: Answers) -> None:
-    table = Table("both ways at once", "median", "fastest to slowest", "MB a second each way", "speed beside plain")
-    least = statistics.median(times["plain gRPC stream"])
+    table = Table("both ways at once", "median", "fastest to slowest", "MB/s each way", "beside the faster plain")
+    best = min(statistics.median(times[name]) for name in PLAIN)
     for name, seconds in times.items():
         median = statistics.median(seconds)
         spread = f"{min(seconds):.2f} - {max(seconds):.2f} s"
-        table.add_row(name, f"{median:.2f} s", spread, f"{size / median / 1e6:.0f}", f"{least / median:.0%}")
+        table.add_row(name, f"{median:.2f} s", spread, f"{size / median / 1e6:.0f}", f"{best / median:.0%}")
     Console().print(table)
     print(f"A daemon with {NEIGHBOURS} neighbours grows by {grown:.1f} MB while it exchanges with all.")
     print(
@@ -240,10 +261,11 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     size = given.mb * MIB
-    times: dict[str, list[float]] = {"decaf-node": [], "plain gRPC stream": []}
+    times: dict[str, list[float]] = {name: [] for name in ("decaf-node", *PLAIN)}
     for _ in range(given.turns):
         times["decaf-node"] += ours(size)
-        times["plain gRPC stream"] += plain(size)
+        for name, piece in PLAIN.items():
+            times[name] += plain(size, piece)
     grown, answers = with_neighbours(size)
     show(size, times, grown, answers)
     document = {"machine": machine(), "bytes": size, "seconds": times, "grown_mb": grown, "answers": asdict(answers)}

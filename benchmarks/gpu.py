@@ -214,7 +214,8 @@ def main() -> None:
         )
     Console(width=140).print(table)
     if given.device == "cuda":
-        RESULTS.write_text(json.dumps({"machine": on, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        document = {"machine": on, "plan": vars(given), "rows": [asdict(row) for row in rows]}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def in_words(on: dict[str, Any]) -> str:
-    cores = f"{on['cores']} cores of {on['cpu']}"
-    return f"{on['gpu'] or cores}, torch {on['torch']}, Python {on['python']}, load {on['load']:.1f} at its end"
+    gpu = f"{on['gpu']} beside " if on["gpu"] else ""
+    versions = f"torch {on['torch']}, Python {on['python']}"
+    return f"{gpu}{on['cores']} cores of {on['cpu']}, {versions}, load {on['load']:.1f} at its end"
 
 
 def _processor() -> str:

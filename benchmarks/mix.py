@@ -1,7 +1,8 @@
 """What one mix costs: ours, a dense float64 SVD, and PEFT's ``add_weighted_adapter(combination_type="svd")``.
 
-All work on the same adapters, turn by turn in one run: first every method once, then every method again. Prints a
-table and writes benchmarks/results/mix.json. With the 4096 x 4096 layer it takes about a quarter of an hour.
+All work on the same adapters, turn by turn in one run: first every method once, then every method again. The whole mix
+of a 7B-class model, which others would take hours for, is beside the matrix products that it makes, and nothing else.
+Prints a table and writes benchmarks/results/mix.json. With the 4096 x 4096 layer it takes about ten minutes.
 
     python -m benchmarks.mix [--quick] [--turns 3] [--device cuda]
 """
@@ -208,15 +209,16 @@ def difference(product: Product, exact: Product) -> float:
 
 
 def products_alone(case: Case) -> Method:
-    """Return the matrix products that a mix cannot do without, on blocks that are in the cache already.
+    """Return the matrix products that a mix makes, on blocks that are in the cache already.
 
-    They are what the Gram matrices of both stacks and the new factors take, in float64, on as many threads.
+    They are those of the Gram matrices of both stacks and of the new factors, in float64, on as many threads.
     """
     sides = [side for product in case.adapters[0].products.values() for side in product.shape]
     rank = next(product.rank for product in case.adapters[0].products.values())
     width = rank * len(case.adapters)
     device = next(product.b.device for product in case.adapters[0].products.values())
-    rows = piece_bytes(device, MEMORY_BYTES) // (8 * width)
+    workers = torch.get_num_threads()
+    rows = piece_bytes(device, MEMORY_BYTES // workers) // (8 * width)
     block, coefficients = torch.rand(rows, width, dtype=torch.float64), torch.rand(width, rank, dtype=torch.float64)
     block, coefficients = block.to(device), coefficients.to(device)
 
@@ -226,7 +228,6 @@ def products_alone(case: Case) -> Method:
             part.mT @ part, part @ coefficients
 
     def multiply() -> dict[str, Product]:
-        workers = torch.get_num_threads()
         with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(side, sides))
         return {}

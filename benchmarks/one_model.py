@@ -53,6 +53,8 @@ class Shared:
         with torch.no_grad():
             for name, product in part.products.items() if part else ():
                 weight = layers[name].get_base_layer().weight
+                if weight.dtype != torch.float32:
+                    raise ValueError("The base must be in float32: added to it in less, a small product is lost.")
                 kept[name] = weight.clone()
                 weight += product.dense()
         try:

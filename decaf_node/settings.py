@@ -23,6 +23,7 @@ else:
 
 ENVIRONMENT_PREFIX = "DECAF_NODE__"
 MIB = 1024 * 1024
+LEAST_UPLOAD = 16 * 1024  # bytes a second: with 16 neighbours each gets what they wait for by default
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -283,7 +284,10 @@ class LimitsSection(Section):
         description="a snapshot that comes or goes by less a second, over two minutes and in whole pieces, is given up",
     )
     upload_bytes_per_second: int = Field(
-        0, ge=0, description="snapshots leave by no more, all neighbours together and each in its turn; 0: no limit"
+        0,
+        ge=0,
+        description="most bytes of snapshots sent in a second, to all neighbours together, who take turns; 0: any "
+        f"number, else at least {LEAST_UPLOAD:,}: neighbours give up what comes by less than their least_rate_bytes",
     )
     connections: Count = Field(512, description="most connections of other nodes at a time")
     invitations: Count = Field(32, description="most invitations that are open at a time")
@@ -301,6 +305,13 @@ class LimitsSection(Section):
     redial_backoff: Seconds = Field(30.0, description="longest wait before a lost address is tried again")
     link_bytes: Count = Field(MIB, description="longest message between daemon and trainer")
     stop: Seconds = Field(9.0, description="a clean stop is over by then")
+
+    @field_validator("upload_bytes_per_second")
+    @classmethod
+    def _lets_snapshots_through(cls, rate: int) -> int:
+        if 0 < rate < LEAST_UPLOAD:
+            raise ValueError(f"{rate} is too little for neighbours to wait for; take {LEAST_UPLOAD} or more, or 0")
+        return rate
 
 
 class LogSection(Section):

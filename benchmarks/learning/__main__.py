@@ -12,6 +12,7 @@ be there (``python tools/fetch_demo.py --texts --llm --vision``, and Debian's da
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -22,6 +23,8 @@ from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import by_title, table, title
 from benchmarks.learning.tasks import ANSWERED, TASKS
 from decaf_node.mesh.topology import longest_period
+
+SPLITS = re.compile(r"iid|domain|dirichlet-\d*\.?\d+|exclusive-\d+")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     factors = [name for name, method in methods.items() if method.mixing in ("factors", "b alone")]
     if factors and "/" in given.ranks:
         parser.error(f"factors of other ranks cannot be averaged; leave out {', '.join(factors)}, by --methods")
+    if given.own_a and any(method.mixing == "b alone" for method in methods.values()):
+        parser.error("dlora-fa needs one A for all; leave it out, by --methods")
+    if not SPLITS.fullmatch(given.split) or (given.split == "domain" and given.task != "20newsgroups"):
+        parser.error(f"{given.task} cannot be dealt as {given.split}; see --help")
+    if given.dtype != "float32" and any(method.in_use for method in methods.values()):
+        parser.error("a residual is in use in float32 only")
     if any(method.chebyshev for method in methods.values()) and longest_period(given.graph, given.nodes):
         parser.error("chebyshev needs a graph that stays the same from turn to turn")
     of_labels = [name for name, method in methods.items() if method.of_labels]

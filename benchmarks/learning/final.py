@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,14 +44,23 @@ def in_rounds_of_one_step(setting: Setting) -> Setting:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     kinds = [(setting, method) for setting, methods in METHODS.items() for method in methods]
     kinds += [
         (in_rounds_of_one_step(setting), INT8) for setting in METHODS if setting.split in IN_ONE_STEP[setting.task]
     ]
     # whole seeds first: whoever stops in the middle has tables
-    run_all([(setting, method, seed) for seed in SEEDS for setting, method in kinds], parser.parse_args().jobs)
+    try:
+        run_all([(setting, method, seed) for seed in SEEDS for setting, method in kinds], parser.parse_args().jobs)
+    finally:
+        write(kinds)
+
+
+def write(kinds: Sequence[tuple[Setting, str]]) -> None:
+    """Print and write the tables of what there is, and their picture."""
     tables = by_title(run for run in read_results() if (run.setting, run.method) in kinds)
+    if not tables:
+        return
     text = "\n".join(table(name, runs, (PAPER, ONE_PLACE)) for name, runs in tables.items())
     print(text)
     (DOCS / "learning-final.md").write_text(text)

@@ -26,7 +26,7 @@ Cell = tuple[Setting, str, int]
 
 def run_all(cells: Iterable[Cell], jobs: int) -> None:
     """Run the cells in their order; say and keep each result once it is there."""
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _die_with_parent) as processes:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _die_with, (os.getpid(),)) as processes:
         running = [processes.submit(_run, *cell) for cell in cells if not is_there(*cell)]
         try:
             for done in as_completed(running):
@@ -38,8 +38,10 @@ def run_all(cells: Iterable[Cell], jobs: int) -> None:
             processes.shutdown(cancel_futures=True)
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it was gone before we asked
 
 
 def _run(setting: Setting, method: str, seed: int) -> Run:

@@ -14,7 +14,16 @@ from decaf_node.cli.picture import BLUE, ORANGE, new_figure, write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # the others of Okabe and Ito's
+COLOURS = (
+    BLUE,
+    ORANGE,
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#999999",
+)  # the others of Okabe and Ito's
 WIDTH, HEIGHT = 11.0, 3.2  # inches, of a row
 
 
@@ -22,7 +31,8 @@ def draw(tables: Mapping[str, Sequence[Run]], path: Path) -> None:
     """Write the picture. tables: runs by title; those without a curve (no neighbours) are level lines."""
     tables = {name: runs for name, runs in tables.items() if runs}
     methods = list(dict.fromkeys(_label(run) for runs in tables.values() for run in runs))
-    colours = {method: COLOURS[number % len(COLOURS)] for number, method in enumerate(methods)}
+    colours = dict(zip(methods, COLOURS, strict=False))
+    assert len(colours) == len(methods), "two methods of one colour are not told apart"
     figure = new_figure(WIDTH, HEIGHT * len(tables), "Accuracy, mean over nodes and seeds; shades: standard deviation")
     rows = figure.subplots(len(tables), 2, squeeze=False, sharey="row")
     for (name, runs), (over_steps, over_bytes) in zip(tables.items(), rows, strict=True):

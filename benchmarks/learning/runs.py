@@ -64,6 +64,8 @@ class Setting:
 class Run:
     """accuracy: mean over the nodes; worst: of them; mean: of their adapters' mean; bytes: sent by a node.
 
+    mean, consensus: of the adapters alone, also where a residual is in use.
+
     tail, interference: what truncating cuts, and the error that mixing A and B apart makes or would make, in parts of
     the product, means over all mixes; interference is None where ranks differ.
     curve: accuracies after each tenth of the mixes, means over the nodes; each: accuracy of each node.
@@ -126,6 +128,8 @@ def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtu
         return exclusive(len(task.labels), setting.nodes, int(number))
     if kind == "domain":
         return by_domain(task.labels, setting.nodes)
+    if kind != "iid":
+        raise ValueError(f"{setting.split} is no way to deal examples")
     return even(counts, setting.nodes)
 
 

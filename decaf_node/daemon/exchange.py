@@ -54,8 +54,11 @@ class Surroundings(Protocol):
     def post(self) -> Post:
         """Hands an event to the machine, which forgets it if ``fresh`` says no when its turn comes."""
 
-    async def read(self, digest: str, offset: int) -> bytes:
-        """Return the next chunk of a snapshot in the spool, once it may leave. Raises TryAgain if it is gone."""
+    async def read(self, digest: str, offset: int, rest: int, wanted: Callable[[], bool]) -> bytes:
+        """Return the next chunk of a snapshot in the spool, of ``rest`` bytes at most, once it may leave.
+
+        ``wanted`` says whether it is still to be sent then. Raises TryAgain if the snapshot is not there any more.
+        """
 
     @property
     def least_rate(self) -> int:
@@ -121,7 +124,7 @@ class Stream:
         self._said = Said()
         self._fetch: Fetch | None = None
         self._reading: asyncio.Task[str] | None = None
-        self._serving = False
+        self._sending = False
         self._cut = False
         self._window = window
         self._closed = False
@@ -153,7 +156,7 @@ class Stream:
         while True:
             await asyncio.sleep(self._window)
             too_slow = coming.look(None if self._fetch is None else self.bytes.received)
-            too_slow |= going.look(self.bytes.sent if self._serving else None)
+            too_slow |= going.look(self.bytes.sent if self._sending else None)
             if too_slow or (self.incoming and not self._said.offer):
                 await self._too_slow()
                 return
@@ -311,11 +314,16 @@ class Stream:
 
     async def _serve(self, snapshot: Snapshot, offset: int) -> None:
         """Send the snapshot. Never cancelled while the stream is up: that would cancel the call with its last words."""
-        self._serving = True
+
+        def wanted() -> bool:
+            return self.current and not self.over
+
         try:
-            while offset < snapshot.size_bytes and self.current:
-                data = await self._around.read(snapshot.digest, offset)
-                if not await self._write(Chunk(offset, data)):
+            while offset < snapshot.size_bytes and wanted():
+                self._sending = False  # while it waits for its turn here it is not the other end that is slow
+                data = await self._around.read(snapshot.digest, offset, snapshot.size_bytes - offset, wanted)
+                self._sending = True
+                if not wanted() or not await self._write(Chunk(offset, data)):
                     return
                 offset += len(data)
                 self.bytes = Bytes(self.bytes.sent + len(data), self.bytes.received)
@@ -323,7 +331,7 @@ class Stream:
         except DecafError:
             await self._write(Refusal("spool.gone", "The snapshot cannot be read here any more."))
         finally:
-            self._serving = False
+            self._sending = False
 
     async def _write(self, frame: Frame) -> bool:
         """Send a frame in turn; tell whether it went."""

@@ -79,12 +79,12 @@ class Host:
         tasks: Tasks,
         least_rate: int,
         peers: int = 1024,
-        upload_rate: int = 0,
+        upload: Upload | None = None,
     ) -> None:
-        """peers: most members whose loss is remembered; upload_rate: bytes a second that may leave, 0: any."""
+        """peers: most members whose loss is remembered; upload: None: snapshots leave at once."""
         self.me = me
         self.least_rate = least_rate
-        self.upload = Upload(upload_rate)
+        self.upload = upload or Upload()
         self.store = store
         self.spool = spool
         self.problems = Problems()
@@ -128,11 +128,10 @@ class Host:
         """See ``Surroundings``."""
         self.traffic.add(sent, received)
 
-    async def read(self, digest: str, offset: int) -> bytes:
+    async def read(self, digest: str, offset: int, rest: int, wanted: Callable[[], bool]) -> bytes:
         """See ``Surroundings``."""
-        data = await self.disk(lambda: self.spool.read(digest, offset, self._chunk_bytes))
-        await self.upload.room(len(data))
-        return data
+        size = await self.upload.turn(min(rest, self._chunk_bytes), wanted)
+        return await self.disk(lambda: self.spool.read(digest, offset, size))
 
     async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
         """See ``Surroundings``."""

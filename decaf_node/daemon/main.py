@@ -60,6 +60,7 @@ from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import WORKER, Retry, Trainer, command_of
 from decaf_node.daemon.trust import OwnMesh, Trust, load_trust
 from decaf_node.daemon.upkeep import Upkeep
+from decaf_node.daemon.upload import Upload
 from decaf_node.daemon.watching import Watching
 from decaf_node.mesh.events import PeerLeft
 from decaf_node.mesh.node import Node
@@ -169,7 +170,7 @@ class Daemon:
             self.tasks,
             limits.least_rate_bytes,
             limits.peers,
-            limits.upload_bytes_per_second,
+            Upload(limits.upload_bytes_per_second),
         )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)

@@ -447,6 +447,20 @@ def test_a_newcomer_adopts_what_the_mesh_knows() -> None:
         assert exported(a.status()) == pytest.approx(4.0)
 
 
+def test_snapshots_leave_by_no_more_than_allowed_and_keep_nobody_from_stopping() -> None:
+    with mesh() as make:
+        slow = {"limits": {"upload_bytes_per_second": 100_000}, "script": {"bulk": 200_000}}
+        waits = {"round": {"wait_floor": 60.0, "wait_ceiling": 60.0}}
+        a = make("a", **slow, **waits).start()
+        b = make("b", a, script={"bulk": 200_000}, **waits).start()
+        b.until(lambda status: status.mixes > 0)
+        mixed = next(round for round in b.rounds() if round.edges)
+        assert mixed.received_bytes > 200_000
+        assert mixed.exchange_seconds > 1.5
+        a.signal(signal.SIGTERM)  # the next one is on its way
+        assert a.wait() == 0
+
+
 def test_a_trainer_of_ones_own_is_served() -> None:
     with mesh() as make:
         a = make("a", training={"trainer": "external"}).start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -122,8 +121,8 @@ def _speeds(rounds: Iterator[RoundReport], nodes: int | None) -> Seen:
 
 
 def _slower(link: float | None, allowed: int) -> float | None:
-    """Return what a link carries of which no more than ``allowed`` may be used; 0: all."""
-    return min(link or math.inf, allowed) if allowed else link
+    """Return what a link carries of which no more than ``allowed`` may be used; 0: all, None: not known."""
+    return min(link, allowed) if link and allowed else link
 
 
 def _middle(values: list[float]) -> float | None:
