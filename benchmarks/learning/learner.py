@@ -105,12 +105,13 @@ class Learning:
         self._sizes, self._seed = counts, seed
         for model in models:
             let_train(model.live, a=method.mixing != "b alone")
+        parts = parts_of(shares, len(models[0].settings.model.labels)) if method.to_mesh else None
         held = zip(models, shares, strict=True)
         self._learners = [
             Learner(
                 model,
                 without_end(own, 1000 * seed + node),
-                loss=loss_of(method, own),
+                loss=loss_of(method, own, parts),
                 still=left_out(method, model, own),
             )
             for node, (model, own) in enumerate(held)
@@ -271,9 +272,15 @@ def let_train(live: LiveAdapter, a: bool = True, b: bool = True) -> None:
         layer.b.requires_grad_(b)
 
 
-def loss_of(method: Method, examples: Sequence[Example]) -> Loss | None:
+def loss_of(method: Method, examples: Sequence[Example], parts: torch.Tensor | None = None) -> Loss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
-    return BalancedLoss(lambda: examples, rare=method.absent) if method.balanced else None
+    return BalancedLoss(lambda: examples, rare=method.absent, mesh=parts) if method.balanced else None
+
+
+def parts_of(shares: Sequence[Sequence[Example]], labels: int) -> torch.Tensor:
+    """Return the part of each label at a node, the mean over the nodes: nodes weigh alike, however much they hold."""
+    counts = [torch.bincount(torch.tensor([one.label for one in own]), minlength=labels).float() for own in shares]
+    return torch.stack([own / own.sum() for own in counts]).mean(0)
 
 
 def left_out(method: Method, model: Shared, examples: Sequence[Example]) -> list[int]:

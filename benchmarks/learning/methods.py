@@ -28,6 +28,7 @@ class Method:
     balanced: the loss weighs labels as if a node had as many examples of each: logits are raised by the logarithm of
              how frequent a label is in the node's own data (logit adjustment, arXiv 2007.07314, FedLC arXiv 2209.00189)
     absent:  where labels are balanced, those that are not here count as so many times as frequent as one that is
+    to_mesh: labels weigh as in what all nodes hold, and not evenly; as if each node knew how frequent they are there
     own_rows: rows of the head are trained only by who has examples of their label
     nesterov: steps begin where the way of the round before, gone on by this part, leads to
     quasi_global: as nesterov, but by the mean way of many rounds, the last of them weighing 1 - ``WAYS_STAY``: what
@@ -59,6 +60,7 @@ class Method:
     balanced: bool = False
     absent: float = 0.0
     own_rows: bool = False
+    to_mesh: bool = False
     nesterov: float = 0.0
     quasi_global: float = 0.0
     tracking: bool = False
@@ -80,7 +82,7 @@ class Method:
     @property
     def of_labels(self) -> bool:
         """Say whether it looks at the labels of a classifier."""
-        return self.balanced or self.absent > 0 or self.own_rows
+        return self.balanced or self.absent > 0 or self.to_mesh or self.own_rows
 
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
@@ -111,9 +113,9 @@ MIXINGS = {
 def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
-    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, own rows,
-    nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use, by size, by rank,
-    overlap. Raises ValueError.
+    Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, to mesh,
+    own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use, by size,
+    by rank, overlap. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -135,6 +137,8 @@ def method_of(name: str) -> Method:
                 method = replace(method, balanced=True)
             case ["absent", number]:
                 method = replace(method, absent=float(number))
+            case ["to", "mesh"]:
+                method = replace(method, to_mesh=True)
             case ["own", "rows"]:
                 method = replace(method, own_rows=True)
             case ["moments", "anew"]:
@@ -173,6 +177,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
     if method.chebyshev and (method.momentum or method.residual or method.by_size or method.by_rank):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
+    if method.to_mesh and not method.balanced:
+        raise ValueError(f"{name}: only balanced labels weigh as in the mesh")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")
     if method.by_size and method.by_rank:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
+LEAST_PART = 1e-4  # of the mesh's examples, that a label is taken to have
 RARE = 0.2  # how frequent a label that is not here counts, beside an average one that is; from docs/learning.md
 
 
@@ -26,13 +27,21 @@ class BalancedLoss:
     """For ``Trainer(compute_loss_func=...)``.
 
     examples: returns the node's own, another list once they have changed. smoothing: of the labels, as in
-    ``label_smoothing_factor``. rare: see ``RARE``
+    ``label_smoothing_factor``. rare: see ``RARE``. mesh: the part of each label in what all nodes hold, where it is
+    known: labels then weigh as there
     """
 
-    def __init__(self, examples: Callable[[], Sequence[Example]], smoothing: float = 0.0, rare: float = RARE) -> None:
+    def __init__(
+        self,
+        examples: Callable[[], Sequence[Example]],
+        smoothing: float = 0.0,
+        rare: float = RARE,
+        mesh: Tensor | None = None,
+    ) -> None:
         self._examples = examples
         self._smoothing = smoothing
         self._rare = rare
+        self._mesh = mesh
         self._counted: Sequence[Example] | None = None
         self._log_frequencies = torch.zeros(0)
         self._is_here = torch.zeros(0)  # 1.0 for a label that is, else 0.0
@@ -59,7 +68,10 @@ class BalancedLoss:
         if self._counted is not own:
             self._counted = own
             counts = torch.bincount(torch.tensor([example.label for example in own]), minlength=logits.shape[-1])
-            self._log_frequencies = log_frequencies(counts, self._rare).to(logits.device)
+            raised = log_frequencies(counts, self._rare)
+            if self._mesh is not None:
+                raised = beside(raised, counts, self._mesh)
+            self._log_frequencies = raised.to(logits.device)
             self._is_here = counts.sign().float().to(logits.device)
 
 
@@ -70,3 +82,12 @@ def log_frequencies(counts: Tensor, rare: float) -> Tensor:
     """
     absent = rare * counts[counts > 0].float().mean()
     return torch.where(counts > 0, counts.float(), absent).log()
+
+
+def beside(log_frequencies: Tensor, counts: Tensor, mesh: Tensor) -> Tensor:
+    """Return the logarithm of how much more frequent each label is here than in the mesh (labels,), float32.
+
+    One that is not here is never more frequent than there.
+    """
+    more = log_frequencies - counts.sum().log() - mesh.clamp_min(LEAST_PART).log()
+    return torch.where(counts > 0, more, more.clamp_max(0.0))

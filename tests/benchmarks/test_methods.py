@@ -68,6 +68,7 @@ def test_a_name_says_what_else_is_mixed() -> None:
     said = "decaf, tracking, by size, overlap"
     assert method_of(said) == Method("products", tracking=True, by_size=True, overlap=True)
     assert method_of("decaf, nesterov 0.9") == Method("products", nesterov=0.9)
+    assert method_of("decaf, balanced, to mesh") == Method("products", balanced=True, to_mesh=True)
     said = "decaf, residual 4, in use, by rank"
     assert method_of(said) == Method("products", residual=4, in_use=True, whole=True, by_rank=True)
 
@@ -87,6 +88,7 @@ def test_other_names_are_refused(name: str) -> None:
         "decaf, chebyshev, momentum 0.5",
         "decaf, overlap, nesterov 0.5",
         "decaf, in use",
+        "decaf, to mesh",
         "decaf, by size, by rank",
     ],
 )
