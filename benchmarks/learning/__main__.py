@@ -21,6 +21,7 @@ from benchmarks.learning.methods import MIXINGS, method_of
 from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Setting
 from benchmarks.learning.tables import by_title, table, title
+from benchmarks.learning.task import VALIDATION
 from benchmarks.learning.tasks import ANSWERED, TASKS
 from decaf_node.mesh.topology import longest_period
 
@@ -34,7 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--graph", default="ring")
     parser.add_argument("--ranks", default="8", help="of the nodes in turn, as 4/8/16")
     parser.add_argument("--sizes", default="1", help="of the nodes' shares in turn, one to another, as 1/2/4")
-    numbers = {"nodes": 10, "share": 200, "steps": 3, "rounds": 60, "still": 0, "seeds": 1, "jobs": 1}
+    numbers = {
+        "nodes": 10,
+        "share": 200,
+        "steps": 3,
+        "rounds": 60,
+        "still": 0,
+        "validation": VALIDATION,
+        "seeds": 1,
+        "jobs": 1,
+    }
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rate", type=float, default=2e-3)

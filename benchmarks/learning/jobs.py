@@ -48,5 +48,5 @@ def _run(setting: Setting, method: str, seed: int) -> Run:
     torch.set_num_threads(1)
     go_offline()
     quiet()
-    task = load_task(setting.task, find_assets(None, os.environ))
+    task = load_task(setting.task, find_assets(None, os.environ), setting.validation)
     return try_out(setting, method, seed, models_of(setting, task), task)

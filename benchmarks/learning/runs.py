@@ -16,7 +16,7 @@ from benchmarks.learning.learner import Learning, State, let_train, load, loss_o
 from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import of_one_rank
 from benchmarks.learning.splits import Mixtures, by_domain, deal, dirichlet, even, exclusive
-from benchmarks.learning.task import Task
+from benchmarks.learning.task import VALIDATION, Task
 from benchmarks.one_model import Learner, Shared
 from benchmarks.topologies import degree, factor, mixing_matrix
 from decaf_node.lowrank.adapter import Adapter
@@ -40,7 +40,8 @@ class Setting:
     the end; look: at which part; dtype: of the frozen base, and what its activations are computed in; sizes: how many
     examples nodes have in turn, one to another, as 1/2/4; ``share`` is their mean; in_step: nodes mix all at once, with
     the graph's own weights, and not as the machine does: with what has come, some of it late, and clipped where it is
-    far off; own_a: each node begins with an A of its own, not with one that all share.
+    far off; own_a: each node begins with an A of its own, not with one that all share; validation: so many examples are
+    for that, and not for training.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Setting:
     sizes: str = "1"
     in_step: bool = False
     own_a: bool = False
+    validation: int = VALIDATION
 
 
 @dataclass(frozen=True)

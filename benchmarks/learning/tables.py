@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 
 from benchmarks.learning.results import read_results
 from benchmarks.learning.runs import Run, Setting
+from benchmarks.learning.task import VALIDATION
 
 T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # by degrees of freedom
 LEFT = ("method", "rate", "steps a round", "accuracy, %")
@@ -24,12 +25,13 @@ def title(setting: Setting) -> str:
     what = "images" if setting.task == "fashion-mnist" else "texts"
     base = "" if setting.dtype == "float32" else f", base in {setting.dtype}"
     in_step = " in step" if setting.in_step else ""
+    looked = setting.look if setting.validation == VALIDATION else f"{setting.validation:,} {setting.look}"
     own_a = ", each its own A" if setting.own_a else ""
     sizes = "" if setting.sizes == "1" else f" on average (as {setting.sizes})"
     return (
         f"{setting.task}, {setting.split}, {setting.graph} of {setting.nodes}{in_step}, "
         f"{setting.share} {what} each{sizes}, rank {setting.ranks}{own_a}, "
-        f"{setting.steps * setting.rounds} local steps{still}{base}; {setting.look} {what}"
+        f"{setting.steps * setting.rounds} local steps{still}{base}; {looked} {what}"
     )
 
 

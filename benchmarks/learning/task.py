@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from benchmarks.one_model import Shared
 from decaf_node.settings import Settings
 
-VALIDATION, TEST = 400, 2000  # examples at most; one standard error of an accuracy of a half is 2.5 and 1.1 points
+VALIDATION, TEST = 400, 2000  # examples; one standard error of an accuracy of a half is 2.5 and 1.1 points
 ON_THE_WAY = 100
 
 Sections = Mapping[str, dict[str, Any]]
@@ -43,6 +43,12 @@ def task_of(
     rest: Sequence[Labelled], test: Sequence[Labelled], sections: Sections, load: Callable[[Settings], Shared]
 ) -> Task:
     """Return the task, with the first of ``rest``, in drawn order, for validation and the others for training."""
-    held = min(VALIDATION, len(rest) // 5)
     labels = tuple(sorted({one.label for one in rest}))
-    return Task(labels, rest[held:], rest[:held], test[:TEST], sections, load)
+    return holding(Task(labels, rest, (), test[:TEST], sections, load), VALIDATION)
+
+
+def holding(task: Task, validation: int) -> Task:
+    """Return the task with so many examples for validation, at most a fifth of what is not for the test."""
+    rest = [*task.validation, *task.train]
+    held = min(validation, len(rest) // 5)
+    return replace(task, train=rest[held:], validation=rest[:held])

@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.learning.images import fashion_mnist
-from benchmarks.learning.task import Task
+from benchmarks.learning.task import VALIDATION, Task, holding
 from benchmarks.learning.texts import bbc, bbc_answers, tab_separated
 
 TASKS: Mapping[str, Callable[[Path], Task]] = {
@@ -21,6 +21,7 @@ ANSWERED = frozenset({"bbc-answers"})  # in words, by a language model: there is
 
 
 @cache
-def load_task(name: str, assets: Path) -> Task:
+def load_task(name: str, assets: Path, validation: int = VALIDATION) -> Task:
     """Return the task, the same at each call; nothing is there twice. Raises BadData if it is not fetched."""
-    return TASKS[name](assets)
+    task = TASKS[name](assets)
+    return task if name in ANSWERED else holding(task, validation)

@@ -13,7 +13,7 @@ from transformers import Dinov2Config, Dinov2ForImageClassification, ViTImagePro
 from benchmarks.learning.__main__ import main
 from benchmarks.learning.images import CLOTHES, Garment, Key, cut_off, load_images, read_garments
 from benchmarks.learning.learner import without_end
-from benchmarks.learning.task import task_of
+from benchmarks.learning.task import holding, task_of
 from benchmarks.one_model import Learner, Shared, load_shared, rows_of
 from decaf_node.cli.demo.articles import Article
 from decaf_node.cli.demo.recipe import prompt
@@ -97,6 +97,9 @@ def test_a_fifth_is_held_out_where_there_is_little() -> None:
     articles = [Article(str(number), "ab"[number % 2]) for number in range(20)]
     task = task_of(articles[:10], articles[10:], {}, load_shared)
     assert (task.labels, len(task.validation), len(task.train), len(task.test)) == (("a", "b"), 2, 8, 10)
+    more = holding(task, 1)
+    assert (more.validation, more.train) == (articles[:1], articles[1:10])
+    assert holding(more, 400).validation == task.validation
 
 
 def test_labels_are_weighed_only_where_there_is_a_head(capsys: pytest.CaptureFixture[str]) -> None:
