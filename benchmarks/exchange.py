@@ -10,7 +10,7 @@
 
 Prints tables and writes benchmarks/results/exchange.json. It needs some forty times the snapshot on the disk.
 
-    python -m benchmarks.exchange [--mb 256] [--turns 3]
+    python -m benchmarks.exchange [--mb 64] [--turns 3]
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon) ->
     daemon: Daemon = make(
         name,
         *peers,
-        script={"bulk": size, "value": value, "drift": 0.125, "seconds": 1.0},
+        script={"bulk": size, "value": value, "drift": value, "seconds": 1.0},  # never two the same snapshot
         round={"steps": 3, "overlap": False, "wait_floor": PATIENCE, "wait_ceiling": PATIENCE},
         store={"save_every": PATIENCE},
+        limits={"spool_bytes": 64 * size},  # what is not saved yet stays there
         mesh={"topology": "full"},
     )
     daemon.start().until(lambda status: status.address != "", PATIENCE)
@@ -256,7 +257,7 @@ def show(size: int, times: dict[str, list[float]], grown: float, answers: Answer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=int, default=256, help="MiB of a snapshot")
+    parser.add_argument("--mb", type=int, default=64, help="MiB of a snapshot")
     parser.add_argument("--turns", type=int, default=3)
     given = parser.parse_args()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
