@@ -37,7 +37,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, resident
 from decaf_node.daemon.channels import CHANNEL_OPTIONS
 from decaf_node.daemon.identity import load_identity
 from decaf_node.daemon.papers import load_papers
@@ -191,12 +191,12 @@ def with_neighbours(size: int) -> tuple[float, Answers]:
         first.until(lambda status: status.round > 1, PATIENCE)
         assert first.process is not None
         Path(f"/proc/{first.process.pid}/clear_refs").write_text("5")  # its peak is that of now
-        before = resident(first, "VmHWM:")
+        before = resident(first.process.pid, "VmHWM")
         for number in range(NEIGHBOURS):
             exchanging(make, f"n{number}", size, 2.0 + number, first)
         with checking(first) as waited:
             wait_for(lambda: len(mixed(first, NEIGHBOURS * size)) >= ROUNDS)
-        grown = resident(first, "VmHWM:") - before
+        grown = (resident(first.process.pid, "VmHWM") - before) / 1e6
     quantiles = statistics.quantiles(waited, n=100)
     return grown, Answers(len(waited), statistics.median(waited), quantiles[98], max(waited))
 
@@ -231,13 +231,6 @@ def checking(daemon: Daemon) -> Iterator[list[float]]:
         thread.join()
     if failed:
         raise failed[0]
-
-
-def resident(daemon: Daemon, kind: str = "VmRSS:") -> float:
-    """Return megabytes of the daemon's own process."""
-    assert daemon.process is not None
-    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(kind))) * 1024 / 1e6
 
 
 def show(size: int, times: dict[str, list[float]], grown: float, answers: Answers) -> None:

@@ -174,11 +174,11 @@ def measure(case: Case, device: str, turns: int) -> list[Row]:
     }
     rows = {name: Row(name) for name in works}
     reset_peak(device)
-    before = memory(device, "VmRSS:")
+    before = memory(device, "VmRSS")
     works["mix"]()
     wait(device)
     outputs = sum(product.b.nbytes + product.a.nbytes for product in mixed.values())
-    rows["mix"].peak_bytes = memory(device, "VmHWM:") - before - outputs
+    rows["mix"].peak_bytes = memory(device, "VmHWM") - before - outputs
     checked = [name for name in CHECKED if name in mixed]
     rows["mix"].error = max(difference(mixed[name], dense_best(case.layer(name), case.weights)) for name in checked)
     for name, solve in solvers.items():

@@ -22,6 +22,12 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def resident(pid: int | None = None, kind: str = "VmRSS") -> int:
+    """Return the bytes of memory that a process holds, or (``VmHWM``) has held at most; None: this one."""
+    lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
+
+
 def in_words(on: dict[str, Any]) -> str:
     gpu = f"{on['gpu']} beside " if on["gpu"] else ""
     versions = f"torch {on['torch']}, Python {on['python']}"

@@ -32,7 +32,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, resident
 from decaf_node.daemon.reports import StatusReport
 from decaf_node.errors import DecafError
 from decaf_node.v1 import monitor_pb2, monitor_pb2_grpc
@@ -62,12 +62,11 @@ def spent(daemon: Daemon) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def resident(daemon: Daemon) -> dict[str, float]:
+def held(daemon: Daemon) -> dict[str, float]:
     """Return its resident memory now and at its most, in MB."""
     assert daemon.process is not None
-    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}
-    return {"now_mb": kilobytes["VmRSS"] / 1000, "peak_mb": kilobytes["VmHWM"] / 1000}
+    kinds = {"now_mb": "VmRSS", "peak_mb": "VmHWM"}
+    return {name: resident(daemon.process.pid, kind) / 1e6 for name, kind in kinds.items()}
 
 
 def share(daemon: Daemon, seconds: float) -> float:
@@ -202,7 +201,7 @@ def between_rounds(window: float) -> dict[str, Any]:
         watched = share(a, window)
         status = a.status()
         assert (status.round, status.phase) == (begun, "training"), status
-        return {"alone": alone, "watched": watched, "round": begun, **resident(a)}
+        return {"alone": alone, "watched": watched, "round": begun, **held(a)}
 
 
 KINDS: dict[str, Kind | None] = {
@@ -219,7 +218,7 @@ def watchers(window: float, turns: int) -> dict[str, Any]:
     with mesh() as make:
         a = make("a", **QUICK).start()
         a.until(lambda status: status.round >= 20)
-        begun = resident(a)["now_mb"]
+        begun = held(a)["now_mb"]
         for _ in range(turns):
             for name, kind in KINDS.items():
                 with ExitStack() as stack:
@@ -230,7 +229,7 @@ def watchers(window: float, turns: int) -> dict[str, Any]:
                     rounds, before = a.status().round, spent(a)
                     time.sleep(window / 2)
                     costs[name].append(1000 * (spent(a) - before) / (a.status().round - rounds))
-        grown = resident(a)["now_mb"] - begun
+        grown = held(a)["now_mb"] - begun
     none = statistics.median(costs["none"])
     rows = {name: {"ms_a_round": times, "ratio": statistics.median(times) / none} for name, times in costs.items()}
     return {"kinds": rows, "grown_mb": grown}
@@ -270,7 +269,7 @@ def history(rounds: int, pages: int = 200) -> dict[str, Any]:
                         page = client.rounds(before, 100)
                         times.setdefault(f"{place} of {size:,}", []).append(1000 * (time.perf_counter() - began))
                     assert len(page) == min(100, size if not before else before - 1)
-        memory = {f"{size:,}": resident(daemon)["now_mb"] for size, daemon in daemons.items()}
+        memory = {f"{size:,}": held(daemon)["now_mb"] for size, daemon in daemons.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratio = medians[f"newest of {rounds:,}"] / medians["newest of 100"]
     return {"median_ms": medians, "ratio_newest": ratio, "pages": pages, "resident_mb": memory}

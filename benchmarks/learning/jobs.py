@@ -16,9 +16,8 @@ from benchmarks.learning.results import is_there, keep
 from benchmarks.learning.runs import Run, Setting, models_of, try_out
 from benchmarks.learning.tasks import load_task
 from decaf_node.cli.demo.assets import find_assets
+from decaf_node.daemon.leash import PR_SET_PDEATHSIG
 from decaf_node.training.offline import go_offline, quiet
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Cell = tuple[Setting, str, int]
 """Setting, method, seed."""

@@ -28,12 +28,13 @@ from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, adopt
 from decaf_node.settings import Settings
 from decaf_node.sim.problem import Measure, Mixed, Term
-from decaf_node.training.balance import BalancedLoss
+from decaf_node.training.balance import BalancedLoss, log_frequencies
 from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
 DIGEST = "0" * 64
+LEAST_PART = 1e-4  # of the mesh's examples, that a label is taken to have
 WAYS_RANKS = 4  # times the adapter's
 
 
@@ -274,7 +275,21 @@ def let_train(live: LiveAdapter, a: bool = True, b: bool = True) -> None:
 
 def loss_of(method: Method, examples: Sequence[Example], parts: torch.Tensor | None = None) -> Loss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
-    return BalancedLoss(lambda: examples, rare=method.absent, mesh=parts) if method.balanced else None
+
+    def raised(counts: torch.Tensor) -> torch.Tensor:
+        here = log_frequencies(counts, method.absent)
+        return here if parts is None else beside(here, counts, parts)
+
+    return BalancedLoss(lambda: examples, raised=raised) if method.balanced else None
+
+
+def beside(log_frequencies: torch.Tensor, counts: torch.Tensor, mesh: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of how much more frequent each label is here than in the mesh (labels,).
+
+    One that is not here is never more frequent than there. mesh: the part of each label in what all nodes hold
+    """
+    more = log_frequencies - counts.sum().log() - mesh.clamp_min(LEAST_PART).log()
+    return torch.where(counts > 0, more, more.clamp_max(0.0))
 
 
 def parts_of(shares: Sequence[Sequence[Example]], labels: int) -> torch.Tensor:

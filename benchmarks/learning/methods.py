@@ -177,8 +177,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
     if method.chebyshev and (method.momentum or method.residual or method.by_size or method.by_rank):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
-    if method.to_mesh and not method.balanced:
-        raise ValueError(f"{name}: only balanced labels weigh as in the mesh")
+    if method.to_mesh and (not method.balanced or method.mixing == "centralized"):
+        raise ValueError(f"{name}: only a node's balanced labels weigh as in the mesh")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")
     if method.by_size and method.by_rank:

@@ -14,16 +14,8 @@ from decaf_node.cli.picture import BLUE, ORANGE, new_figure, write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (
-    BLUE,
-    ORANGE,
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#999999",
-)  # the others of Okabe and Ito's
+OKABE_ITO = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # the others of theirs, and a grey
+COLOURS = (BLUE, ORANGE, *OKABE_ITO, "#999999")
 WIDTH, HEIGHT = 11.0, 3.2  # inches, of a row
 
 

@@ -246,6 +246,9 @@ class Stream:
     def _is_current(self) -> bool:
         return self.current
 
+    def _is_up(self) -> bool:
+        return self.current and not self.over
+
     async def _take_all(self, transport: Transport) -> str:
         """Return why the stream ended."""
         try:
@@ -314,16 +317,12 @@ class Stream:
 
     async def _serve(self, snapshot: Snapshot, offset: int) -> None:
         """Send the snapshot. Never cancelled while the stream is up: that would cancel the call with its last words."""
-
-        def wanted() -> bool:
-            return self.current and not self.over
-
         try:
-            while offset < snapshot.size_bytes and wanted():
+            while offset < snapshot.size_bytes and self._is_up():
                 self._sending = False  # while it waits for its turn here it is not the other end that is slow
-                data = await self._around.read(snapshot.digest, offset, snapshot.size_bytes - offset, wanted)
+                data = await self._around.read(snapshot.digest, offset, snapshot.size_bytes - offset, self._is_up)
                 self._sending = True
-                if not wanted() or not await self._write(Chunk(offset, data)):
+                if not self._is_up() or not await self._write(Chunk(offset, data)):
                     return
                 offset += len(data)
                 self.bytes = Bytes(self.bytes.sent + len(data), self.bytes.received)

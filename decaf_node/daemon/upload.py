@@ -28,7 +28,7 @@ class Upload:
         self._clock = clock
         self._sleep = sleep
         self._free = clock()
-        self._turn = asyncio.Lock()
+        self._queue = asyncio.Lock()
 
     async def turn(self, most: int, wanted: Callable[[], bool]) -> int:
         """Return, once it is this stream's turn, how many bytes may go, at most ``most``.
@@ -38,7 +38,7 @@ class Upload:
         if not self._rate:
             return most
         piece = min(most, max(LEAST_PIECE, self._rate // TURNS))
-        async with self._turn:
+        async with self._queue:
             if (wait := self._free - self._clock()) > 0:
                 await self._sleep(wait)
             if wanted():

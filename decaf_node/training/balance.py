@@ -19,7 +19,6 @@ from torch.nn import functional
 from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
-LEAST_PART = 1e-4  # of the mesh's examples, that a label is taken to have
 RARE = 0.2  # how frequent a label that is not here counts, beside an average one that is; from docs/learning.md
 
 
@@ -27,30 +26,27 @@ class BalancedLoss:
     """For ``Trainer(compute_loss_func=...)``.
 
     examples: returns the node's own, another list once they have changed. smoothing: of the labels, as in
-    ``label_smoothing_factor``. rare: see ``RARE``. mesh: the part of each label in what all nodes hold, where it is
-    known: labels then weigh as there
+    ``label_smoothing_factor``. raised: by how much, given how many examples each label has here
     """
 
     def __init__(
         self,
         examples: Callable[[], Sequence[Example]],
         smoothing: float = 0.0,
-        rare: float = RARE,
-        mesh: Tensor | None = None,
+        raised: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._examples = examples
         self._smoothing = smoothing
-        self._rare = rare
-        self._mesh = mesh
+        self._raised_by = raised or log_frequencies
         self._counted: Sequence[Example] | None = None
-        self._log_frequencies = torch.zeros(0)
+        self._raised = torch.zeros(0)
         self._is_here = torch.zeros(0)  # 1.0 for a label that is, else 0.0
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the mean over the batch, or its part of the mean over so many examples."""
         logits = outputs.logits.float()
         self._count(logits)
-        weighed = logits + self._log_frequencies
+        weighed = logits + self._raised
         total = functional.cross_entropy(weighed, labels, reduction="sum", label_smoothing=self._smoothing)
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
@@ -68,26 +64,14 @@ class BalancedLoss:
         if self._counted is not own:
             self._counted = own
             counts = torch.bincount(torch.tensor([example.label for example in own]), minlength=logits.shape[-1])
-            raised = log_frequencies(counts, self._rare)
-            if self._mesh is not None:
-                raised = beside(raised, counts, self._mesh)
-            self._log_frequencies = raised.to(logits.device)
+            self._raised = self._raised_by(counts).to(logits.device)
             self._is_here = counts.sign().float().to(logits.device)
 
 
-def log_frequencies(counts: Tensor, rare: float) -> Tensor:
+def log_frequencies(counts: Tensor, rare: float = RARE) -> Tensor:
     """Return the logarithm of how often each label is there (labels,), float32.
 
     One that is not there counts ``rare`` times as often as those that are do on average.
     """
     absent = rare * counts[counts > 0].float().mean()
     return torch.where(counts > 0, counts.float(), absent).log()
-
-
-def beside(log_frequencies: Tensor, counts: Tensor, mesh: Tensor) -> Tensor:
-    """Return the logarithm of how much more frequent each label is here than in the mesh (labels,), float32.
-
-    One that is not here is never more frequent than there.
-    """
-    more = log_frequencies - counts.sum().log() - mesh.clamp_min(LEAST_PART).log()
-    return torch.where(counts > 0, more, more.clamp_max(0.0))

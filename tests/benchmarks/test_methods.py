@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
+from benchmarks.learning.learner import loss_of
 from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_near_a
 from benchmarks.learning.tracking import Tracker, corrected, step_between
@@ -217,3 +222,26 @@ def drawn(rank: int) -> Adapter:
 
 def dense(adapter: Adapter) -> torch.Tensor:
     return adapter.products["layer"].dense()
+
+
+def weighed(mesh: list[float], logits: Tensor, labels: Tensor) -> float:
+    """Return the loss of a node with three examples of label 0, two of 1, one of 2 and none of 3."""
+    own: Any = [SimpleNamespace(label=label) for label in (0, 0, 0, 1, 1, 2)]
+    loss = loss_of(method_of("decaf, balanced, absent 0.1, to mesh"), own, torch.tensor(mesh))
+    assert loss is not None
+    return float(loss(SimpleNamespace(logits=logits), labels))
+
+
+def test_labels_weigh_as_in_the_mesh() -> None:
+    torch.manual_seed(0)
+    logits, labels = 3 * torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 3])
+    plain = torch.nn.functional.cross_entropy
+    alike = torch.tensor([3.0, 2.0, 1.0, 0.1 * 2]) / 6
+    assert weighed(alike.tolist(), logits, labels) == pytest.approx(float(plain(logits, labels)), rel=1e-5)
+    more = torch.tensor([0.5 / 0.1, (1 / 3) / 0.2, (1 / 6) / 0.3, (0.2 / 6) / 0.4])
+    expected = float(plain(logits + more.log(), labels))
+    assert weighed([0.1, 0.2, 0.3, 0.4], logits, labels) == pytest.approx(expected, rel=1e-5)
+    more[3] = 1.0  # what is not here is not more frequent than where it hardly is
+    more[:3] = torch.tensor([0.5 / 0.4, (1 / 3) / 0.3, (1 / 6) / 0.3])
+    expected = float(plain(logits + more.log(), labels))
+    assert weighed([0.4, 0.3, 0.3, 0.0], logits, labels) == pytest.approx(expected, rel=1e-5)

@@ -66,23 +66,6 @@ def test_a_label_that_is_not_here_is_told_apart_from_those_that_are() -> None:
     assert gradient[:, 1].tolist() == pytest.approx([RARE / (2 + RARE) / 4] * 4)
 
 
-def test_beside_a_mesh_of_the_same_labels_nothing_changes() -> None:
-    logits, labels, own = 3 * torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), examples_of(0, 0, 0, 1, 1, 2)
-    loss = BalancedLoss(lambda: own, mesh=torch.tensor([3.0, 2.0, 1.0]) / 6)(SimpleNamespace(logits=logits), labels)
-    assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
-
-
-def test_labels_weigh_as_in_the_mesh() -> None:
-    torch.manual_seed(0)
-    logits, labels, own = 3 * torch.randn(4, 3), torch.tensor([0, 1, 1, 0]), examples_of(0, 0, 0, 1)
-    loss = BalancedLoss(lambda: own, rare=0.1, mesh=torch.tensor([0.25, 0.25, 0.5]))
-    expected = reference(logits, labels, [0.75 / 0.25, 0.25 / 0.25, 0.1 * 2 / 4 / 0.5])
-    assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(expected, rel=1e-5)
-    hardly_there = BalancedLoss(lambda: own, rare=0.1, mesh=torch.tensor([0.5, 0.5, 0.0]))
-    expected = reference(logits, labels, [0.75 / 0.5, 0.25 / 0.5, 1.0])
-    assert float(hardly_there(SimpleNamespace(logits=logits), labels)) == pytest.approx(expected, rel=1e-5)
-
-
 def test_what_the_files_hold_now_counts() -> None:
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     held = SimpleNamespace(examples=examples_of(0, 0, 0, 1))
