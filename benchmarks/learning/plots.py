@@ -39,7 +39,7 @@ def draw(tables: Mapping[str, Sequence[Run]], path: Path) -> None:
         over_steps.set_xlabel("local steps of a node", fontsize=8)
         over_bytes.set_xlabel("MB sent by a node", fontsize=8)
         over_steps.set_ylabel("accuracy, %", fontsize=8)
-        over_bytes.legend(fontsize=7, loc="lower right")
+        over_bytes.legend(fontsize=7, loc="best")
     write(figure, path, "learning.not-written")
 
 
