@@ -115,6 +115,11 @@ class Daemon:
         with self.client() as client:
             return client.rounds()
 
+    def mixed(self) -> RoundReport:
+        """Wait for the first round that the history shows with an edge; the status counts it a little earlier."""
+        self.until(lambda _: any(row.edges for row in self.rounds()))
+        return min((row for row in self.rounds() if row.edges), key=lambda row: row.round)
+
     def address(self) -> str:
         return self.until(lambda status: status.address != "").address
 
