@@ -27,6 +27,7 @@ def policy_of(settings: Settings) -> Policy:
         peer_limit=limits.peers,
         adopt_from=limits.adopt_from,
         unsaved_receipts=limits.unsaved_receipts,
+        unsaved_bytes=limits.spool_bytes // 2,  # the other half is for the rounds that go on meanwhile
         redial_backoff=limits.redial_backoff,
         probe_every=probe_interval(0.0 if rounds.steps else rounds.seconds),
         robust=settings.security.robust,

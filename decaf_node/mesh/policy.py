@@ -29,6 +29,7 @@ class Policy:
     peer_limit: int = 1024
     adopt_from: int = 5
     unsaved_receipts: int = 64
+    unsaved_bytes: int = 2048 * 1024 * 1024  # of snapshots that unsaved edges need, before a save is forced
     redial_backoff: float = 30.0
     probe_every: float = 5.0
     robust: str = "clip"

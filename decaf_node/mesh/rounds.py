@@ -411,7 +411,13 @@ class Rounds:
             or self._saved_at is None
             or now - self._saved_at >= self._policy.save_every
             or self._edges.ledger.size >= self._policy.unsaved_receipts
+            or self._unsaved_bytes() >= self._policy.unsaved_bytes
         )
+
+    def _unsaved_bytes(self) -> int:
+        """Return how large the snapshots are that edges still need, if all are as large as ours."""
+        published = self._edges.published
+        return 0 if published is None else len(self._edges.ledger.digests()) * published.snapshot.size_bytes
 
     def _save(self, round: int) -> list[Effect]:
         self.phase = Saving(round)

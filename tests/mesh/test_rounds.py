@@ -420,6 +420,17 @@ def test_unsaved_receipts_force_a_save_and_then_end_the_exchange() -> None:
     assert s.publish(7) == [ev.OpenEdge("c", ours("b7", 7, 1, mixes=4), again=(Receipt("b5", "c5", 0.5),))]
 
 
+def test_snapshots_that_fill_half_the_spool_force_a_save() -> None:
+    s = Script(replace(POLICY, save_every=1e9, unsaved_bytes=4000)).start("c")  # each has 1000 bytes
+    s.publish(0)
+    s.play(ev.EdgeBroken("c", "cut"))
+    s.finish_round(1)
+    assert mix_with_c(s, 2) == []
+    [save] = mix_with_c(s, 3)
+    assert isinstance(save, ev.SaveRound)
+    assert [edge.own for edge in save.covers] == ["b2", "b3"]
+
+
 def test_the_machine_takes_any_seed_and_no_time_runs_back() -> None:
     s = Script(Policy()).start()
     s.play(after=5.0)
