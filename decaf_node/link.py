@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from decaf_node.errors import BadData
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Progress:
 class RoundTrained:
     """The local steps of ``round`` are done and its snapshot lies in the spool. loss: mean over these steps.
 
-    steps is 0 once the privacy budget is spent; loss is 0 then.
+    steps is 0 once the privacy budget is spent; loss is 0 then. label_parts: of the node's own examples, where labels
+    are weighed.
     """
 
     round: int
@@ -77,6 +78,7 @@ class RoundTrained:
     steps: int
     loss: float
     seconds: float
+    label_parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,14 @@ class MixEdge:
 
 @dataclass(frozen=True)
 class MixRound:
-    """Answered by ``RoundMixed`` (and ``Evaluated`` where it is due). Without edges nothing changes."""
+    """Answered by ``RoundMixed`` (and ``Evaluated`` where it is due). Without edges nothing changes.
+
+    label_parts: in the whole mesh, if the trainer has told its own
+    """
 
     round: int
     edges: tuple[MixEdge, ...] = ()
+    label_parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

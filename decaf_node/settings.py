@@ -113,6 +113,9 @@ class PrivacySection(Section):
         None, description="local steps that the budget is to last; unset: round.limit times round.steps"
     )
     share_metrics: bool = Field(False, description="tell the members the training loss of the last round")
+    share_labels: bool = Field(
+        True, description="of a classifier: tell the members which part of the examples here each label has"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> PrivacySection:
@@ -204,8 +207,8 @@ class TrainingSection(Section):
     threads: int = Field(0, ge=0, description="CPU threads of torch, a process; 0: torch decides")
     balance_labels: bool | None = Field(
         None,
-        description="of a classifier: learn as if this node had as many examples of each label; "
-        "unset: yes, except with privacy.epsilon",
+        description="of a classifier: learn as if the labels here were as frequent as in the whole mesh, as far as "
+        "its members tell (privacy.share_labels) and agree, else all alike; unset: yes, except with privacy.epsilon",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="anything of transformers' TrainingArguments")
 
@@ -273,7 +276,9 @@ class LimitsSection(Section):
     """The bound of every queue, message, retry and file count."""
 
     snapshot_bytes: int = Field(2048 * MIB, ge=1, description="largest snapshot taken from a peer")
-    spool_bytes: int = Field(4096 * MIB, ge=1, description="most bytes of snapshots in flight")
+    spool_bytes: int = Field(
+        4096 * MIB, ge=1, description="most bytes of snapshots in flight; half of it forces a save"
+    )
     chunk_bytes: int = Field(MIB // 4, ge=1024, le=MIB, description="largest piece of a snapshot in one message")
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")

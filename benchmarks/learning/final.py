@@ -23,7 +23,7 @@ from decaf_node.training.balance import RARE
 DOCS = Path(__file__).parents[2] / "docs"
 SEEDS = range(5)
 PAPER, ONE_PLACE = "decaf", "centralized"
-LOSS = f"balanced, absent {RARE:g}, own rows"  # what a node learns by, unless its settings say otherwise
+LOSS = f"balanced, to mesh, absent {RARE:g}, own rows"  # what a node learns by, unless its settings say otherwise
 DEFAULT, SERVER = f"decaf, {LOSS}", f"fedavg of products, {LOSS}"
 INT8 = f"decaf, int8, {LOSS}"
 IN_ONE_STEP = {"20newsgroups": ("dirichlet-0.3",), "reuters-r8": ("iid", "dirichlet-0.3")}

@@ -21,20 +21,20 @@ from benchmarks.learning.methods import WAYS_STAY, Method
 from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_drawn_a
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
-from benchmarks.one_model import Learner, Loss, Shared
+from benchmarks.one_model import Learner, Shared
+from decaf_node.daemon.told import agreed, mean_parts
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
 from decaf_node.lowrank.codec import size_of
 from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, adopt
 from decaf_node.settings import Settings
 from decaf_node.sim.problem import Measure, Mixed, Term
-from decaf_node.training.balance import BalancedLoss, log_frequencies
+from decaf_node.training.balance import BalancedLoss
 from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
 DIGEST = "0" * 64
-LEAST_PART = 1e-4  # of the mesh's examples, that a label is taken to have
 WAYS_RANKS = 4  # times the adapter's
 
 
@@ -106,16 +106,16 @@ class Learning:
         self._sizes, self._seed = counts, seed
         for model in models:
             let_train(model.live, a=method.mixing != "b alone")
-        parts = parts_of(shares, len(models[0].settings.model.labels)) if method.to_mesh else None
-        held = zip(models, shares, strict=True)
+        losses = losses_of(method, shares, len(models[0].settings.model.labels))
+        held = zip(models, shares, losses, strict=True)
         self._learners = [
             Learner(
                 model,
                 without_end(own, 1000 * seed + node),
-                loss=loss_of(method, own, parts),
+                loss=loss,
                 still=left_out(method, model, own),
             )
-            for node, (model, own) in enumerate(held)
+            for node, (model, own, loss) in enumerate(held)
         ]
         self.snapshot_bytes = round(fmean(self._bytes(model) for model in models))
         self.hear: Callable[[State], None] = lambda state: None  # of each mix
@@ -273,29 +273,21 @@ def let_train(live: LiveAdapter, a: bool = True, b: bool = True) -> None:
         layer.b.requires_grad_(b)
 
 
-def loss_of(method: Method, examples: Sequence[Example], parts: torch.Tensor | None = None) -> Loss | None:
+def loss_of(method: Method, examples: Sequence[Example], labels: int) -> BalancedLoss | None:
     """Return what is trained on a node's examples, where it is not the model's own loss."""
-
-    def raised(counts: torch.Tensor) -> torch.Tensor:
-        here = log_frequencies(counts, method.absent)
-        return here if parts is None else beside(here, counts, parts)
-
-    return BalancedLoss(lambda: examples, raised=raised) if method.balanced else None
+    return BalancedLoss(lambda: examples, labels, rare=method.absent) if method.balanced else None
 
 
-def beside(log_frequencies: torch.Tensor, counts: torch.Tensor, mesh: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of how much more frequent each label is here than in the mesh (labels,).
-
-    One that is not here is never more frequent than there. mesh: the part of each label in what all nodes hold
-    """
-    more = log_frequencies - counts.sum().log() - mesh.clamp_min(LEAST_PART).log()
-    return torch.where(counts > 0, more, more.clamp_max(0.0))
-
-
-def parts_of(shares: Sequence[Sequence[Example]], labels: int) -> torch.Tensor:
-    """Return the part of each label at a node, the mean over the nodes: nodes weigh alike, however much they hold."""
-    counts = [torch.bincount(torch.tensor([one.label for one in own]), minlength=labels).float() for own in shares]
-    return torch.stack([own / own.sum() for own in counts]).mean(0)
+def losses_of(method: Method, shares: Sequence[Sequence[Example]], labels: int) -> list[BalancedLoss | None]:
+    """Return what each node learns by."""
+    losses = [loss_of(method, own, labels) for own in shares]
+    if method.to_mesh or method.to_mean:
+        known = [loss for loss in losses if loss is not None]
+        told = [loss.own for loss in known]
+        mesh = (agreed if method.to_mesh else mean_parts)(told, labels)
+        for loss in known:
+            loss.weigh(mesh)
+    return losses
 
 
 def left_out(method: Method, model: Shared, examples: Sequence[Example]) -> list[int]:

@@ -28,7 +28,9 @@ class Method:
     balanced: the loss weighs labels as if a node had as many examples of each: logits are raised by the logarithm of
              how frequent a label is in the node's own data (logit adjustment, arXiv 2007.07314, FedLC arXiv 2209.00189)
     absent:  where labels are balanced, those that are not here count as so many times as frequent as one that is
-    to_mesh: labels weigh as in what all nodes hold, and not evenly; as if each node knew how frequent they are there
+    to_mesh: labels weigh as in the mesh, as far as nodes agree on that (``told.agreed``), not evenly; as if each had
+             heard of all others
+    to_mean: the same, by the plain mean of how frequent they are at the nodes
     own_rows: rows of the head are trained only by who has examples of their label
     nesterov: steps begin where the way of the round before, gone on by this part, leads to
     quasi_global: as nesterov, but by the mean way of many rounds, the last of them weighing 1 - ``WAYS_STAY``: what
@@ -61,6 +63,7 @@ class Method:
     absent: float = 0.0
     own_rows: bool = False
     to_mesh: bool = False
+    to_mean: bool = False
     nesterov: float = 0.0
     quasi_global: float = 0.0
     tracking: bool = False
@@ -82,7 +85,7 @@ class Method:
     @property
     def of_labels(self) -> bool:
         """Say whether it looks at the labels of a classifier."""
-        return self.balanced or self.absent > 0 or self.to_mesh or self.own_rows
+        return self.balanced or self.absent > 0 or self.to_mesh or self.to_mean or self.own_rows
 
     def mix(self, now: Adapter, edges: Sequence[AdapterEdge]) -> MixedAdapter:
         if self.mixing != "products":
@@ -114,8 +117,8 @@ def method_of(name: str) -> Method:
     """Return what a name means: how it mixes, then what is unlike the paper, as in "decaf, int8, 4 exchanges".
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, to mesh,
-    own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use, by size,
-    by rank, overlap. Raises ValueError.
+    to mean, own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use,
+    by size, by rank, overlap. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -139,6 +142,8 @@ def method_of(name: str) -> Method:
                 method = replace(method, absent=float(number))
             case ["to", "mesh"]:
                 method = replace(method, to_mesh=True)
+            case ["to", "mean"]:
+                method = replace(method, to_mean=True)
             case ["own", "rows"]:
                 method = replace(method, own_rows=True)
             case ["moments", "anew"]:
@@ -177,7 +182,7 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: factors alternate only where both are trained and mixed")
     if method.chebyshev and (method.momentum or method.residual or method.by_size or method.by_rank):
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
-    if method.to_mesh and (not method.balanced or method.mixing == "centralized"):
+    if (method.to_mesh or method.to_mean) and (not method.balanced or method.mixing == "centralized"):
         raise ValueError(f"{name}: only a node's balanced labels weigh as in the mesh")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")

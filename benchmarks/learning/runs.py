@@ -66,6 +66,8 @@ class Setting:
 class Run:
     """accuracy: mean over the nodes; worst: of them; mean: of their adapters' mean; bytes: sent by a node.
 
+    Each node is measured on its part of the examples (``part_of``), the mean adapter on all.
+
     mean, consensus: of the adapters alone, also where a residual is in use.
 
     tail, interference: what truncating cuts, and the error that mixing A and B apart makes or would make, in parts of
@@ -112,12 +114,19 @@ class Curve:
         before = self._mixed[state.node] * POINTS // self._mixes
         self._mixed[state.node] += 1
         if self._texts and self._mixed[state.node] * POINTS // self._mixes > before:
-            self.points[before].append(accuracy_of(state, self._models[state.node], self._texts))
+            texts = part_of(self._texts, state.node, len(self._models))
+            self.points[before].append(accuracy_of(state, self._models[state.node], texts))
 
 
 def accuracy_of(state: State, model: Shared, texts: Sequence[Example]) -> float:
     with model.adding(state.beside):
         return model.accuracy(state.adapter, texts)
+
+
+def part_of(examples: Sequence[Example], node: int, nodes: int) -> Sequence[Example]:
+    """Return what the node is measured on: of an even number of nodes two look at each example."""
+    parts = max(1, nodes // 2)
+    return examples[node % parts :: parts]
 
 
 def mixtures(setting: Setting, task: Task, random: np.random.Generator) -> Mixtures:
@@ -220,7 +229,8 @@ def try_out(setting: Setting, method: str, seed: int, models: Sequence[Shared], 
     world.problem.hear = curve.hear
     states, sent = played(world, setting, method_of(method), mixes)
     tails, apart = world.problem.tails, world.problem.interferences
-    each = [accuracy_of(state, model, texts) for model, state in zip(models, states, strict=True)]
+    parts = [part_of(texts, state.node, len(states)) for state in states]
+    each = [accuracy_of(state, model, part) for model, state, part in zip(models, states, parts, strict=True)]
     adapters = [state.adapter for state in states]
     return Run(
         setting,
@@ -244,7 +254,7 @@ def in_one_place(setting: Setting, method: Method, seed: int, shared: Shared, ta
     let_train(shared.live)  # dlora-fa may have come before
     everything = [example for share in shares_of(setting, seed, shared, task) for example in share]
     batch = setting.nodes * shared.settings.training.arguments["per_device_train_batch_size"]
-    learner = Learner(shared, without_end(everything, seed), batch, loss_of(method, everything))
+    learner = Learner(shared, without_end(everything, seed), batch, loss_of(method, everything, len(task.labels)))
     return learner.train(shared.initial, setting.rounds * setting.steps)
 
 

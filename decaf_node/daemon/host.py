@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.fetch import Fetch, check_header
 from decaf_node.daemon.logs import printable
-from decaf_node.daemon.losses import Losses
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.problems import Notices, Problems, problem_of
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.tasks import Tasks
+from decaf_node.daemon.told import Told
 from decaf_node.daemon.traffic import Traffic
 from decaf_node.daemon.upload import Upload
 from decaf_node.daemon.wire import Introduction
@@ -34,7 +34,8 @@ DISK_THREADS = 2  # one may be held by a long save; the edges go on with the oth
 class Me:
     """How this node introduces itself: what never changes, and what does.
 
-    shares_loss: tell the training loss of the last round (privacy.share_metrics).
+    shares_loss: tell the training loss of the last round (privacy.share_metrics). label_parts: of our own examples;
+    shares_labels: tell them (privacy.share_labels).
     """
 
     node: str
@@ -48,6 +49,8 @@ class Me:
     revocations: int = 0
     shares_loss: bool = False
     loss: float | None = None
+    shares_labels: bool = False
+    label_parts: tuple[float, ...] = ()
 
     def introduction(self) -> Introduction:
         """Return the introduction of now."""
@@ -62,6 +65,7 @@ class Me:
             revocations=self.revocations,
             loss=self.loss if self.shares_loss else None,
             base=self.base,
+            label_parts=self.label_parts if self.shares_labels else (),
         )
 
 
@@ -81,7 +85,7 @@ class Host:
         peers: int = 1024,
         upload: Upload | None = None,
     ) -> None:
-        """peers: most members whose loss is remembered; upload: None: snapshots leave at once."""
+        """peers: most members whose words are remembered; upload: None: snapshots leave at once."""
         self.me = me
         self.least_rate = least_rate
         self.upload = upload or Upload()
@@ -90,7 +94,7 @@ class Host:
         self.problems = Problems()
         self.notices = Notices()
         self.traffic = Traffic()
-        self.losses = Losses(peers)
+        self.told = Told(peers)
         self._post = post
         self._name = name
         self._tasks = tasks

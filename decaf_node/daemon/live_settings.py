@@ -34,8 +34,8 @@ def live_settings(
             listening.let_act(operators_of(now, plaintext=False))
         return True
 
-    def share_loss(_: Settings, now: Settings) -> bool:
-        me.shares_loss = now.privacy.share_metrics
+    def share(_: Settings, now: Settings) -> bool:
+        me.shares_loss, me.shares_labels = now.privacy.share_metrics, now.privacy.share_labels
         return True
 
     def yield_the_device(_: Settings, now: Settings) -> bool:
@@ -48,5 +48,6 @@ def live_settings(
         "log.format": say,
         "mesh.peers": dial,
         "monitor.operators": let_act,
-        "privacy.share_metrics": share_loss,
+        "privacy.share_labels": share,
+        "privacy.share_metrics": share,
     }

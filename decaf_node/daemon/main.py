@@ -150,6 +150,7 @@ class Daemon:
         self.trust = trust
         self.me = Me(trust.node, name, settings.mesh.name, round=saved.round if saved else 0)
         self.me.shares_loss = settings.privacy.share_metrics
+        self.me.shares_labels = settings.privacy.share_labels
         self.driver = Driver(node, limits.events)
         self.dialler = Dialler(
             self.me.introduction,
@@ -174,7 +175,7 @@ class Daemon:
         )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
-        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.losses)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.told)
         self.history = History()
         welcome = link.Welcome(
             self.me.node,
@@ -204,6 +205,7 @@ class Daemon:
             self._ready,
             self.tasks,
             lambda row: self.watching.mixed(row),
+            self._introduce,
         )
         self.performer = Performer(self.host, self.talk, self.edges, self.dialler, self.tasks)
         own = trust if isinstance(trust, OwnMesh) else None
@@ -385,8 +387,13 @@ class Daemon:
             self.tasks.spawn(self._discovery.expect(port))
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
-        self.host.losses.heard(answer.who)
+        self.host.told.heard(answer.who)
         await self.upkeep.met(address, way, answer)
+
+    def _introduce(self) -> None:
+        """Say hello to our neighbours. (The machine does not: it hears them by their edges.)"""
+        near = (peer.peer for peer in self.driver.view().peers if peer.neighbour and peer.state != "gone")
+        self.performer.introduce(near, self.driver.news())
 
     def _turned_away(self, address: str, why: str) -> None:
         self.upkeep.turned_away(address, why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 
 from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.edges import Edges
@@ -95,6 +96,11 @@ class Performer:
     def _warn(self, reason: str, message: str, peer: str) -> None:
         sentence = f"{self._host.title(peer)}: {message}" if peer else message
         self._host.notices.say(reason, printable(sentence), peer)
+
+    def introduce(self, peers: Iterable[str], news: News) -> None:
+        """Say hello to these at once, whether the machine wants it or not."""
+        for peer in peers:
+            self._tasks.spawn(self._probe(peer, news))
 
     async def _probe(self, peer: str, news: News) -> None:
         try:

@@ -21,6 +21,7 @@ from decaf_node.daemon.problems import Problem, problem_of
 from decaf_node.daemon.reports import RoundReport
 from decaf_node.daemon.tasks import Tasks
 from decaf_node.daemon.trainer import Trainer
+from decaf_node.daemon.wire import are_parts
 from decaf_node.errors import Bug, DecafError, TryAgain, from_exit_code
 from decaf_node.mesh import events
 from decaf_node.mesh.events import Edge, Snapshot
@@ -35,6 +36,7 @@ class Talk:
     saved:    the snapshot of the state at the start
     handover: for a trainer of another user
     told:     called with the schema when the trainer is ready
+    changed:  called when this node introduces itself by another loss, or by other labels
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Talk:
         told: Callable[[str], Awaitable[None]],
         tasks: Tasks,
         watched: Callable[[RoundReport], None],
+        changed: Callable[[], None],
     ) -> None:
         self.ready: link.TrainerReady | None = None
         self.progress: link.Progress | None = None  # of the round under way, once it has a step
@@ -65,6 +68,7 @@ class Talk:
         self._told = told
         self._tasks = tasks
         self._watched = watched
+        self._changed = changed
         self.evaluating = Evaluating(lambda: self._say(link.Evaluate))
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -117,6 +121,7 @@ class Talk:
                     link.MixEdge(edge.peer, edge.weight, self._file(edge.own), self._file(edge.theirs))
                     for edge in edges
                 ),
+                self._host.told.labels(self._host.introduction(), self._host.me.label_parts),
             )
         )
 
@@ -232,9 +237,14 @@ class Talk:
     async def _trained(self, message: link.RoundTrained) -> None:
         self._lines.flush()
         self._history.trained(message)
-        self._host.me.round = message.round
+        me, before = self._host.me, self._host.introduction()
+        me.round = message.round
         if message.steps:
-            self._host.me.loss = message.loss
+            me.loss = message.loss
+        me.label_parts = message.label_parts if are_parts(message.label_parts) else ()
+        now = self._host.introduction()
+        if (before.loss, before.label_parts) != (now.loss, now.label_parts):
+            self._changed()
         file = message.snapshot
         await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
 

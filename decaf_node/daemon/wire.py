@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +21,8 @@ NAME_LIMIT = 255
 ADDRESS_LIMIT = 300
 MESSAGE_LIMIT = 1000
 COUNT_LIMIT = 2**53  # of rounds, mixes and bytes: exact in JSON, sqlite and a float
+LABELS_LIMIT = 1024
+PARTS_TOLERANCE = 1e-3  # of the sum of so many float32
 DIGEST_BYTES = 32
 CHUNK_LIMIT_BYTES = 1024 * 1024  # as mesh.proto says
 MESSAGE_LIMIT_BYTES = 2 * 1024 * 1024  # of a gRPC message: one chunk and what surrounds it
@@ -41,6 +44,7 @@ class Introduction:
     revocations: int = 0
     loss: float | None = None
     base: str = ""
+    label_parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def introduction_to_wire(introduction: Introduction) -> pb.Introduction:
         address=introduction.address,
         loss=introduction.loss,
         base=introduction.base,
+        label_parts=introduction.label_parts,
     )
 
 
@@ -140,6 +145,7 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
     _demand(INSTANCE.fullmatch(message.instance) is not None, "an instance that is none")
     _demand(message.oldest_version <= message.version, "versions that contradict each other")
     _demand(math.isfinite(message.loss), "a loss that is no number")
+    _demand(not message.label_parts or are_parts(message.label_parts), "parts of labels that are none")
     return Introduction(
         node=message.node,
         name=readable(message.name[:NAME_LIMIT]),
@@ -153,7 +159,13 @@ def introduction_from_wire(message: pb.Introduction) -> Introduction:
         revocations=message.revocations,
         loss=message.loss if message.HasField("loss") else None,
         base=message.base,
+        label_parts=tuple(message.label_parts),
     )
+
+
+def are_parts(parts: Sequence[float]) -> bool:
+    """Say whether these can be the parts that labels have of something, and are not too many."""
+    return len(parts) <= LABELS_LIMIT and min(parts, default=-1.0) >= 0 and abs(sum(parts) - 1) <= PARTS_TOLERANCE
 
 
 def check_version(who: Introduction) -> None:

@@ -96,13 +96,14 @@ def assemble(settings: Settings, link: Link | None, welcome: Welcome, scratch: P
         trainer = _private_trainer(settings, Path(welcome.account), model, arguments, data.stream, task, callback)
     else:
         scored_by = _held_out(task, model, data, arguments.per_device_eval_batch_size)
+        loss = _loss(settings, find_adapter(model), arguments, data.stream)
         trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=data.stream,
             data_collator=OrTheOneBefore(task.collate),
-            callbacks=[callback(stream=data.stream, held_out=scored_by), ForgetHistory()],
-            compute_loss_func=_loss(settings, find_adapter(model), arguments, data.stream),
+            callbacks=[callback(stream=data.stream, held_out=scored_by, labels=loss), ForgetHistory()],
+            compute_loss_func=loss,
         )
     trainer.remove_callback(PrinterCallback)
     return Assembled(trainer, model, data)
@@ -112,8 +113,8 @@ def _loss(settings: Settings, live: LiveAdapter, arguments: TrainingArguments, s
     """Return what a classifier learns by; None: the model's own loss."""
     if not settings.model.classifies or settings.training.balance_labels is False:
         return None
-    loss = BalancedLoss(lambda: stream.examples, smoothing=arguments.label_smoothing_factor)
-    loss.leave_absent_rows(live, len(settings.model.labels))
+    loss = BalancedLoss(lambda: stream.examples, len(settings.model.labels), arguments.label_smoothing_factor)
+    loss.leave_absent_rows(live)
     return loss
 
 

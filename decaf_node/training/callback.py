@@ -27,7 +27,7 @@ from decaf_node.training.evaluate import Evaluation
 from decaf_node.training.exchange import Exchange, Identity, nothing
 from decaf_node.training.held_out import Loss
 from decaf_node.training.host import Account as HostAccount
-from decaf_node.training.host import Evaluator, TrainerHost
+from decaf_node.training.host import Evaluator, Labels, TrainerHost
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.live import LiveAdapter, check_trains, find_adapter, freeze_a
 from decaf_node.training.private.demands import external_trainer, wants_privacy
@@ -51,7 +51,8 @@ class DecafCallback(TrainerCallback):
     or the service. Without ``evaluate`` the results of the Trainer's own evaluations are passed on. Without
     ``stream`` a restart begins with fresh data order. ``held_out`` returns the loss of some examples that are never
     trained on, for ``security.robust = "score"``; without it neighbours are clipped and not scored. (The built-in
-    trainer gives all of them, and the welcome it has had; ``account`` where its steps are private.)
+    trainer gives all of them, and the welcome it has had; ``account`` where its steps are private, ``labels`` where its
+    loss weighs them.)
 
     Raises DecafError out of ``Trainer.train``; training ends by itself when the daemon says so or goes away.
     """
@@ -66,6 +67,7 @@ class DecafCallback(TrainerCallback):
         held_out: Loss | None = None,
         stream: Stream | None = None,
         account: Account | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self._socket = socket
         self._link = link
@@ -74,6 +76,7 @@ class DecafCallback(TrainerCallback):
         self._held_out = held_out
         self._stream = stream
         self._account = account
+        self._labels = labels
         self._session: Session | None = None
         self._host: TrainerHost | None = None
         self._ranks: Ranks = Single()
@@ -187,7 +190,17 @@ class DecafCallback(TrainerCallback):
         identity = Identity(schema_of(parts), base)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         host = TrainerHost(
-            model, live, optimizer, lr_scheduler, settings, identity, batch, self._evaluate, self._stream, self._account
+            model,
+            live,
+            optimizer,
+            lr_scheduler,
+            settings,
+            identity,
+            batch,
+            self._evaluate,
+            self._stream,
+            self._account,
+            self._labels,
         )
         device = str(next(model.parameters()).device)
         ready = TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts)

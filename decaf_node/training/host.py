@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +40,21 @@ class Account(Protocol):
         """Make the count durable."""
 
 
+class Labels(Protocol):
+    """What the host asks of a loss that weighs labels; see ``balance.BalancedLoss``."""
+
+    @property
+    def own(self) -> tuple[float, ...]:
+        """The part of the node's own examples that each label has."""
+
+    @property
+    def mesh(self) -> tuple[float, ...]:
+        """The part that each has in the whole mesh; empty while that is not known."""
+
+    def weigh(self, mesh: Sequence[float]) -> None:
+        """Weigh labels from now on as in these parts of them in the whole mesh."""
+
+
 class TrainerHost:
     """See ``session.Host`` and ``ranks.Trained``.
 
@@ -58,6 +73,7 @@ class TrainerHost:
         evaluate: Evaluator | None,
         stream: Stream | None,
         account: Account | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self._model = model
         self._live = live
@@ -69,6 +85,7 @@ class TrainerHost:
         self._evaluate = evaluate
         self._stream = stream
         self._account = account
+        self._labels = labels
         self._start = Progressed(0, Position())
         self._generators: Mapping[str, Any] | None = None
         self.step = 0
@@ -78,6 +95,19 @@ class TrainerHost:
     def loads(self) -> int:
         """How often the adapter was changed by anything but a step."""
         return self._live.loads
+
+    @property
+    def own_labels(self) -> tuple[float, ...]:
+        return () if self._labels is None else self._labels.own
+
+    @property
+    def mesh_labels(self) -> tuple[float, ...]:
+        """The parts of labels that they are weighed by; empty where they are not, or are all alike."""
+        return () if self._labels is None else self._labels.mesh
+
+    def weigh_labels(self, mesh: Sequence[float]) -> None:
+        if self._labels is not None:
+            self._labels.weigh(mesh)
 
     def named(self) -> Mapping[str, nn.Parameter]:
         return self._live.named()
@@ -96,6 +126,7 @@ class TrainerHost:
         self._start, self._generators = load_trainer_state(
             Path(trainer.path), self._live.named(), self._optimizer, self._scheduler
         )
+        self.weigh_labels(self._start.labels)
         if self._account is not None:
             self._account.check_covers(self._start.step)
         if self._stream is not None:
@@ -110,7 +141,7 @@ class TrainerHost:
     def save(self, folder: Path, round: int) -> tuple[File, File, Path]:
         adapter, trainer, export = folder / ADAPTER_FILE, folder / TRAINER_FILE, folder / EXPORT_FOLDER
         position = self._stream.position(self.step * self._batch) if self._stream is not None else Position()
-        progressed = Progressed(self._start.step + self.step, position)
+        progressed = Progressed(self._start.step + self.step, position, self.mesh_labels)
         if self._account is not None:
             self._account.keep()
         try:

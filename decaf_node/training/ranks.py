@@ -12,7 +12,7 @@ once. Adapters go by the group of the gradients.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -45,6 +45,13 @@ class Trained(Protocol):
     def restore(self, snapshot: File, trainer: File | None) -> None:
         """Load a saved state."""
 
+    @property
+    def mesh_labels(self) -> tuple[float, ...]:
+        """The parts of labels in the mesh that they are weighed by; empty where they are not."""
+
+    def weigh_labels(self, mesh: Sequence[float]) -> None:
+        """Weigh labels from now on as in these parts."""
+
 
 class Ranks(Protocol):
     """How a process stands to the others of its trainer; the leader is the one that speaks to the daemon."""
@@ -73,6 +80,7 @@ class Leader:
         self._group = group
         self._restored = False
         self._loads = 0
+        self._labels: tuple[float, ...] = ()
 
     def share(self, make: Callable[[], str]) -> str:
         text = make()
@@ -88,9 +96,13 @@ class Leader:
         if trained.restored is not None and not self._restored:
             self._restored, start = True, encode(StartTraining(0, *trained.restored))
         changed, self._loads = trained.loads != self._loads, trained.loads
-        self._tell([control.should_training_stop, control.should_log, changed, len(start)])
+        labels = () if trained.mesh_labels == self._labels else trained.mesh_labels
+        self._labels = trained.mesh_labels
+        self._tell([control.should_training_stop, control.should_log, changed, len(start), len(labels)])
         if start:
             self._say(start)
+        if labels:
+            self._send(torch.tensor(labels, dtype=torch.float64))
         if changed:
             _broadcast_adapter(trained)
 
@@ -120,12 +132,14 @@ class Follower:
         return self._hear(size).decode() if size else ""
 
     def together(self, control: TrainerControl, trained: Trained, serve: Callable[[], None]) -> None:
-        stop, log, changed, start_bytes = self._told(4)
+        stop, log, changed, start_bytes, labels = self._told(5)
         if start_bytes:
             start = decode(self._hear(start_bytes))
             assert isinstance(start, StartTraining)
             assert start.snapshot is not None
             trained.restore(start.snapshot, start.trainer)
+        if labels:
+            trained.weigh_labels(self._heard(torch.empty(labels, dtype=torch.float64)).tolist())
         if changed:
             _broadcast_adapter(trained)
         control.should_training_stop, control.should_log = bool(stop), bool(log)

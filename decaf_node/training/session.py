@@ -59,6 +59,13 @@ class Host(Protocol):
     def evaluate(self, between: Callable[[], None]) -> Evaluation | None:
         """Score the held-out part, if there is one; call ``between`` now and then."""
 
+    @property
+    def own_labels(self) -> tuple[float, ...]:
+        """The part of the node's own examples that each label has; empty where labels are not weighed."""
+
+    def weigh_labels(self, mesh: tuple[float, ...]) -> None:
+        """Weigh labels from now on as in these parts of them in the whole mesh."""
+
 
 class Budget(Protocol):
     """What the session asks of an account of the privacy budget; see ``private.account``."""
@@ -195,7 +202,8 @@ class Session:
         if self._rounds.steps and tally.steps:
             self._pace = tally.seconds * self._rounds.steps / tally.steps
         self._awaited = self._round
-        self._link.send(RoundTrained(self._round, file, rank, tally.steps, tally.loss, round(tally.seconds, 6)))
+        seconds = round(tally.seconds, 6)
+        self._link.send(RoundTrained(self._round, file, rank, tally.steps, tally.loss, seconds, self._host.own_labels))
         self._round += 1
 
     def _resting(self) -> bool:
@@ -291,6 +299,8 @@ class Session:
     def _mix(self, message: MixRound) -> None:
         started = self._clock()
         mixed = self._exchange.mix(message.edges)
+        if message.label_parts:
+            self._host.weigh_labels(message.label_parts)
         seconds = self._clock() - started
         self._link.send(
             RoundMixed(message.round, len(message.edges), mixed.tail, mixed.interference, mixed.norm, seconds)

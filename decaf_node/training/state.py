@@ -27,10 +27,11 @@ STATE = "state"
 
 @dataclass(frozen=True)
 class Progressed:
-    """step: optimizer steps since the very first; position: in the training data."""
+    """step: optimizer steps since the very first; position: in the training data; labels: as they are weighed."""
 
     step: int
     position: Position
+    labels: tuple[float, ...] = ()
 
 
 def save_trainer_state(
@@ -61,7 +62,9 @@ def load_trainer_state(
         with safe_open(path, framework="pt") as file:
             document = json.loads(file.metadata()[STATE])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        progressed = Progressed(int(document["progressed"]["step"]), Position(**document["progressed"]["position"]))
+        said = document["progressed"]
+        labels = tuple(map(float, said.get("labels", ())))  # an older version has none
+        progressed = Progressed(int(said["step"]), Position(**said["position"]), labels)
         _load_optimizer(named, optimizer, tensors, document["optimizer"])
         _load_scheduler(scheduler, document["scheduler"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:

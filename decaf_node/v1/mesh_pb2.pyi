@@ -65,6 +65,7 @@ class Introduction(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     OLDEST_VERSION_FIELD_NUMBER: _builtins.int
+    LABEL_PARTS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Newest protocol version that the speaker speaks; 1."""
     node: _builtins.str
@@ -89,6 +90,12 @@ class Introduction(_message.Message):
     """sha256 over the weights and the configuration of the speaker's base model, hex; empty until the model is loaded."""
     oldest_version: _builtins.int
     """Oldest protocol version that the speaker speaks. Two nodes mix if there is one that both speak. 0: only `version`."""
+    @_builtins.property
+    def label_parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The part of the speaker's examples that each label of its classifier has, in the order of model.labels: none is
+        negative, and their sum is 1. At most 1024; empty unless it shares them.
+        """
+
     def __init__(
         self,
         *,
@@ -104,10 +111,11 @@ class Introduction(_message.Message):
         loss: _builtins.float | None = ...,
         base: _builtins.str = ...,
         oldest_version: _builtins.int = ...,
+        label_parts: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "base", b"base", "instance", b"instance", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "oldest_version", b"oldest_version", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "address", b"address", "base", b"base", "instance", b"instance", "label_parts", b"label_parts", "loss", b"loss", "mesh", b"mesh", "name", b"name", "node", b"node", "oldest_version", b"oldest_version", "revocations", b"revocations", "round", b"round", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015

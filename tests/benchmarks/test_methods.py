@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from benchmarks.learning.learner import loss_of
+from benchmarks.learning.learner import losses_of
 from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_near_a
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.topologies import factor, mixing_matrix
+from decaf_node.daemon.told import agreed
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
@@ -224,24 +224,18 @@ def dense(adapter: Adapter) -> torch.Tensor:
     return adapter.products["layer"].dense()
 
 
-def weighed(mesh: list[float], logits: Tensor, labels: Tensor) -> float:
-    """Return the loss of a node with three examples of label 0, two of 1, one of 2 and none of 3."""
-    own: Any = [SimpleNamespace(label=label) for label in (0, 0, 0, 1, 1, 2)]
-    loss = loss_of(method_of("decaf, balanced, absent 0.1, to mesh"), own, torch.tensor(mesh))
-    assert loss is not None
-    return float(loss(SimpleNamespace(logits=logits), labels))
-
-
 def test_labels_weigh_as_in_the_mesh() -> None:
     torch.manual_seed(0)
-    logits, labels = 3 * torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 3])
-    plain = torch.nn.functional.cross_entropy
-    alike = torch.tensor([3.0, 2.0, 1.0, 0.1 * 2]) / 6
-    assert weighed(alike.tolist(), logits, labels) == pytest.approx(float(plain(logits, labels)), rel=1e-5)
-    more = torch.tensor([0.5 / 0.1, (1 / 3) / 0.2, (1 / 6) / 0.3, (0.2 / 6) / 0.4])
-    expected = float(plain(logits + more.log(), labels))
-    assert weighed([0.1, 0.2, 0.3, 0.4], logits, labels) == pytest.approx(expected, rel=1e-5)
-    more[3] = 1.0  # what is not here is not more frequent than where it hardly is
-    more[:3] = torch.tensor([0.5 / 0.4, (1 / 3) / 0.3, (1 / 6) / 0.3])
-    expected = float(plain(logits + more.log(), labels))
-    assert weighed([0.4, 0.3, 0.3, 0.0], logits, labels) == pytest.approx(expected, rel=1e-5)
+    shares: Any = [[SimpleNamespace(label=label) for label in own] for own in ((0, 0, 0, 1), (1, 1))]
+    outputs, labels = SimpleNamespace(logits=torch.randn(2, 2)), torch.tensor([0, 1])
+    even, mean, mesh = (
+        losses_of(method_of(f"decaf, balanced, absent 0.1{more}"), shares, 2) for more in ("", ", to mean", ", to mesh")
+    )
+    assert [loss.mesh for loss in mesh if loss] == [agreed([(0.75, 0.25), (0.0, 1.0)], 2)] * 2
+    for one, other in zip(even, mean, strict=True):
+        assert one is not None
+        assert other is not None
+        assert other.mesh == (0.375, 0.625)
+        assert float(other(outputs, labels)) != pytest.approx(float(one(outputs, labels)), rel=1e-2)
+        one.weigh((0.375, 0.625))
+        assert float(other(outputs, labels)) == float(one(outputs, labels))

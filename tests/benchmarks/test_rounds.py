@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from benchmarks.learning import learner
 from benchmarks.learning.learner import Learning, State
 from benchmarks.learning.methods import WAYS_STAY, method_of
 from benchmarks.learning.mixes import total, with_drawn_a
-from benchmarks.learning.runs import Setting, finish_in_step, sizes_of
+from benchmarks.learning.runs import Setting, finish_in_step, part_of, sizes_of
 from benchmarks.topologies import factor, mixing_matrix
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.product import Product
@@ -95,7 +96,8 @@ def adding(part: Adapter | None) -> Iterator[None]:
 
 def nodes_of(name: str, rank: int) -> Learning:
     layer = SimpleNamespace(a=torch.nn.Parameter(torch.zeros(1)), b=torch.nn.Parameter(torch.zeros(1)))
-    live, settings = SimpleNamespace(layers={"layer": layer}), SimpleNamespace(round=SimpleNamespace(steps=1))
+    live = SimpleNamespace(layers={"layer": layer})
+    settings = SimpleNamespace(round=SimpleNamespace(steps=1), model=SimpleNamespace(labels=["one"]))
     model: Any = SimpleNamespace(initial=INITIAL[rank], live=live, settings=settings, adding=adding)
     shares: Any = [[SimpleNamespace(label=0)] * examples for examples in EXAMPLES]
     return Learning([model] * NODES, shares, method_of(name), 0, ROUNDS, factor(RING))
@@ -255,3 +257,11 @@ def test_shares_are_even_or_go_round_in_parts() -> None:
     even = Setting("bbc", "iid", "ring", 5, 30, "8", 3, 40, 0, 5e-3, "validation")
     assert sizes_of(even) == [30] * 5
     assert sizes_of(replace(even, sizes="1/2")) == [21, 43, 21, 43, 21]
+
+
+@pytest.mark.parametrize("nodes", [2, 4, 10])
+def test_two_nodes_look_at_each_example(nodes: int) -> None:
+    examples: Any = list(range(23))
+    seen = Counter(one for node in range(nodes) for one in part_of(examples, node, nodes))
+    assert seen == dict.fromkeys(examples, 2)
+    assert part_of(examples, 0, 1) == examples

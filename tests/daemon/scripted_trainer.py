@@ -33,6 +33,7 @@ class Script:
     loading: seconds before it is ready; hang_in_round: it is stopped by SIGSTOP there, ``once`` as above
 
     rate: part of the way to ``target`` that a round goes
+    labels: the part of its examples that each has
     lie: what it publishes instead of its value (then it does not mix what it is sent), see ``lies``
     """
 
@@ -60,6 +61,7 @@ class Script:
     die_when_asked: bool = False
     loading: float = 0.0
     hang_in_round: int = 0
+    labels: tuple[float, ...] = ()
 
 
 def main() -> int:
@@ -78,6 +80,7 @@ class Scripted:
         self.round = 0
         self.awaited = False
         self.ended = 0
+        self.mesh_labels: tuple[float, ...] = ()
 
     def run(self) -> int:
         self.send(link.TrainerConnected(os.getpid()))
@@ -143,7 +146,8 @@ class Scripted:
         data = snapshot_bytes(self.shown(), self.round, self.script.schema, self.script.bulk)
         file = put(self.spool, data)
         self.awaited = True
-        self.send(link.RoundTrained(self.round, file, 1, 3, 1.0 / self.round, self.script.seconds))
+        parts = tuple(self.script.labels)
+        self.send(link.RoundTrained(self.round, file, 1, 3, 1.0 / self.round, self.script.seconds, parts))
 
     def shown(self) -> float:
         """Return what this node says that it has learned."""
@@ -169,7 +173,8 @@ class Scripted:
                     self.value = value_of(snapshot)
             case link.InspectSnapshot(snapshot, own):
                 self.inspect(snapshot, own)
-            case link.MixRound(round, edges):
+            case link.MixRound(round, edges, labels):
+                self.mesh_labels = labels
                 self.die_if(self.script.die_while_mixing, round)
                 if not self.script.lie:
                     self.value += sum(edge.weight * (value_of(edge.theirs) - value_of(edge.own)) for edge in edges)
@@ -212,7 +217,8 @@ class Scripted:
             trainer = put(folder, json.dumps({"value": self.value}).encode() + padding, ".state")
             export = folder / "export"
             export.mkdir()
-            (export / "value.json").write_text(json.dumps({"value": self.value, "round": round}))
+            told = {"value": self.value, "round": round, "labels": self.mesh_labels}
+            (export / "value.json").write_text(json.dumps(told))
         except OSError as error:
             self.send(link.SaveFailed(round, f"{error.strerror}"))
             return

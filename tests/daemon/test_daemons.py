@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from decaf_node.daemon.reports import StatusReport
+from decaf_node.daemon.told import agreed
 from tests.daemon.disks import small_disk
 from tests.daemon.processes import ROOT, TRAINER, Daemon, alive, mesh, until
 
@@ -34,6 +35,36 @@ def is_done(status: StatusReport) -> bool:
 
 def exported(status: StatusReport) -> float:
     return float(json.loads(Path(status.adapter_folder, "value.json").read_text())["value"])
+
+
+def labels_at(node: Daemon) -> list[float]:
+    """Return how frequent labels are in the mesh, as the node's trainer was told before its last save."""
+    return list(json.loads(Path(node.status().adapter_folder, "value.json").read_text())["labels"])
+
+
+def comes_to(node: Daemon, *labels: float) -> None:
+    node.until(lambda status: status.saved_round > 0 and labels_at(node) == pytest.approx(labels, abs=1e-6))
+
+
+def test_trainers_hear_how_frequent_labels_are_in_the_mesh() -> None:
+    with mesh() as make:
+        few, most, even = (0.75, 0.25), (0.875, 0.125), (0.5, 0.5)
+        a = make("a", script={"labels": few}).start()
+        comes_to(a, *even)
+        b = make("b", a, script={"labels": most}).start()
+        comes_to(a, *agreed([few, most], 2))
+        comes_to(b, *agreed([few, most], 2))
+        quiet = make("quiet", a, b, script={"labels": most}, privacy={"share_labels": False}).start()
+        odd = make("odd", a, b, script={"labels": (7.0, 1.0)}, privacy={"share_metrics": True}).start()
+        comes_to(a, *agreed([few, most, even, even], 2))  # these two do not say
+        comes_to(quiet, *agreed([few, most, most, even], 2))
+        mixed = odd.mixed().round
+        odd.until(lambda status: status.saved_round >= mixed)
+        assert labels_at(odd) == []
+        b.end()
+        after = a.status().round + 3
+        a.until(lambda status: status.saved_round >= after)
+        comes_to(a, *agreed([few, most, even, even], 2))  # what b has learned is still there
 
 
 def test_two_nodes_meet_mix_and_save() -> None:
@@ -452,9 +483,8 @@ def test_snapshots_leave_by_no_more_than_allowed_and_keep_nobody_from_stopping()
         slow = {"limits": {"upload_bytes_per_second": 100_000}, "script": {"bulk": 200_000}}
         waits = {"round": {"wait_floor": 60.0, "wait_ceiling": 60.0}}
         a = make("a", **slow, **waits).start()
-        b = make("b", a, script={"bulk": 200_000}, **waits).start()
-        b.until(lambda status: status.mixes > 0)
-        mixed = next(round for round in b.rounds() if round.edges)
+        b = make("b", a, script={"bulk": 200_000, "drift": 0.5}, **waits).start()  # so snapshots differ
+        mixed = b.mixed()
         assert mixed.received_bytes > 200_000
         assert mixed.exchange_seconds > 1.5
         a.signal(signal.SIGTERM)  # the next one is on its way

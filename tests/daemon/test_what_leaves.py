@@ -144,6 +144,7 @@ async def test_a_real_connection_holds_nothing_else(tmp_path: Path) -> None:
     """A hello and a whole edge, over real sockets: each byte belongs to a field that the page names."""
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, tap(high.me.address) as (tapped, address):
         low.me.shares_loss, low.me.loss = True, 0.25
+        low.me.shares_labels, low.me.label_parts = True, (0.75, 0.25)
         acquaint(low, high, address)
         high.tells = News(
             3, bytes(range(64)) * 8, (Rumour("B" * 52, Standing.HERE, 1, "b", SCHEMA, ("192.0.2.7:7433",)),)
@@ -166,7 +167,8 @@ async def test_a_real_connection_holds_nothing_else(tmp_path: Path) -> None:
     messages = parsed(tapped)
     said = {field for message in messages for field in said_in(message)}
     assert said <= listed()
-    assert {"Introduction.loss", "Rumour.addresses", "Offer.degree", "Chunk.data", "Receipt.weight"} <= said
+    assert {"Introduction.loss", "Introduction.label_parts"} <= said
+    assert {"Rumour.addresses", "Offer.degree", "Chunk.data", "Receipt.weight"} <= said
     frames = {
         way: [mesh_pb2.Frame.FromString(raw) for raw in tapped.heard["Exchange", way]] for way in ("there", "back")
     }
@@ -178,18 +180,24 @@ async def test_a_real_connection_holds_nothing_else(tmp_path: Path) -> None:
         assert all(tensor.keys() == {"dtype", "shape", "data_offsets"} for tensor in header.values())
 
 
-async def test_a_loss_is_said_only_where_it_is_shared(tmp_path: Path) -> None:
+async def test_losses_and_labels_are_said_only_where_they_are_shared(tmp_path: Path) -> None:
+    private = {"Introduction.loss", "Introduction.label_parts"}
     async with end(LOW, tmp_path) as low, end(HIGH, tmp_path) as high, tap(high.me.address) as (tapped, address):
         low.me.loss = high.me.loss = 0.25
-        high.me.shares_loss = True
+        low.me.label_parts = high.me.label_parts = (0.75, 0.25)
+        high.me.shares_loss = high.me.shares_labels = True
         acquaint(low, high, address)
         answer = await low.dialler.hello(HIGH, NO_NEWS)
-        low.host.losses.heard(answer.who)
-        assert low.host.losses.of(HIGH) == 0.25
-        assert high.host.losses.of(LOW) is None
+        low.host.told.heard(answer.who)
+        assert low.host.told.loss_of(HIGH) == 0.25
+        assert high.host.told.loss_of(LOW) is None
+        assert low.host.told.labels(low.me.introduction(), low.me.label_parts) == (0.75, 0.25)
+        heard = high.host.told.labels(high.me.introduction(), high.me.label_parts)
+        assert heard[0] < 0.75, "low does not tell: it counts as one where labels are alike"
         there, back = (tapped.heard["Hello", way] for way in ("there", "back"))
-        assert "Introduction.loss" not in set(said_in(mesh_pb2.HelloRequest.FromString(there[0])))
-        assert "Introduction.loss" in set(said_in(mesh_pb2.HelloReply.FromString(back[0])))
-        low.me.shares_loss = True
+        assert not private & set(said_in(mesh_pb2.HelloRequest.FromString(there[0])))
+        assert private <= set(said_in(mesh_pb2.HelloReply.FromString(back[0])))
+        low.me.shares_loss = low.me.shares_labels = True
         await low.dialler.hello(HIGH, NO_NEWS)
-        assert high.host.losses.of(LOW) == 0.25
+        assert high.host.told.loss_of(LOW) == 0.25
+        assert high.host.told.labels(high.me.introduction(), high.me.label_parts) == (0.75, 0.25)

@@ -137,8 +137,9 @@ MEMBER = issue_member(AUTHORITY, MINE.key.public_key(), NOW, DAY)
 INVITED = issue_member(Issuer(SIGNS, INVITER.key, (SIGNS,)), MINE.key.public_key(), NOW, DAY)
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 INTRODUCTION = Introduction(
-    MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5, base="f" * 64
-)
+    MINE.node, "näme", "lab", "e" * 64, 12, "127.0.0.1:7433", instance="0" * 16, revocations=3, loss=0.5, base="f" * 64,
+    label_parts=(0.25, 0.75),
+)  # fmt: skip
 RUMOUR = Rumour(OTHERS.node, Standing.LOST, 7, "other", "e" * 64, ("127.0.0.1:7433", "[::1]:7433"))
 NEWS = News(5, bytes(range(64)) * 8, (RUMOUR,), (RUMOUR, Rumour(INVITER.node, Standing.HERE)))
 REVOCATIONS = Revocations(Path("/none"), AUTHORITY.certificate)  # nothing is kept
@@ -463,11 +464,11 @@ def _messages() -> tuple[bytes, ...]:
         link.TrainerConnected(5),
         link.TrainerReady("e" * 64, "b" * 64, 8, 1000, "cpu", {"targets": {"q": [1, 2]}}),
         link.Progress(1, 2, 0.5, 3.0),
-        link.RoundTrained(1, file, 8, 20, 0.5, 1.0),
+        link.RoundTrained(1, file, 8, 20, 0.5, 1.0, (0.25, 0.75)),
         link.SnapshotInspected(DIGEST, True, 1.0, 2.0),
         link.RoundMixed(1, 2, 0.1, 0.2, 0.3, 0.4),
         link.Evaluated(1, 0.5, None, 10, 1.0),
-        link.MixRound(1, (link.MixEdge(OTHERS.node, 0.5, file, file),)),
+        link.MixRound(1, (link.MixEdge(OTHERS.node, 0.5, file, file),), (0.5, 0.5)),
         link.TrainerFailed("model.missing", "There is no model.", 65, True),
     )
     return tuple(link.encode(message) for message in said)

@@ -45,6 +45,7 @@ class FakeDaemon:
         stream.settimeout(PATIENCE_SECONDS)
         self.stream = stream
         self.spool = spool
+        self.label_parts: tuple[float, ...] = ()  # in the mesh, said with the next mixes
         self._lines = stream.makefile("rb")
 
     def send(self, message: ToTrainer) -> None:
@@ -83,7 +84,7 @@ class FakeDaemon:
     def whole_round(self, evaluated: bool = True) -> tuple[RoundTrained, Evaluated | None]:
         """Take a round as it comes and mix it without a neighbour."""
         trained = self.expect(RoundTrained)
-        self.mix(MixRound(trained.round))
+        self.mix(MixRound(trained.round, (), self.label_parts))
         return trained, self.expect(Evaluated) if evaluated else None
 
     def save_between_rounds(self, round: int, folder: Path) -> tuple[StateSaved, Evaluated]:
@@ -91,7 +92,7 @@ class FakeDaemon:
         trained = self.expect(RoundTrained)
         assert trained.round == round
         self.send(Pause())
-        self.mix(MixRound(round))
+        self.mix(MixRound(round, (), self.label_parts))
         evaluated = self.expect(Evaluated)
         self.send(SaveState(round, str(folder)))
         return self.expect(StateSaved), evaluated

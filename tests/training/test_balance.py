@@ -15,7 +15,7 @@ from torch import Tensor
 from decaf_node.link import Welcome
 from decaf_node.training.alone import LinkToNobody
 from decaf_node.training.assembly import assemble
-from decaf_node.training.balance import RARE, BalancedLoss, log_frequencies
+from decaf_node.training.balance import RARE, BalancedLoss, log_weights
 from decaf_node.training.live import LiveAdapter
 from tests.training.tiny import LABELS, classifier_settings, make_bert, topic_rows, write_rows
 
@@ -24,9 +24,9 @@ def examples_of(*labels: int) -> list[Any]:
     return [SimpleNamespace(label=label) for label in labels]
 
 
-def loss_of(*labels: int, smoothing: float = 0.0) -> BalancedLoss:
+def loss_of(count: int, *labels: int, smoothing: float = 0.0) -> BalancedLoss:
     examples = examples_of(*labels)
-    return BalancedLoss(lambda: examples, smoothing)
+    return BalancedLoss(lambda: examples, count, smoothing)
 
 
 def reference(logits: Tensor, labels: Tensor, counts: list[float], smoothing: float = 0.0) -> float:
@@ -38,16 +38,29 @@ def reference(logits: Tensor, labels: Tensor, counts: list[float], smoothing: fl
 
 
 def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
-    assert log_frequencies(torch.tensor([0, 3, 0, 1]), 0.5).exp().tolist() == pytest.approx([1.0, 3.0, 1.0, 1.0])
-    assert log_frequencies(torch.tensor([0, 0, 3]), 0.1).exp().tolist() == pytest.approx([0.3, 0.3, 3.0])
-    assert log_frequencies(torch.tensor([1, 0]), 0.0).tolist() == [0.0, -math.inf], "as if the label did not exist"
+    def times(*counts: int, rare: float) -> list[float]:
+        return log_weights(torch.tensor(counts), rare=rare).exp().tolist()
+
+    assert times(0, 3, 0, 1, rare=0.5) == pytest.approx([1.0, 3.0, 1.0, 1.0])
+    assert times(0, 0, 3, rare=0.1) == pytest.approx([0.3, 0.3, 3.0])
+    assert times(1, 0, rare=0.0) == [1.0, 0.0], "as if the label did not exist"
+
+
+def test_how_much_more_frequent_labels_are_here_than_in_the_mesh() -> None:
+    def times(*mesh: float) -> list[float]:
+        return log_weights(torch.tensor([3, 2, 1, 0]), torch.tensor(mesh), 0.1).exp().tolist()
+
+    assert times(3 / 6, 2 / 6, 1 / 6, 0.2 / 6) == pytest.approx([1.0] * 4)
+    assert times(0.1, 0.2, 0.3, 0.4) == pytest.approx([5.0, 5 / 3, 5 / 9, 1 / 12])
+    assert times(0.4, 0.3, 0.3, 0.0) == pytest.approx([1.25, 10 / 9, 5 / 9, 1.0]), "no more than where it hardly is"
+    assert times(0.0, 0.5, 0.5, 0.0)[0] == pytest.approx(0.5 / 1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency(smoothing: float) -> None:
     torch.manual_seed(0)
     logits, labels = 3 * torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 0, 1])
-    loss = loss_of(0, 0, 0, 0, 1, 1, 1, 2, 2, smoothing=smoothing)
+    loss = loss_of(4, 0, 0, 0, 0, 1, 1, 1, 2, 2, smoothing=smoothing)
     expected = reference(logits, labels, [4, 3, 2, 3 * RARE], smoothing)
     outputs = SimpleNamespace(logits=logits)
     assert float(loss(outputs, labels)) == pytest.approx(expected, rel=1e-6)
@@ -56,20 +69,38 @@ def test_it_is_the_loss_of_the_labels_weighed_by_their_frequency(smoothing: floa
 
 def test_even_labels_change_nothing() -> None:
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
-    loss = loss_of(0, 1, 0, 1)(SimpleNamespace(logits=logits), labels)
+    loss = loss_of(2, 0, 1, 0, 1)(SimpleNamespace(logits=logits), labels)
     assert float(loss) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-6)
+
+
+def test_it_weighs_as_in_the_mesh_once_it_knows() -> None:
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+    loss = loss_of(3, 0, 1, 1, 1)
+    assert (loss.own, loss.mesh) == ((0.25, 0.75, 0.0), ())
+    outputs = SimpleNamespace(logits=logits)
+    before = float(loss(outputs, labels))
+    loss.weigh((0.25, 0.5, 0.25))
+    assert loss.mesh == (0.25, 0.5, 0.25)
+    assert float(loss(outputs, labels)) == pytest.approx(
+        reference(logits, labels, [1 / 0.25, 3 / 0.5, 2 * RARE / 0.25]), rel=1e-6
+    )
+    loss.weigh((0.5, 0.5))  # of another number of labels
+    assert not loss.mesh
+    assert float(loss(outputs, labels)) == before
 
 
 def test_a_label_that_is_not_here_is_told_apart_from_those_that_are() -> None:
     logits = torch.zeros(4, 3, requires_grad=True)
-    (gradient,) = torch.autograd.grad(loss_of(0, 2)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0])), logits)
+    (gradient,) = torch.autograd.grad(
+        loss_of(3, 0, 2)(SimpleNamespace(logits=logits), torch.tensor([0, 2, 2, 0])), logits
+    )
     assert gradient[:, 1].tolist() == pytest.approx([RARE / (2 + RARE) / 4] * 4)
 
 
 def test_what_the_files_hold_now_counts() -> None:
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     held = SimpleNamespace(examples=examples_of(0, 0, 0, 1))
-    loss = BalancedLoss(lambda: held.examples)
+    loss = BalancedLoss(lambda: held.examples, 2)
     assert float(loss(SimpleNamespace(logits=logits), labels)) == pytest.approx(
         reference(logits, labels, [3, 1]), rel=1e-6
     )
@@ -82,8 +113,8 @@ def test_what_the_files_hold_now_counts() -> None:
 def test_rows_follow_the_labels_that_are_here_now() -> None:
     head, other, scalar = (torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 2), (2, 3), ()))
     held = SimpleNamespace(examples=examples_of(0, 1))
-    loss = BalancedLoss(lambda: held.examples)
-    loss.leave_absent_rows(LiveAdapter({}, {"head": head, "other": other, "scalar": scalar}), 3)
+    loss = BalancedLoss(lambda: held.examples, 3)
+    loss.leave_absent_rows(LiveAdapter({}, {"head": head, "other": other, "scalar": scalar}))
 
     def moves() -> list[bool]:
         logits = torch.ones(1, 2) @ head.T * other.sum() * scalar

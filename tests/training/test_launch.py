@@ -10,7 +10,7 @@ from decaf_node.daemon.trainer import LAUNCHER, WORKER, command_of
 from decaf_node.link import Evaluated, Resume, RoundTrained, StartTraining, Stop, TrainerFailed
 from decaf_node.settings import TrainingSection
 from tests.training.fake_daemon import running_worker
-from tests.training.tiny import causal_settings, make_llama, topic_rows, write_rows
+from tests.training.tiny import LABELS, causal_settings, classifier_settings, make_bert, topic_rows, write_rows
 
 TWO = (*LAUNCHER, "2")
 
@@ -23,11 +23,14 @@ def test_the_daemon_starts_as_many_processes_as_the_settings_say() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_save_restore_and_stop_as_one(tmp_path: Path) -> None:
-    model, rows = make_llama(tmp_path / "llama"), write_rows(tmp_path / "rows.jsonl", topic_rows(12))
-    settings = causal_settings(model, rows, training={"processes": 2})
+    model, rows = make_bert(tmp_path / "bert"), write_rows(tmp_path / "rows.jsonl", topic_rows(12, LABELS))
+    settings = classifier_settings(model, rows, training={"processes": 2})
     with running_worker(TWO) as worker:
         worker.daemon.start(settings)
-        assert worker.daemon.whole_round()[0].steps == 2
+        first = worker.daemon.whole_round()[0]
+        assert first.steps == 2
+        assert sum(first.label_parts) == pytest.approx(1.0)
+        worker.daemon.label_parts = (0.8, 0.15, 0.05)  # which only the first is told
         saved, evaluated = worker.daemon.save_between_rounds(2, tmp_path / "saved")
         worker.daemon.send(Resume())
         onward = worker.daemon.expect(RoundTrained)
@@ -39,7 +42,9 @@ def test_two_processes_train_save_restore_and_stop_as_one(tmp_path: Path) -> Non
         again, after = worker.daemon.whole_round()
         assert isinstance(after, Evaluated)
         assert after.loss < evaluated.loss
-        assert again.loss == pytest.approx(onward.loss, rel=1e-5)  # optimizer and place in the data, at both
+        assert again.loss == pytest.approx(
+            onward.loss, rel=1e-5
+        )  # optimizer, place in the data, and weights of labels, at both
 
 
 @pytest.mark.slow

@@ -103,6 +103,11 @@ class ScriptedHost:
         self.restored: list[tuple[File, File | None]] = []
         self.full = False
         self.held_out = True
+        self.own_labels: tuple[float, ...] = ()
+        self.weighed: list[tuple[float, ...]] = []
+
+    def weigh_labels(self, mesh: tuple[float, ...]) -> None:
+        self.weighed.append(mesh)
 
     def restore(self, snapshot: File, trainer: File | None) -> None:
         self.restored.append((snapshot, trainer))
@@ -199,6 +204,18 @@ def best_rank(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
     best: torch.Tensor = u[:, :rank] * s[:rank] @ v[:rank]
     return best.float()
+
+
+def test_what_labels_weigh_is_told_and_heard(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1))
+    stage.host.own_labels = (0.25, 0.75)
+    stage.begin()
+    stage.link.waiting.append(MixRound(1, (), (0.5, 0.5)))
+    stage.step()
+    assert stage.link.last(RoundTrained).label_parts == (0.25, 0.75)
+    stage.link.waiting.append(MixRound(2))  # nothing is known
+    stage.step()
+    assert stage.host.weighed == [(0.5, 0.5)]
 
 
 def test_a_round_is_published_and_the_trainer_waits_for_its_mix(tmp_path: Path) -> None:

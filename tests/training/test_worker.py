@@ -82,9 +82,11 @@ def check_it_goes_on(settings: Settings, folder: Path, before: int, after: int) 
     """Train so many rounds before and after a save, without a restart in between and with one; compare all bits."""
     first, last = before + 1, before + after + 2
     with running_worker() as worker:
+        worker.daemon.label_parts = (0.7, 0.2, 0.1)  # a classifier keeps them
         worker.daemon.start(settings)
         losses(worker, before)
         saved = worker.daemon.save_between_rounds(first, folder / "saved")[0]
+        worker.daemon.label_parts = ()
         worker.daemon.send(Resume())
         uninterrupted = losses(worker, after)
         expected = worker.daemon.save_between_rounds(last, folder / "expected")[0]
