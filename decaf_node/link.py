@@ -44,7 +44,10 @@ class TrainerConnected:
 
 @dataclass(frozen=True)
 class TrainerReady:
-    """The model is loaded. schema: what must agree between two nodes; parts: the same in words (JSON values)."""
+    """The model is loaded. schema: what must agree between two nodes; parts: the same in words (JSON values).
+
+    label_parts: of the node's own examples, where labels are weighed
+    """
 
     schema: str
     base: str
@@ -52,6 +55,7 @@ class TrainerReady:
     parameters: int
     device: str
     parts: dict[str, Any]
+    label_parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,7 @@ class Progress:
 class RoundTrained:
     """The local steps of ``round`` are done and its snapshot lies in the spool. loss: mean over these steps.
 
-    steps is 0 once the privacy budget is spent; loss is 0 then. label_parts: of the node's own examples, where labels
-    are weighed.
+    steps is 0 once the privacy budget is spent; loss is 0 then. label_parts: as in ``TrainerReady``, as they are now.
     """
 
     round: int

@@ -226,6 +226,7 @@ class Talk:
             self._tasks.fail(error)
             return
         self._host.me.schema, self._host.me.base = message.schema, message.base
+        self._introduce_by(self._host.me.loss, message.label_parts)
         self._host.problems.clear("trainer")
         self.ready = message
         log.info(
@@ -237,16 +238,18 @@ class Talk:
     async def _trained(self, message: link.RoundTrained) -> None:
         self._lines.flush()
         self._history.trained(message)
-        me, before = self._host.me, self._host.introduction()
-        me.round = message.round
-        if message.steps:
-            me.loss = message.loss
-        me.label_parts = message.label_parts if are_parts(message.label_parts) else ()
+        self._host.me.round = message.round
+        self._introduce_by(message.loss if message.steps else self._host.me.loss, message.label_parts)
+        file = message.snapshot
+        await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
+
+    def _introduce_by(self, loss: float | None, label_parts: tuple[float, ...]) -> None:
+        """Introduce this node by these from now on. Parts that are none, by a script of the user's, are not told."""
+        before = self._host.introduction()
+        self._host.me.loss, self._host.me.label_parts = loss, label_parts if are_parts(label_parts) else ()
         now = self._host.introduction()
         if (before.loss, before.label_parts) != (now.loss, now.label_parts):
             self._changed()
-        file = message.snapshot
-        await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
 
     def _privacy_is(self, message: link.PrivacySpent) -> None:
         self.privacy = message

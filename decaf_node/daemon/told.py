@@ -17,9 +17,9 @@ class Told:
         self._last: OrderedDict[str, Introduction] = OrderedDict()
 
     def heard(self, who: Introduction) -> None:
-        """The member has introduced itself."""
-        self._last.pop(who.node, None)
-        self._last[who.node] = who
+        """The member has introduced itself. While it loads its model, what it has said before still counts."""
+        before = self._last.pop(who.node, who)
+        self._last[who.node] = who if who.schema else before
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
 

@@ -203,7 +203,7 @@ class DecafCallback(TrainerCallback):
             self._labels,
         )
         device = str(next(model.parameters()).device)
-        ready = TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts)
+        ready = TrainerReady(identity.schema, base, live.rank, live.parameters, device, parts, host.own_labels)
         return host, partial(self._begin, host, live, settings, spool, identity, ready)
 
     def _begin(

@@ -108,6 +108,7 @@ class Scripted:
                 4,
                 "cpu",
                 {"kind": self.script.parts} | ({"task": self.script.task} if self.script.task else {}),
+                tuple(self.script.labels),
             )
         )
         try:

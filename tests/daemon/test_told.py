@@ -27,6 +27,17 @@ def test_the_last_word_counts_and_silence_is_one() -> None:
     assert told.loss_of("A") is None
 
 
+def test_who_loads_its_model_has_said_nothing_new() -> None:
+    told = Told(10)
+    told.heard(who("A", None, schema=""))
+    told.heard(who("A", 0.5, 0.75, 0.25))
+    told.heard(who("A", None, schema=""))
+    assert told.loss_of("A") == 0.5
+    assert told.labels(who("US"), (0.75, 0.25)) == (0.75, 0.25)
+    told.heard(who("A"))
+    assert told.loss_of("A") is None
+
+
 def test_only_so_many_are_remembered() -> None:
     told = Told(2)
     for node in ("A", "B", "A", "C"):

@@ -462,7 +462,7 @@ def _messages() -> tuple[bytes, ...]:
     file = link.File("/a", DIGEST, 100)
     said: tuple[link.Message, ...] = (
         link.TrainerConnected(5),
-        link.TrainerReady("e" * 64, "b" * 64, 8, 1000, "cpu", {"targets": {"q": [1, 2]}}),
+        link.TrainerReady("e" * 64, "b" * 64, 8, 1000, "cpu", {"targets": {"q": [1, 2]}}, (0.25, 0.75)),
         link.Progress(1, 2, 0.5, 3.0),
         link.RoundTrained(1, file, 8, 20, 0.5, 1.0, (0.25, 0.75)),
         link.SnapshotInspected(DIGEST, True, 1.0, 2.0),
