@@ -249,7 +249,7 @@ class MixEdge:
 class MixRound:
     """Answered by ``RoundMixed`` (and ``Evaluated`` where it is due). Without edges nothing changes.
 
-    label_parts: in the whole mesh, if the trainer has told its own
+    label_parts: in the whole mesh, as far as its nodes agree; empty where the trainer has told none, or nobody has yet
     """
 
     round: int

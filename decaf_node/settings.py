@@ -240,7 +240,9 @@ class MixingSection(Section):
 
 
 class StoreSection(Section):
-    save_every: Seconds = Field(60.0, description="save a round durably at most this often, to spare flash memory")
+    save_every: Seconds = Field(
+        60.0, description="save a round durably at most this often, to spare flash memory, unless limits force it"
+    )
     keep: Count = Field(2, description="saved rounds kept on disk")
     history: Count = Field(100_000, description="rows of the history of rounds")
 

@@ -22,7 +22,7 @@ from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_dr
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Shared
-from decaf_node.daemon.told import agreed, mean_parts
+from decaf_node.daemon.said import agreed, mean_parts
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
 from decaf_node.lowrank.codec import size_of
 from decaf_node.lowrank.mix import cut

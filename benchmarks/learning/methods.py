@@ -184,6 +184,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: what else a mix adds, or other weights, are nothing that chebyshev accelerates")
     if (method.to_mesh or method.to_mean) and (not method.balanced or method.mixing == "centralized"):
         raise ValueError(f"{name}: only a node's balanced labels weigh as in the mesh")
+    if method.to_mesh and method.to_mean:
+        raise ValueError(f"{name}: labels weigh by one thing")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")
     if method.by_size and method.by_rank:

@@ -30,6 +30,7 @@ from decaf_node.training.examples import Example
 SLACK = 1.6  # of the virtual time that so many rounds take on average: everyone is to finish them
 ROUND_SECONDS = 10.0  # virtual ones
 POINTS = 10  # of a curve
+LOOKED_AT, ON_A_POINT = 400, 20  # examples that a node is measured on at least, at the end and on the way
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Setting:
 class Run:
     """accuracy: mean over the nodes; worst: of them; mean: of their adapters' mean; bytes: sent by a node.
 
-    Each node is measured on its part of the examples (``part_of``), the mean adapter on all.
+    Each node is measured on its part of the examples (``part_of``), if there are many, the mean adapter on all.
 
     mean, consensus: of the adapters alone, also where a residual is in use.
 
@@ -114,7 +115,7 @@ class Curve:
         before = self._mixed[state.node] * POINTS // self._mixes
         self._mixed[state.node] += 1
         if self._texts and self._mixed[state.node] * POINTS // self._mixes > before:
-            texts = part_of(self._texts, state.node, len(self._models))
+            texts = part_of(self._texts, state.node, len(self._models), least=ON_A_POINT)
             self.points[before].append(accuracy_of(state, self._models[state.node], texts))
 
 
@@ -123,9 +124,9 @@ def accuracy_of(state: State, model: Shared, texts: Sequence[Example]) -> float:
         return model.accuracy(state.adapter, texts)
 
 
-def part_of(examples: Sequence[Example], node: int, nodes: int) -> Sequence[Example]:
-    """Return what the node is measured on: of an even number of nodes two look at each example."""
-    parts = max(1, nodes // 2)
+def part_of(examples: Sequence[Example], node: int, nodes: int, least: int = LOOKED_AT) -> Sequence[Example]:
+    """Return what the node is measured on: so many examples at least, and each is looked at by two nodes or more."""
+    parts = max(1, min(nodes // 2, len(examples) // least))
     return examples[node % parts :: parts]
 
 

@@ -16,10 +16,10 @@ from decaf_node.daemon.fetch import Fetch, check_header
 from decaf_node.daemon.logs import printable
 from decaf_node.daemon.node_id import short
 from decaf_node.daemon.problems import Notices, Problems, problem_of
+from decaf_node.daemon.said import Said
 from decaf_node.daemon.spool import Spool
 from decaf_node.daemon.store import Store
 from decaf_node.daemon.tasks import Tasks
-from decaf_node.daemon.told import Told
 from decaf_node.daemon.traffic import Traffic
 from decaf_node.daemon.upload import Upload
 from decaf_node.daemon.wire import Introduction
@@ -94,7 +94,7 @@ class Host:
         self.problems = Problems()
         self.notices = Notices()
         self.traffic = Traffic()
-        self.told = Told(peers)
+        self.said = Said(peers)
         self._post = post
         self._name = name
         self._tasks = tasks

@@ -35,6 +35,7 @@ from decaf_node.daemon.health import Health
 from decaf_node.daemon.history import History
 from decaf_node.daemon.holds import Holds
 from decaf_node.daemon.host import Host, Me
+from decaf_node.daemon.introducing import Introducing
 from decaf_node.daemon.lines import PeerLines, RoundLines, say_who
 from decaf_node.daemon.link_server import LinkServer
 from decaf_node.daemon.listening import check_plaintext
@@ -175,7 +176,7 @@ class Daemon:
         )
         self.upkeep = Upkeep(self.me, trust, self.host.problems, self._put_out)
         self.edges = Edges(self.me.node, self.dialler, self.host, self.tasks, limits.streams)
-        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.told)
+        self.meeting = Meeting(self.me, self.dialler, self.driver.post, self.driver.greet, self.tasks, self.host.said)
         self.history = History()
         welcome = link.Welcome(
             self.me.node,
@@ -208,6 +209,7 @@ class Daemon:
             self._introduce,
         )
         self.performer = Performer(self.host, self.talk, self.edges, self.dialler, self.tasks)
+        self.introducing = Introducing(self.me.introduction, self._hello, self.tasks)
         own = trust if isinstance(trust, OwnMesh) else None
         self.enrolment = None if own is None else self._enrolment_of(own)
         self.gate = Gate(own, self.enrolment, self.dialler)
@@ -387,13 +389,16 @@ class Daemon:
             self.tasks.spawn(self._discovery.expect(port))
 
     async def _met(self, address: str, way: Way, answer: Answer) -> None:
-        self.host.told.heard(answer.who)
+        self.host.said.heard(answer.who)
         await self.upkeep.met(address, way, answer)
 
     def _introduce(self) -> None:
-        """Say hello to our neighbours. (The machine does not: it hears them by their edges.)"""
-        near = (peer.peer for peer in self.driver.view().peers if peer.neighbour and peer.state != "gone")
-        self.performer.introduce(near, self.driver.news())
+        view = self.driver.view()
+        if view.phase not in ("stopping", "stopped"):  # the goodbye is the last that neighbours are to hear
+            self.introducing.to([peer.peer for peer in view.peers if peer.neighbour and peer.state != "gone"])
+
+    async def _hello(self, peer: str) -> bool:
+        return not await self.performer.hello(peer, self.driver.news())
 
     def _turned_away(self, address: str, why: str) -> None:
         self.upkeep.turned_away(address, why)
@@ -401,6 +406,7 @@ class Daemon:
     def _put_out(self, peer: str) -> None:
         """The peer was revoked: the machine ends its stream, and the way to it is forgotten."""
         self.dialler.forget(peer)
+        self.host.said.forget(peer)
         self.tasks.spawn(self.driver.post(PeerLeft(peer)))
 
     async def _ready(self, schema: str) -> None:

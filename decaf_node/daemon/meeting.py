@@ -10,8 +10,8 @@ from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.exchange import Post
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.logs import fields
+from decaf_node.daemon.said import Said
 from decaf_node.daemon.tasks import Tasks
-from decaf_node.daemon.told import Told
 from decaf_node.daemon.wire import Introduction
 from decaf_node.errors import BadSettings
 from decaf_node.mesh.events import HelloReceived, PeerAnswered, PeerFound, PeerLeft
@@ -29,13 +29,13 @@ class Meeting:
     greet: hands a hello to the machine, and returns what to answer
     """
 
-    def __init__(self, me: Me, dialler: Dialler, post: Post, greet: Greet, tasks: Tasks, told: Told) -> None:
+    def __init__(self, me: Me, dialler: Dialler, post: Post, greet: Greet, tasks: Tasks, said: Said) -> None:
         self._me = me
         self._greet = greet
         self._dialler = dialler
         self._post = post
         self._tasks = tasks
-        self._told = told
+        self._said = said
         self._dialled: set[str] = set()
 
     def dial(self, addresses: tuple[str, ...]) -> None:
@@ -55,7 +55,7 @@ class Meeting:
 
     async def heard(self, who: Introduction, source: str) -> None:
         """The peer has opened a stream to us, from ``source``."""
-        self._told.heard(who)
+        self._said.heard(who)
         address = from_source(who.address, source)
         await self._known(who.node, () if address is None else (address,), who.name)
 
@@ -64,7 +64,7 @@ class Meeting:
         if leaving:
             await self._post(PeerLeft(who.node))
             return NO_NEWS
-        self._told.heard(who)
+        self._said.heard(who)
         address = from_source(who.address, source)
         known = self._dialler.learn(who.node, () if address is None else (address,), who.name)
         self._dialler.learn_from(news)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
 
 from decaf_node.daemon.dial import Dialler
 from decaf_node.daemon.edges import Edges
@@ -97,20 +96,20 @@ class Performer:
         sentence = f"{self._host.title(peer)}: {message}" if peer else message
         self._host.notices.say(reason, printable(sentence), peer)
 
-    def introduce(self, peers: Iterable[str], news: News) -> None:
-        """Say hello to these at once, whether the machine wants it or not."""
-        for peer in peers:
-            self._tasks.spawn(self._probe(peer, news))
-
     async def _probe(self, peer: str, news: News) -> None:
+        if problem := await self.hello(peer, news):
+            await self._host.post(events.PeerSilent(peer, problem))
+
+    async def hello(self, peer: str, news: News) -> str:
+        """Say hello; the machine hears of an answer. Return why there was none, else nothing."""
         try:
             answer = await self._dialler.hello(peer, news)
         except TryAgain as error:
-            log.debug("probe of %s: %s", peer, error.message, extra=fields(peer=peer))
-            await self._host.post(events.PeerSilent(peer, error.message))
-        else:
-            who = answer.who
-            await self._host.post(events.PeerAnswered(peer, who.name, who.schema, who.round, answer.news))
+            log.debug("hello to %s: %s", peer, error.message, extra=fields(peer=peer))
+            return error.message
+        who = answer.who
+        await self._host.post(events.PeerAnswered(peer, who.name, who.schema, who.round, answer.news))
+        return ""
 
     async def _save_receipt(self, peer: str, receipt: Receipt) -> None:
         """Keep our receipt. If the disk cannot, the edge must not count: it ends here."""

@@ -101,7 +101,7 @@ class Status:
 
     def loss_of(self, peer: str) -> float | None:
         """Return the training loss that a member has told."""
-        return self._host.told.loss_of(peer)
+        return self._host.said.loss_of(peer)
 
     async def rounds(self, before: int, limit: int) -> list[RoundReport]:
         """Return the history, newest first."""

@@ -36,7 +36,7 @@ class Talk:
     saved:    the snapshot of the state at the start
     handover: for a trainer of another user
     told:     called with the schema when the trainer is ready
-    changed:  called when this node introduces itself by another loss, or by other labels
+    introduce: called when this node may say something else of itself than before
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Talk:
         told: Callable[[str], Awaitable[None]],
         tasks: Tasks,
         watched: Callable[[RoundReport], None],
-        changed: Callable[[], None],
+        introduce: Callable[[], None],
     ) -> None:
         self.ready: link.TrainerReady | None = None
         self.progress: link.Progress | None = None  # of the round under way, once it has a step
@@ -68,7 +68,7 @@ class Talk:
         self._told = told
         self._tasks = tasks
         self._watched = watched
-        self._changed = changed
+        self._introduce = introduce
         self.evaluating = Evaluating(lambda: self._say(link.Evaluate))
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -121,7 +121,7 @@ class Talk:
                     link.MixEdge(edge.peer, edge.weight, self._file(edge.own), self._file(edge.theirs))
                     for edge in edges
                 ),
-                self._host.told.labels(self._host.introduction(), self._host.me.label_parts),
+                self._host.said.labels(self._host.introduction(), self._host.me.label_parts),
             )
         )
 
@@ -226,7 +226,7 @@ class Talk:
             self._tasks.fail(error)
             return
         self._host.me.schema, self._host.me.base = message.schema, message.base
-        self._introduce_by(self._host.me.loss, message.label_parts)
+        self._labels_are(message.label_parts)
         self._host.problems.clear("trainer")
         self.ready = message
         log.info(
@@ -239,17 +239,16 @@ class Talk:
         self._lines.flush()
         self._history.trained(message)
         self._host.me.round = message.round
-        self._introduce_by(message.loss if message.steps else self._host.me.loss, message.label_parts)
+        if message.steps:
+            self._host.me.loss = message.loss
+        self._labels_are(message.label_parts)
         file = message.snapshot
         await self._host.post(events.RoundTrained(Snapshot(file.digest, message.round, message.rank, file.size_bytes)))
 
-    def _introduce_by(self, loss: float | None, label_parts: tuple[float, ...]) -> None:
-        """Introduce this node by these from now on. Parts that are none, by a script of the user's, are not told."""
-        before = self._host.introduction()
-        self._host.me.loss, self._host.me.label_parts = loss, label_parts if are_parts(label_parts) else ()
-        now = self._host.introduction()
-        if (before.loss, before.label_parts) != (now.loss, now.label_parts):
-            self._changed()
+    def _labels_are(self, parts: tuple[float, ...]) -> None:
+        """Those of our own examples. What a script of the user's tells, and cannot be that, is not told."""
+        self._host.me.label_parts = parts if are_parts(parts) else ()
+        self._introduce()
 
     def _privacy_is(self, message: link.PrivacySpent) -> None:
         self.privacy = message

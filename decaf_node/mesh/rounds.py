@@ -415,9 +415,10 @@ class Rounds:
         )
 
     def _unsaved_bytes(self) -> int:
-        """Return how large the snapshots are that edges still need, if all are as large as ours."""
-        published = self._edges.published
-        return 0 if published is None else len(self._edges.ledger.digests()) * published.snapshot.size_bytes
+        """Return how large the snapshots are that would be free after a save, if all are as large as ours."""
+        published, edges = self._edges.published, self._edges.ledger.unsaved
+        digests = {digest for edge in edges for digest in (edge.own, edge.theirs)}
+        return 0 if published is None else len(digests) * published.snapshot.size_bytes
 
     def _save(self, round: int) -> list[Effect]:
         self.phase = Saving(round)

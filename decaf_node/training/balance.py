@@ -85,21 +85,18 @@ class BalancedLoss:
         if self._counted is not own:
             self._counted = own
             self._counts = torch.bincount(torch.tensor([example.label for example in own]), minlength=self._labels)
-            mesh = torch.tensor(self._mesh) if self._mesh else None
+            mesh = torch.tensor(self._mesh) if self._mesh else torch.full((self._labels,), 1 / self._labels)
             self._raised = log_weights(self._counts, mesh, self._rare)
             self._is_here = self._counts.sign().float()
 
 
-def log_weights(counts: Tensor, mesh: Tensor | None = None, rare: float = RARE) -> Tensor:
+def log_weights(counts: Tensor, mesh: Tensor, rare: float = RARE) -> Tensor:
     """Return the logarithm of how much more frequent each label is here than in the mesh (labels,), float32.
 
     One that is not here counts ``rare`` times as often as those that are do on average, but is never more frequent
-    here than in the mesh. counts: of each label here; mesh: the part of each label there; None: all alike, and then
-    the logarithms are those of the counts, which differ from that by one number
+    here than in the mesh. counts: of each label here; mesh: the part of each label there
     """
     absent = rare * counts[counts > 0].float().mean()
     here = torch.where(counts > 0, counts.float(), absent).log()
-    if mesh is None:
-        return here
     more = here - counts.sum().log() - mesh.clamp_min(LEAST_PART).log()
     return torch.where(counts > 0, more, more.clamp_max(0.0))

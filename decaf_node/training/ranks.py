@@ -26,6 +26,7 @@ from decaf_node.link import File, StartTraining, decode, encode
 from decaf_node.training.launch import RENDEZVOUS_VARIABLE
 
 FOREVER = timedelta(days=3650)
+UNCHANGED = -1  # told in place of how many labels are weighed
 
 
 class Trained(Protocol):
@@ -96,13 +97,13 @@ class Leader:
         if trained.restored is not None and not self._restored:
             self._restored, start = True, encode(StartTraining(0, *trained.restored))
         changed, self._loads = trained.loads != self._loads, trained.loads
-        labels = () if trained.mesh_labels == self._labels else trained.mesh_labels
-        self._labels = trained.mesh_labels
-        self._tell([control.should_training_stop, control.should_log, changed, len(start), len(labels)])
+        weighed, self._labels = trained.mesh_labels != self._labels, trained.mesh_labels
+        labels = len(self._labels) if weighed else UNCHANGED
+        self._tell([control.should_training_stop, control.should_log, changed, len(start), labels])
         if start:
             self._say(start)
-        if labels:
-            self._send(torch.tensor(labels, dtype=torch.float64))
+        if weighed:
+            self._send(torch.tensor(self._labels, dtype=torch.float64))
         if changed:
             _broadcast_adapter(trained)
 
@@ -138,7 +139,7 @@ class Follower:
             assert isinstance(start, StartTraining)
             assert start.snapshot is not None
             trained.restore(start.snapshot, start.trainer)
-        if labels:
+        if labels != UNCHANGED:
             trained.weigh_labels(self._heard(torch.empty(labels, dtype=torch.float64)).tolist())
         if changed:
             _broadcast_adapter(trained)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +63,7 @@ class Host(Protocol):
     def own_labels(self) -> tuple[float, ...]:
         """The part of the node's own examples that each label has; empty where labels are not weighed."""
 
-    def weigh_labels(self, mesh: tuple[float, ...]) -> None:
+    def weigh_labels(self, mesh: Sequence[float]) -> None:
         """Weigh labels from now on as in these parts of them in the whole mesh."""
 
 

@@ -13,7 +13,7 @@ from benchmarks.learning.methods import Method, method_of
 from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_near_a
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.topologies import factor, mixing_matrix
-from decaf_node.daemon.told import agreed
+from decaf_node.daemon.said import agreed
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product

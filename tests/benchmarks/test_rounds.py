@@ -259,9 +259,11 @@ def test_shares_are_even_or_go_round_in_parts() -> None:
     assert sizes_of(replace(even, sizes="1/2")) == [21, 43, 21, 43, 21]
 
 
-@pytest.mark.parametrize("nodes", [2, 4, 10])
-def test_two_nodes_look_at_each_example(nodes: int) -> None:
+@pytest.mark.parametrize(("nodes", "least", "times"), [(2, 5, 2), (4, 5, 2), (10, 5, 3), (10, 12, 10), (10, 30, 10)])
+def test_two_nodes_or_more_look_at_each_example(nodes: int, least: int, times: int) -> None:
     examples: Any = list(range(23))
-    seen = Counter(one for node in range(nodes) for one in part_of(examples, node, nodes))
-    assert seen == dict.fromkeys(examples, 2)
-    assert part_of(examples, 0, 1) == examples
+    parts = [part_of(examples, node, nodes, least) for node in range(nodes)]
+    seen = Counter(one for part in parts for one in part)
+    assert seen.keys() == set(examples)
+    assert times - 1 <= min(seen.values()) <= max(seen.values()) <= times
+    assert all(len(part) >= min(least, 23) for part in parts)

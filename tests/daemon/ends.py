@@ -63,7 +63,7 @@ class End:
             self.me, self.store, self.spool, self.post, self.dialler.name, chunk_bytes, self.tasks, LEAST_RATE
         )
         self.edges = Edges(node, self.dialler, self.host, self.tasks, streams, window)
-        self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks, self.host.told)
+        self.meeting = Meeting(self.me, self.dialler, self.post, self.greet, self.tasks, self.host.said)
         self.service: MeshService | None = None
         self._news = asyncio.Event()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from decaf_node.daemon.reports import StatusReport
-from decaf_node.daemon.told import agreed
+from decaf_node.daemon.said import agreed
 from tests.daemon.disks import small_disk
 from tests.daemon.processes import ROOT, TRAINER, Daemon, alive, mesh, until
 
@@ -50,7 +50,7 @@ def test_trainers_hear_how_frequent_labels_are_in_the_mesh() -> None:
     with mesh() as make:
         few, most, even = (0.75, 0.25), (0.875, 0.125), (0.5, 0.5)
         a = make("a", script={"labels": few}).start()
-        comes_to(a, *even)
+        comes_to(a)
         b = make("b", a, script={"labels": most}).start()
         comes_to(a, *agreed([few, most], 2))
         comes_to(b, *agreed([few, most], 2))

@@ -9,8 +9,8 @@ from typing import cast
 from decaf_node.daemon.dial import Answer, Dialler
 from decaf_node.daemon.host import Me
 from decaf_node.daemon.meeting import Meeting
+from decaf_node.daemon.said import Said
 from decaf_node.daemon.tasks import Tasks
-from decaf_node.daemon.told import Told
 from decaf_node.mesh.events import Event, HelloReceived
 from decaf_node.mesh.rumours import NO_NEWS, News
 
@@ -35,7 +35,7 @@ async def greet(hello: HelloReceived) -> News:
 
 async def test_a_peer_that_is_tried_already_is_tried_no_more_often() -> None:
     tries, tasks = Tries(), Tasks()
-    meeting = Meeting(Me("A" * 52, "a", "lab"), cast(Dialler, tries), post, greet, tasks, Told(8))
+    meeting = Meeting(Me("A" * 52, "a", "lab"), cast(Dialler, tries), post, greet, tasks, Said(8))
     for addresses in (("b:1", "c:1"), ("c:1",), ("d:1", "b:1")):
         meeting.dial(addresses)
     await asyncio.sleep(0)

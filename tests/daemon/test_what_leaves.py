@@ -188,16 +188,16 @@ async def test_losses_and_labels_are_said_only_where_they_are_shared(tmp_path: P
         high.me.shares_loss = high.me.shares_labels = True
         acquaint(low, high, address)
         answer = await low.dialler.hello(HIGH, NO_NEWS)
-        low.host.told.heard(answer.who)
-        assert low.host.told.loss_of(HIGH) == 0.25
-        assert high.host.told.loss_of(LOW) is None
-        assert low.host.told.labels(low.me.introduction(), low.me.label_parts) == (0.75, 0.25)
-        heard = high.host.told.labels(high.me.introduction(), high.me.label_parts)
+        low.host.said.heard(answer.who)
+        assert low.host.said.loss_of(HIGH) == 0.25
+        assert high.host.said.loss_of(LOW) is None
+        assert low.host.said.labels(low.me.introduction(), low.me.label_parts) == (0.75, 0.25)
+        heard = high.host.said.labels(high.me.introduction(), high.me.label_parts)
         assert heard[0] < 0.75, "low does not tell: it counts as one where labels are alike"
         there, back = (tapped.heard["Hello", way] for way in ("there", "back"))
         assert not private & set(said_in(mesh_pb2.HelloRequest.FromString(there[0])))
         assert private <= set(said_in(mesh_pb2.HelloReply.FromString(back[0])))
         low.me.shares_loss = low.me.shares_labels = True
         await low.dialler.hello(HIGH, NO_NEWS)
-        assert high.host.told.loss_of(LOW) == 0.25
-        assert high.host.told.labels(high.me.introduction(), high.me.label_parts) == (0.75, 0.25)
+        assert high.host.said.loss_of(LOW) == 0.25
+        assert high.host.said.labels(high.me.introduction(), high.me.label_parts) == (0.75, 0.25)

@@ -39,11 +39,14 @@ def reference(logits: Tensor, labels: Tensor, counts: list[float], smoothing: fl
 
 def test_frequencies_of_labels_that_are_there_and_that_are_not() -> None:
     def times(*counts: int, rare: float) -> list[float]:
-        return log_weights(torch.tensor(counts), rare=rare).exp().tolist()
+        """Beside labels that are all alike."""
+        even = torch.full((len(counts),), 1 / len(counts))
+        return log_weights(torch.tensor(counts), even, rare).exp().tolist()
 
-    assert times(0, 3, 0, 1, rare=0.5) == pytest.approx([1.0, 3.0, 1.0, 1.0])
+    assert times(0, 3, 0, 1, rare=0.25) == pytest.approx([0.5, 3.0, 0.5, 1.0])
     assert times(0, 0, 3, rare=0.1) == pytest.approx([0.3, 0.3, 3.0])
-    assert times(1, 0, rare=0.0) == [1.0, 0.0], "as if the label did not exist"
+    assert times(0, 0, 3, rare=0.5) == pytest.approx([1.0, 1.0, 3.0]), "a label that is not here is never frequent"
+    assert times(1, 0, rare=0.0) == [2.0, 0.0], "as if the label did not exist"
 
 
 def test_how_much_more_frequent_labels_are_here_than_in_the_mesh() -> None:

@@ -104,9 +104,9 @@ class ScriptedHost:
         self.full = False
         self.held_out = True
         self.own_labels: tuple[float, ...] = ()
-        self.weighed: list[tuple[float, ...]] = []
+        self.weighed: list[Sequence[float]] = []
 
-    def weigh_labels(self, mesh: tuple[float, ...]) -> None:
+    def weigh_labels(self, mesh: Sequence[float]) -> None:
         self.weighed.append(mesh)
 
     def restore(self, snapshot: File, trainer: File | None) -> None:

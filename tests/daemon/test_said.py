@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.strategies import floats, lists
 
 from decaf_node.daemon.host import Me
-from decaf_node.daemon.told import Told, agreed, mean_parts
+from decaf_node.daemon.said import Said, agreed, mean_parts
 from decaf_node.daemon.wire import Introduction
 
 OURS, OTHER = "a" * 64, "b" * 64
@@ -18,7 +18,7 @@ def who(node: str, loss: float | None = None, *parts: float, schema: str = OURS)
 
 
 def test_the_last_word_counts_and_silence_is_one() -> None:
-    told = Told(10)
+    told = Said(10)
     assert told.loss_of("A") is None
     told.heard(who("A", 0.5))
     told.heard(who("A", 0.25))
@@ -28,7 +28,7 @@ def test_the_last_word_counts_and_silence_is_one() -> None:
 
 
 def test_who_loads_its_model_has_said_nothing_new() -> None:
-    told = Told(10)
+    told = Said(10)
     told.heard(who("A", None, schema=""))
     told.heard(who("A", 0.5, 0.75, 0.25))
     told.heard(who("A", None, schema=""))
@@ -39,7 +39,7 @@ def test_who_loads_its_model_has_said_nothing_new() -> None:
 
 
 def test_only_so_many_are_remembered() -> None:
-    told = Told(2)
+    told = Said(2)
     for node in ("A", "B", "A", "C"):
         told.heard(who(node, 0.5))
     assert [told.loss_of(node) for node in "ABC"] == [0.5, None, 0.5]
@@ -55,8 +55,8 @@ def test_what_is_private_is_introduced_only_if_it_is_shared() -> None:
 
 
 def test_labels_in_the_mesh_are_those_of_who_learns_the_same() -> None:
-    told, us, own = Told(10), who("US"), (0.75, 0.25)
-    assert told.labels(us, own) == (0.5, 0.5), "nobody else is there"
+    told, us, own = Said(10), who("US"), (0.75, 0.25)
+    assert told.labels(us, own) == (), "nobody else is there"
     assert told.labels(us, ()) == (), "no labels are weighed here"
     told.heard(who("A", None, *own))
     told.heard(who("US", None, 0.5, 0.5))  # a static address may be our own
@@ -66,6 +66,9 @@ def test_labels_in_the_mesh_are_those_of_who_learns_the_same() -> None:
     assert told.labels(us, own) == pytest.approx(agreed([own, (0.85, 0.15)], 2))
     told.heard(who("B", None))  # it learns the same now, and does not tell
     assert told.labels(us, own) == pytest.approx(agreed([own, (0.85, 0.15), (0.5, 0.5)], 2))
+    told.forget("A")
+    told.forget("B")
+    assert told.labels(us, own) == ()
 
 
 def test_who_tells_nothing_or_something_else_counts_as_alike() -> None:
