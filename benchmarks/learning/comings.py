@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     go_offline()
     quiet()
     assets = find_assets(None, os.environ)
-    plan = ("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation", "bfloat16")
+    plan = ("20newsgroups", "dirichlet-0.3", "ring", 10, 200, "8", 3, given.rounds, 0, 5e-3, "validation")
     setting = Setting(*plan)
     task = load_task(setting.task, assets)
     shared = load(task, 8, setting.rate, setting.steps, setting.dtype)
