@@ -4,9 +4,9 @@ Four nodes hold the same LoRA adapter in float32 and do not train: each adds a c
 mean of all four. Each framework is set up as its own documentation says, in an environment of its own under .peers/,
 and takes its turn in between the others; "What each includes" says what one gets for it.
 
-- **seconds**: from when all nodes have trained until all hold the mean, from the second round on;
+- **seconds**: from when all nodes have trained until all hold the mean, in the second round;
 - **sent**: bytes that all machines send from one round to the next, each byte once, with all that belongs to it;
-- **memory**: of the processes of one node together, and of all machines, a server's too, at most.
+- **memory**: of the processes of one node together, and of all machines, a server's too, at most, in the third.
 
 Every node is a host of its own, a network namespace on one switch; all share the cores of this machine. Run as root.
 Prints tables and writes benchmarks/results/peers.json.
@@ -72,7 +72,7 @@ FRAMEWORKS = {
         tls="off, as in its quick start; can be had",
         wire="NumPy's own format, without pickle",
         disk="none, all in memory",
-        mean="exact, by the server; each message finds a new process at a node",
+        mean="exact, by the server; a node starts a process a message, asks every 3 s, an array a request",
     ),
     "p2pfl": Framework(
         "with_p2pfl",
@@ -140,8 +140,9 @@ def row(name: str, turns: Sequence[Turn], size: int) -> list[str]:
     if not seconds:
         return [name, turns[-1].error]
     sent = statistics.median(each for turn in turns for each in turn.sent)
+    failed = sum(bool(turn.error) for turn in turns)
     return [
-        name,
+        f"{name}, {failed} of {len(turns)} turns failed" if failed else name,
         f"{statistics.median(seconds):.1f} s",
         f"{min(seconds):.1f} - {max(seconds):.1f} s",
         f"{sent / 1e6:.0f} MB",

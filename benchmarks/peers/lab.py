@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -127,18 +127,23 @@ def exchange(folder: Path, round: int, alive: Callable[[], bool]) -> float:
 
 
 def turn(folder: Path, alive: Callable[[], bool]) -> Turn:
+    """Time all rounds but the first and the last; then look at the memory in the last, which takes a part of a core."""
     seconds, counts, memory = [], [], Memory()
-    come(folder, "trained", 1, alive)
-    exchange(folder, 1, alive)
-    with memory.watched():
-        for round in range(2, ROUNDS + 1):
-            come(folder, "trained", round, alive)
-            time.sleep(SETTLE)
-            counts.append(sent())
-            if round < ROUNDS:
-                seconds.append(exchange(folder, round, alive))
+    for round in range(1, ROUNDS + 1):
+        trained(folder, round, alive)
+        counts.append(sent())
+        with memory.watched() if round == ROUNDS else nullcontext():
+            seconds.append(exchange(folder, round, alive))
+            trained(folder, round + 1, alive)  # some hold the mean only when they are given it to train on
+    counts.append(sent())
     sizes = tuple(later - earlier for earlier, later in pairwise(counts))
-    return Turn(tuple(seconds), sizes, memory.node, memory.all)
+    return Turn(tuple(seconds[1:-1]), sizes[1:], memory.node, memory.all)
+
+
+def trained(folder: Path, round: int, alive: Callable[[], bool]) -> None:
+    """Wait until all have trained, and nothing is left to do of the round before."""
+    come(folder, "trained", round, alive)
+    time.sleep(SETTLE)
 
 
 def main(module: str, python: str, folder: Path, mib: str) -> None:

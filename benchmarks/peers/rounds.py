@@ -19,7 +19,8 @@ import numpy as np
 
 Arrays = list[np.ndarray[Any, np.dtype[np.float32]]]
 
-ROUNDS = 4  # the first is no steady state, the last only ends the one before
+ROUNDS = 3  # that are looked at: the first is no steady state
+TRAININGS = ROUNDS + 1  # the last only ends the round before
 NODES = ("a", "b", "c", "d")
 SERVER = "server"  # one more machine, for those who need it
 ADDRESSES = {host: f"10.77.0.{number}" for number, host in enumerate((*NODES, SERVER), 1)}

@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from benchmarks.peers.rounds import ADDRESSES, NODES, ROUNDS, SERVER, Rounds, adapter, start, until_over
+from benchmarks.peers.rounds import ADDRESSES, NODES, SERVER, TRAININGS, Rounds, adapter, start, until_over
 
 APP = """\
 [project]
@@ -54,7 +54,7 @@ client = ClientApp()
 @server.main()  # type: ignore[untyped-decorator]  # flwr is in an environment of its own
 def serve(grid: Grid, context: Context) -> None:
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=len(NODES), min_available_nodes=len(NODES))
-    strategy.start(grid, ArrayRecord(adapter(int(context.run_config["mib"]))), num_rounds=ROUNDS)
+    strategy.start(grid, ArrayRecord(adapter(int(context.run_config["mib"]))), num_rounds=TRAININGS)
 
 
 @client.train()  # type: ignore[untyped-decorator]

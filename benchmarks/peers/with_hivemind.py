@@ -14,7 +14,7 @@ import hivemind
 import torch
 from hivemind.averaging import DecentralizedAverager
 
-from benchmarks.peers.rounds import ADDRESSES, NODES, ROUNDS, Rounds, adapter, over, put, start, until_over, wait_for
+from benchmarks.peers.rounds import ADDRESSES, NODES, TRAININGS, Rounds, adapter, over, put, start, until_over, wait_for
 
 
 def serve(folder: Path, mib: int, name: str) -> None:
@@ -37,7 +37,7 @@ def serve(folder: Path, mib: int, name: str) -> None:
         start=True,
     )
     rounds = Rounds(folder, name)
-    for _ in range(ROUNDS):
+    for _ in range(TRAININGS):
         with averager.get_tensors() as tensors:
             for tensor, learned in zip(tensors, rounds.train([tensor.numpy() for tensor in tensors]), strict=True):
                 tensor.copy_(torch.from_numpy(learned))

@@ -22,7 +22,18 @@ from p2pfl.node import Node
 from p2pfl.settings import Settings
 from p2pfl.utils.utils import set_standalone_settings, wait_convergence
 
-from benchmarks.peers.rounds import ADDRESSES, NODES, ROUNDS, Arrays, Rounds, adapter, over, start, until_over, wait_for
+from benchmarks.peers.rounds import (
+    ADDRESSES,
+    NODES,
+    TRAININGS,
+    Arrays,
+    Rounds,
+    adapter,
+    over,
+    start,
+    until_over,
+    wait_for,
+)
 
 PORT = 6666
 
@@ -85,7 +96,7 @@ def serve(folder: Path, mib: int, name: str) -> None:
     wait_convergence([node], len(NODES) - 1, wait=30, only_direct=True)
     if name == NODES[0]:
         time.sleep(4.0)
-        node.set_start_learning(rounds=ROUNDS, epochs=1, trainset_size=len(NODES))
+        node.set_start_learning(rounds=TRAININGS, epochs=1, trainset_size=len(NODES))
     wait_for(over(folder))
 
 
