@@ -20,7 +20,7 @@ from torch.nn import functional
 from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
-RARE = 0.05  # how frequent a label that is not here counts, beside an average one that is; from docs/learning.md
+RARE = 0.2  # how frequent a label that is not here counts, beside an average one that is; from docs/learning.md
 LEAST_PART = 1e-4  # of the mesh's examples, that a label is taken to have
 
 

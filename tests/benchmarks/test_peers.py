@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers.__main__ import FRAMEWORKS, row, show
+from benchmarks.peers.compare import FRAMEWORKS, row, show
 from benchmarks.peers.lab import Failed, Turn, exchange, proportional, received
 from benchmarks.peers.rounds import MIB, NODES, Rounds, adapter, mark
 

@@ -11,7 +11,7 @@ and takes its turn in between the others; "What each includes" says what one get
 Every node is a host of its own, a network namespace on one switch; all share the cores of this machine. Run as root.
 Prints tables and writes benchmarks/results/peers.json.
 
-    python -m benchmarks.peers [--mb 64] [--turns 3] [NAME ...]
+    python -m benchmarks.peers.compare [--mb 64] [--turns 3] [NAME ...]
 """
 
 from __future__ import annotations
