@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from decaf_node.errors import BadData
 
 VERSION = 3
+LABELS_LIMIT = 1024  # of a classifier; how frequent each of more is is not told
 
 
 @dataclass(frozen=True)

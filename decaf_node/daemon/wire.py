@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from decaf_node.daemon.texts import NODE_ID, readable
 from decaf_node.errors import BadData
+from decaf_node.link import LABELS_LIMIT
 from decaf_node.mesh.events import Offer, Receipt, Snapshot
 from decaf_node.v1 import mesh_pb2 as pb
 
@@ -21,7 +22,6 @@ NAME_LIMIT = 255
 ADDRESS_LIMIT = 300
 MESSAGE_LIMIT = 1000
 COUNT_LIMIT = 2**53  # of rounds, mixes and bytes: exact in JSON, sqlite and a float
-LABELS_LIMIT = 1024
 PARTS_TOLERANCE = 1e-3  # of the sum of so many float32
 DIGEST_BYTES = 32
 CHUNK_LIMIT_BYTES = 1024 * 1024  # as mesh.proto says

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from decaf_node.link import EXPORT_FOLDER, File
+from decaf_node.link import EXPORT_FOLDER, LABELS_LIMIT, File
 from decaf_node.lowrank.codec import write_snapshot
 from decaf_node.lowrank.mixing import adopt
 from decaf_node.settings import Settings
@@ -98,7 +98,8 @@ class TrainerHost:
 
     @property
     def own_labels(self) -> tuple[float, ...]:
-        return () if self._labels is None else self._labels.own
+        own = () if self._labels is None else self._labels.own
+        return own if len(own) <= LABELS_LIMIT else ()
 
     @property
     def mesh_labels(self) -> tuple[float, ...]:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from decaf_node.link import Welcome
+from decaf_node.link import LABELS_LIMIT, Welcome
 from decaf_node.training.alone import LinkToNobody
 from decaf_node.training.assembly import assemble
 from decaf_node.training.balance import RARE, BalancedLoss, log_weights
+from decaf_node.training.host import TrainerHost
 from decaf_node.training.live import LiveAdapter
 from tests.training.tiny import LABELS, classifier_settings, make_bert, topic_rows, write_rows
 
@@ -90,6 +91,19 @@ def test_it_weighs_as_in_the_mesh_once_it_knows() -> None:
     loss.weigh((0.5, 0.5))  # of another number of labels
     assert not loss.mesh
     assert float(loss(outputs, labels)) == before
+
+
+def test_how_frequent_labels_are_is_told_unless_they_are_too_many() -> None:
+    nothing: Any = None
+
+    def told(labels: int) -> tuple[float, ...]:
+        loss = loss_of(labels, 0, 1, 1, 1)
+        around = (nothing,) * 10  # none of it is asked
+        return TrainerHost(*around, labels=loss).own_labels
+
+    assert told(3) == (0.25, 0.75, 0.0)
+    assert len(told(LABELS_LIMIT)) == LABELS_LIMIT
+    assert told(LABELS_LIMIT + 1) == ()
 
 
 def test_a_label_that_is_not_here_is_told_apart_from_those_that_are() -> None:
