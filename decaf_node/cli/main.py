@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from decaf_node.cli import (
-    acting,
-    config,
-    dashboard,
-    doctor,
-    export,
-    founding,
-    joining,
-    looking,
-    members,
-    run,
-    version,
-    watching,
-)
-from decaf_node.cli.demo.command import demo
-from decaf_node.cli.evaluate.command import evaluate
 from decaf_node.cli.output import print_error
-from decaf_node.cli.plan.command import plan
-from decaf_node.cli.plot.command import plot
-from decaf_node.cli.simulate.command import simulate
-from decaf_node.cli.top.command import top
 from decaf_node.errors import Bug, DecafError, UsageError
 
 if TYPE_CHECKING:
@@ -40,49 +22,65 @@ INTERRUPTED = 130
 # is reached through a name that both have.
 Misuse = cast("type[Exception]", typer.BadParameter.__base__)
 
-app = typer.Typer(
-    name="decaf-node",
-    help="Fine-tune with LoRA together with your neighbours: no server, and the data stays where it is.",
-    epilog="Try it: decaf-node demo",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("init")(founding.init)
-app.command("join")(joining.join)
-app.command("run")(run.run)
-app.command("status")(looking.status)
-app.command("peers")(looking.peers)
-app.command("rounds")(looking.rounds)
-app.command("watch")(watching.watch)
-app.command("top")(top)
-app.command("plot")(plot)
-app.command("dashboard")(dashboard.dashboard)
-app.command("doctor")(doctor.doctor)
-app.command("pause")(acting.pause)
-app.command("resume")(acting.resume)
-app.command("mix")(acting.mix)
-app.command("eval")(evaluate)
-app.command("reload")(acting.reload)
-app.command("log-level")(acting.log_level)
-app.command("leave")(acting.leave)
-app.command("invite")(members.invite)
-app.command("approve")(members.approve)
-app.command("revoke")(members.revoke)
-app.command("export")(export.export)
-app.add_typer(config.app, name="config")
-app.command("plan")(plan)
-app.command("simulate")(simulate)
-app.command("demo")(demo)
-app.command("version")(version.version)
+COMMANDS = {  # by name: where it is in decaf_node.cli
+    "init": ("founding", "init"),
+    "join": ("joining", "join"),
+    "run": ("run", "run"),
+    "status": ("looking", "status"),
+    "peers": ("looking", "peers"),
+    "rounds": ("looking", "rounds"),
+    "watch": ("watching", "watch"),
+    "top": ("top.command", "top"),
+    "plot": ("plot.command", "plot"),
+    "dashboard": ("dashboard", "dashboard"),
+    "doctor": ("doctor", "doctor"),
+    "pause": ("acting", "pause"),
+    "resume": ("acting", "resume"),
+    "mix": ("acting", "mix"),
+    "eval": ("evaluate.command", "evaluate"),
+    "reload": ("acting", "reload"),
+    "log-level": ("acting", "log_level"),
+    "leave": ("acting", "leave"),
+    "invite": ("members", "invite"),
+    "approve": ("members", "approve"),
+    "revoke": ("members", "revoke"),
+    "export": ("export", "export"),
+    "config": ("config", "app"),
+    "plan": ("plan.command", "plan"),
+    "simulate": ("simulate.command", "simulate"),
+    "demo": ("demo.command", "demo"),
+    "version": ("version", "version"),
+}
+
+
+def command_line(names: Iterable[str]) -> typer.Typer:
+    """Return the command line of these commands. Each costs its imports, and typer a look at its parameters."""
+    app = typer.Typer(
+        name="decaf-node",
+        help="Fine-tune with LoRA together with your neighbours: no server, and the data stays where it is.",
+        epilog="Try it: decaf-node demo",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)  # without it typer drops the name of a command that is alone
+    for name in names:
+        module, attribute = COMMANDS[name]
+        found = getattr(import_module(f"decaf_node.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code (DESIGN: 0 done, 64 usage, ... 78 bad settings, 130 interrupted)."""
     given = sys.argv[1:] if arguments is None else arguments
+    names = given[:1] if given and given[0] in COMMANDS else COMMANDS
     try:
-        code = app(args=given or ["--help"], prog_name="decaf-node", standalone_mode=False)
+        code = command_line(names)(args=given or ["--help"], prog_name="decaf-node", standalone_mode=False)
     except DecafError as error:
         return _told(error, given)
     except Misuse as error:
