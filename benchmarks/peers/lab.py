@@ -15,18 +15,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
-from benchmarks.peers.rounds import NODES, ROUNDS, SERVER, mark, over, put
+from benchmarks.peers.rounds import LEARNED, NODES, ROUNDS, SERVER, adapter, ends_of, mark, over, put
 from tests.daemon.network_lab import build
 
 PATIENCE = 600.0  # for one step of a round
 SETTLE = 1.0  # after training, so that nothing of the round before is measured
 EVERY_SECONDS = 0.25  # a look at the memory
+ROUNDING = 1e-3  # of numbers below 20, in float32, after some sums
 HOSTS = (*NODES, SERVER)
 
 
@@ -115,25 +117,26 @@ def come(folder: Path, what: str, round: int, alive: Callable[[], bool]) -> list
     return [each.read_text() for each in marks]
 
 
-def exchange(folder: Path, round: int, alive: Callable[[], bool]) -> float:
-    """Let the trained nodes aggregate; return the seconds until the last had done so."""
+def exchange(folder: Path, round: int, begun: Sequence[float], alive: Callable[[], bool]) -> float:
+    """Let the trained nodes aggregate; return the seconds until the last had done so. begun: the ends at first."""
     began = time.monotonic()
     put(mark(folder, "go", round), "")
     said = [json.loads(text) for text in come(folder, "holds", round, alive)]
-    for values in zip(*(ends for _, *ends in said), strict=True):
-        if round > 1 and max(values) - min(values) > 1e-3:
-            raise Failed(f"The nodes hold different things after round {round}: {values}.")
+    for first, *values in zip(begun, *(ends for _, *ends in said), strict=True):
+        mean = first + round * fmean(LEARNED.values())
+        if round > 1 and max(abs(value - mean) for value in values) > ROUNDING:
+            raise Failed(f"The nodes do not hold the mean, {mean:.3f}, after round {round}: {values}.")
     return float(max(when for when, *_ in said)) - began
 
 
-def turn(folder: Path, alive: Callable[[], bool]) -> Turn:
+def turn(folder: Path, begun: Sequence[float], alive: Callable[[], bool]) -> Turn:
     """Time all rounds but the first and the last; then look at the memory in the last, which takes a part of a core."""
     seconds, counts, memory = [], [], Memory()
     for round in range(1, ROUNDS + 1):
         trained(folder, round, alive)
         counts.append(sent())
         with memory.watched() if round == ROUNDS else nullcontext():
-            seconds.append(exchange(folder, round, alive))
+            seconds.append(exchange(folder, round, begun, alive))
             trained(folder, round + 1, alive)  # some hold the mean only when they are given it to train on
     counts.append(sent())
     sizes = tuple(later - earlier for earlier, later in pairwise(counts))
@@ -153,7 +156,7 @@ def main(module: str, python: str, folder: Path, mib: str) -> None:
             [python, "-m", module, str(folder), mib], cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
     try:
-        done = turn(folder, lambda: script.poll() is None)
+        done = turn(folder, ends_of(adapter(int(mib))), lambda: script.poll() is None)
     except Failed as error:
         done = Turn(error=str(error))
     put(over(folder), "")

@@ -25,6 +25,7 @@ NODES = ("a", "b", "c", "d")
 SERVER = "server"  # one more machine, for those who need it
 ADDRESSES = {host: f"10.77.0.{number}" for number, host in enumerate((*NODES, SERVER), 1)}
 RANK, WIDTH = 16, 4096  # of each A and B
+LEARNED = {node: float(number) for number, node in enumerate(NODES, 1)}  # what each adds in a round
 MIB = 1024 * 1024
 
 
@@ -34,6 +35,11 @@ def adapter(mib: int) -> Arrays:
     draw = np.random.default_rng(0)
     shapes = ((RANK, WIDTH), (WIDTH, RANK)) * layers
     return [draw.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+def ends_of(arrays: Arrays) -> list[float]:
+    """Return the first number and the last."""
+    return [float(arrays[0].flat[0]), float(arrays[-1].flat[-1])]
 
 
 class Rounds:
@@ -48,7 +54,7 @@ class Rounds:
     def train(self, arrays: Arrays) -> Arrays:
         """Return what has been learned, when all nodes have come so far."""
         self.round += 1
-        learned = [array + np.float32(1 + NODES.index(self.node)) for array in arrays]
+        learned = [array + np.float32(LEARNED[self.node]) for array in arrays]
         put(mark(self.folder, "trained", self.round, self.node), "")
         wait_for(mark(self.folder, "go", self.round))
         self.held = False
@@ -59,8 +65,7 @@ class Rounds:
         if not self.held:
             now = time.monotonic()
             self.held = True
-            ends = [float(arrays[0].flat[0]), float(arrays[-1].flat[-1])]
-            put(mark(self.folder, "holds", self.round, self.node), json.dumps([now, *ends]))
+            put(mark(self.folder, "holds", self.round, self.node), json.dumps([now, *ends_of(arrays)]))
 
 
 def mark(folder: Path, what: str, round: int, node: str = "all") -> Path:

@@ -4,6 +4,7 @@
 
 Their trainers speak the link as the built-in one does, and keep, hash, write, read and check snapshots as it does; but
 they average the arrays as they are, as all others do here, and not products: benchmarks/mix.py has what that costs.
+Unlike the defaults a node waits for its neighbours as long as it must, and does not train on meanwhile.
 """
 
 from __future__ import annotations

@@ -26,9 +26,10 @@ class Introducing:
 
     def to(self, neighbours: Collection[str]) -> None:
         """Say hello to those of these that have not heard it yet. Who does not hear it now is tried next time."""
+        now = self._said()
         self._heard = {peer: said for peer, said in self._heard.items() if peer in neighbours}
         for peer in neighbours:
-            if self._heard.get(peer) != self._said() and peer not in self._calling:
+            if self._heard.get(peer) != now and peer not in self._calling:
                 self._calling.add(peer)
                 self._tasks.spawn(self._call(peer))
 

@@ -16,9 +16,16 @@ Apply = Callable[[Settings, Settings], bool]
 
 
 def live_settings(
-    meeting: Meeting, me: Me, resources: Resources, operators: Callable[[], Operators | None]
+    meeting: Meeting,
+    me: Me,
+    resources: Resources,
+    operators: Callable[[], Operators | None],
+    introduce: Callable[[], None],
 ) -> Mapping[str, Apply]:
-    """Return them by ``section.key``. operators: those of the TCP listener, where there is one."""
+    """Return them by ``section.key``.
+
+    operators: those of the TCP listener, where there is one. introduce: tells neighbours what this node says of itself
+    """
 
     def say(_: Settings, now: Settings) -> bool:
         logs.configure(now.log.level, now.log.format)
@@ -36,6 +43,7 @@ def live_settings(
 
     def share(_: Settings, now: Settings) -> bool:
         me.shares_loss, me.shares_labels = now.privacy.share_metrics, now.privacy.share_labels
+        introduce()
         return True
 
     def yield_the_device(_: Settings, now: Settings) -> bool:

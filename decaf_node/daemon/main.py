@@ -234,7 +234,7 @@ class Daemon:
         self.health = Health(lambda: self.talk.ready is not None and self.me.address != "")
         self._peer_lines = PeerLines(self.host.title)
         self._operators: Operators | None = None
-        live = live_settings(self.meeting, self.me, self.resources, lambda: self._operators)
+        live = live_settings(self.meeting, self.me, self.resources, lambda: self._operators, self._introduce)
         self.reloading = Reloading(settings, reread, trust, self.host.problems, live)
         self.stopping = Stopping(self.driver, self.tasks, limits.stop)
         self.acts = Acts(self.driver, self.talk, store, self.stopping.leave, self.reloading.reload)
@@ -393,9 +393,9 @@ class Daemon:
         await self.upkeep.met(address, way, answer)
 
     def _introduce(self) -> None:
-        view = self.driver.view()
-        if view.phase not in ("stopping", "stopped"):  # the goodbye is the last that neighbours are to hear
-            self.introducing.to([peer.peer for peer in view.peers if peer.neighbour and peer.state != "gone"])
+        if not self.stopping.begun:  # the goodbye is the last that neighbours are to hear
+            graph, _ = self.driver.graph()
+            self.introducing.to(graph.candidates(self.me.node))
 
     async def _hello(self, peer: str) -> bool:
         return not await self.performer.hello(peer, self.driver.news())

@@ -15,6 +15,7 @@ class Said:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._last: OrderedDict[str, Introduction] = OrderedDict()
+        self._met = False  # somebody who learns the same task was heard
         self._mesh: tuple[tuple[object, ...], tuple[float, ...]] = (), ()  # what was asked last, and the answer
 
     def heard(self, who: Introduction) -> None:
@@ -40,14 +41,15 @@ class Said:
         """Return the part of each label in the whole mesh, as far as all who learn the same task agree on it.
 
         own: our own parts, which we may not tell; none where no labels are weighed. Empty then, and where nobody else
-        was heard yet. Worked out anew only where somebody has said something else: of a thousand members it takes a
-        third of a second
+        was heard since our start: what was known before it still holds. Worked out anew only where somebody has said
+        something else: of a thousand members it takes a third of a second
         """
         asked = us.node, us.schema, own
         if self._mesh[0] != asked:
             others = [who for who in self._last.values() if who.schema == us.schema and who.node != us.node]
+            self._met = self._met or bool(others)
             parts = [own, *(who.label_parts for who in others)]
-            self._mesh = asked, agreed(parts, len(own)) if own and others else ()
+            self._mesh = asked, agreed(parts, len(own)) if own and self._met else ()
         return self._mesh[1]
 
 

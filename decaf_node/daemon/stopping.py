@@ -27,6 +27,11 @@ class Stopping:
         self._seconds = seconds
         self._by: float | None = None
 
+    @property
+    def begun(self) -> bool:
+        """It was asked to stop."""
+        return self._by is not None
+
     def take_signals(self) -> None:
         """Stop at SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):

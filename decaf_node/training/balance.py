@@ -67,8 +67,9 @@ class BalancedLoss:
 
     def weigh(self, mesh: Sequence[float]) -> None:
         """Weigh labels from now on as in these parts of them in the whole mesh; of another number, as all alike."""
-        self._mesh = tuple(mesh) if len(mesh) == self._labels else ()
-        self._counted = None
+        fitting = tuple(mesh) if len(mesh) == self._labels else ()
+        if fitting != self._mesh:
+            self._mesh, self._counted = fitting, None
 
     def leave_absent_rows(self, live: LiveAdapter) -> None:
         """Keep gradients from the head's rows, one for each label, where the label is not here."""

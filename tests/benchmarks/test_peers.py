@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from benchmarks.peers.compare import FRAMEWORKS, row, show
 from benchmarks.peers.lab import Failed, Turn, exchange, proportional, received
-from benchmarks.peers.rounds import MIB, NODES, Rounds, adapter, mark
+from benchmarks.peers.rounds import MIB, NODES, Rounds, adapter, ends_of, mark
 
 NET_DEV = """\
 Inter-|   Receive                    |  Transmit
@@ -48,7 +49,10 @@ def test_rows_of_figures_and_of_what_failed() -> None:
     assert row("p2pfl", [Turn(error="It ended.")], size) == ["p2pfl", "It ended."]
 
 
-def test_what_is_shown_says_what_each_includes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_shown_says_what_each_includes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
     show({name: [TURN] for name in FRAMEWORKS}, 64 * MIB)
     printed = capsys.readouterr().out
     assert all(name in printed for name in FRAMEWORKS)
@@ -63,10 +67,18 @@ def test_a_round_ends_when_the_last_node_holds_what_the_others_do(tmp_path: Path
         rounds.train(arrays)
         rounds.holds(arrays)
     assert mark(tmp_path, "trained", 1, "d").exists()
-    assert exchange(tmp_path, 1, lambda: True) < 0, "they have held it since before it was asked"
-    for node in NODES:
-        rounds = Rounds(tmp_path, node)
-        rounds.round, rounds.held = 2, False
-        rounds.holds([array + NODES.index(node) for array in arrays])
-    with pytest.raises(Failed, match="different things after round 2"):
-        exchange(tmp_path, 2, lambda: True)
+    begun = ends_of(arrays)
+    assert exchange(tmp_path, 1, begun, lambda: True) < 0, "they have held it since before it was asked"
+
+    def after(round: int, added: Mapping[str, float]) -> float:
+        for node in NODES:
+            rounds = Rounds(tmp_path, node)
+            rounds.round, rounds.held = round, False
+            rounds.holds([array + np.float32(added[node]) for array in arrays])
+        return exchange(tmp_path, round, begun, lambda: True)
+
+    assert after(2, dict.fromkeys(NODES, 5.0)) < 0
+    with pytest.raises(Failed, match="do not hold the mean"):
+        after(3, dict.fromkeys(NODES, 7.0))
+    with pytest.raises(Failed, match="do not hold the mean"):
+        after(4, {"a": 9.0, "b": 10.0, "c": 10.0, "d": 11.0})

@@ -117,3 +117,10 @@ def test_a_closed_pipe_is_no_error() -> None:
         text=True,
     )
     assert done.stderr == "141\n"
+
+
+def test_one_command_loads_no_other() -> None:
+    code = "import sys; from decaf_node.cli.main import main; main(['version']); print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = [name for name in ("simulate.command", "dashboard", "version") if f"decaf_node.cli.{name}'" in done.stdout]
+    assert loaded == ["version"]

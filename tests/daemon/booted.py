@@ -1,6 +1,6 @@
 """A machine with a systemd of its own: this one's files under an overlay that is thrown away, booted by systemd-nspawn.
 
-As root, in namespaces of its own, see ``test_network_lab.ALONE``: nothing leaves it and nothing is left behind.
+As root, in namespaces of its own, see ``network_lab.ALONE``: nothing leaves it and nothing is left behind.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from tests.cli.command import PROGRAM
 from tests.daemon.processes import ROOT, Daemon, mesh, until
 from tests.daemon.trusted import Authority
 
+ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
 PORT, ENROLMENT_PORT = 7433, 7434
 DISCOVERY = {"mdns": False}
 

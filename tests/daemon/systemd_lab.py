@@ -1,6 +1,6 @@
 """The units under a systemd that is booted for it; prints a JSON line a scenario. Each builds on those before it.
 
-Run as root in namespaces of its own, see ``test_network_lab.ALONE``: ``... python -m tests.daemon.systemd_lab``.
+Run as root in namespaces of its own, see ``network_lab.ALONE``: ``... python -m tests.daemon.systemd_lab``.
 """
 
 from __future__ import annotations

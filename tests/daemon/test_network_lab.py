@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.network_lab import SCENARIOS
+from tests.daemon.network_lab import ALONE, SCENARIOS
 
-ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
 NEEDS = {"an_expired_certificate": "faketime"}
 
 

@@ -1,6 +1,6 @@
 """The life of the Debian package on a machine that is booted for it; a JSON line a step, each building on the last.
 
-Run as root in namespaces of its own, see ``test_network_lab.ALONE``:
+Run as root in namespaces of its own, see ``network_lab.ALONE``:
 ``... python -m tests.e2e.package_lab FOLDER-OF-PACKAGES FOLDER-WITH-TORCH [STEP...]``.
 """
 

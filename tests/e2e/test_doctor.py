@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import doctor_lab
-from tests.daemon.test_network_lab import ALONE
+from tests.daemon.network_lab import ALONE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.test_network_lab import ALONE
+from tests.daemon.network_lab import ALONE
 from tests.e2e.needs import root_and, the_same_python
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.daemon.network_lab import ALONE
 from tests.daemon.processes import ROOT
-from tests.daemon.test_network_lab import ALONE
 from tests.e2e.reliability.crowds import BY_ITSELF, WEEK
 from tests.e2e.reliability.dying import POINTS
 from tests.e2e.reliability.page import PAGE, page

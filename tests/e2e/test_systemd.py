@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import systemd_lab
-from tests.daemon.test_network_lab import ALONE
+from tests.daemon.network_lab import ALONE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(700)]
 

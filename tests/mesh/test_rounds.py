@@ -431,6 +431,19 @@ def test_snapshots_that_fill_half_the_spool_force_a_save() -> None:
     assert [edge.own for edge in save.covers] == ["b2", "b3"]
 
 
+def test_snapshots_that_a_save_would_not_free_force_none() -> None:
+    s = Script(replace(POLICY, save_every=1e9, unsaved_bytes=2000)).start("c")
+    s.publish(0)
+    s.play(ev.EdgeBroken("c", "cut"))
+    s.finish_round(1)
+    s.publish(2)
+    s.play(ev.OfferReceived("c", offer("c2", 2), incoming=False))
+    s.fetch("c", "c2")
+    s.promise("c", "b2", "c2", 0.5)  # and c never answers
+    assert s.wait_for_mix() == [ev.MixRound(2, ())]
+    assert s.play(ev.RoundMixed(2)) == []
+
+
 def test_the_machine_takes_any_seed_and_no_time_runs_back() -> None:
     s = Script(Policy()).start()
     s.play(after=5.0)
