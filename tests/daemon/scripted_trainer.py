@@ -108,7 +108,7 @@ class Scripted:
                 4,
                 "cpu",
                 {"kind": self.script.parts} | ({"task": self.script.task} if self.script.task else {}),
-                tuple(self.script.labels),
+                *self.label_parts(),
             )
         )
         try:
@@ -147,8 +147,12 @@ class Scripted:
         data = snapshot_bytes(self.shown(), self.round, self.script.schema, self.script.bulk)
         file = put(self.spool, data)
         self.awaited = True
-        parts = tuple(self.script.labels)
-        self.send(link.RoundTrained(self.round, file, 1, 3, 1.0 / self.round, self.script.seconds, parts))
+        told = (self.round, file, 1, 3, 1.0 / self.round, self.script.seconds)
+        self.send(link.RoundTrained(*told, *self.label_parts()))
+
+    def label_parts(self) -> tuple[tuple[float, ...], ...]:
+        """Return what is told of labels; nothing where there are none, as to older daemons."""
+        return (tuple(self.script.labels),) if self.script.labels else ()
 
     def shown(self) -> float:
         """Return what this node says that it has learned."""
@@ -174,8 +178,8 @@ class Scripted:
                     self.value = value_of(snapshot)
             case link.InspectSnapshot(snapshot, own):
                 self.inspect(snapshot, own)
-            case link.MixRound(round, edges, labels):
-                self.mesh_labels = labels
+            case link.MixRound(round, edges):
+                self.mesh_labels = getattr(message, "label_parts", ())  # older ones have none
                 self.die_if(self.script.die_while_mixing, round)
                 if not self.script.lie:
                     self.value += sum(edge.weight * (value_of(edge.theirs) - value_of(edge.own)) for edge in edges)
@@ -218,8 +222,8 @@ class Scripted:
             trainer = put(folder, json.dumps({"value": self.value}).encode() + padding, ".state")
             export = folder / "export"
             export.mkdir()
-            told = {"value": self.value, "round": round, "labels": self.mesh_labels}
-            (export / "value.json").write_text(json.dumps(told))
+            labels = {"labels": self.mesh_labels} if self.script.labels else {}
+            (export / "value.json").write_text(json.dumps({"value": self.value, "round": round, **labels}))
         except OSError as error:
             self.send(link.SaveFailed(round, f"{error.strerror}"))
             return
