@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,16 @@ def until_over(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> No
             if process.poll():
                 sys.exit(f"{process.args!r} has ended with exit code {process.returncode}.")
         time.sleep(0.1)
+
+
+def play(module: str, serve: Callable[[Path, int, str], None]) -> None:
+    """Run ``serve`` at each node: the script ``module`` starts itself there, as FOLDER MIB NODE."""
+    folder, mib, *nodes = sys.argv[1:]
+    if nodes:
+        serve(Path(folder), int(mib), nodes[0])
+    else:
+        words = (sys.executable, "-m", module, folder, mib)
+        until_over(Path(folder), [start(node, *words, node, cwd=Path(folder)) for node in NODES])
 
 
 def start(host: str, *command: str, cwd: Path, **environ: str) -> subprocess.Popen[bytes]:

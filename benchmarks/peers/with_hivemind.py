@@ -7,14 +7,13 @@ A step finds its group by the DHT first; that is part of its time.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hivemind
 import torch
 from hivemind.averaging import DecentralizedAverager
 
-from benchmarks.peers.rounds import ADDRESSES, NODES, TRAININGS, Rounds, adapter, over, put, start, until_over, wait_for
+from benchmarks.peers.rounds import ADDRESSES, NODES, TRAININGS, Rounds, adapter, over, play, put, wait_for
 
 
 def serve(folder: Path, mib: int, name: str) -> None:
@@ -47,13 +46,5 @@ def serve(folder: Path, mib: int, name: str) -> None:
     wait_for(over(folder))
 
 
-def main(folder: Path, mib: str) -> None:
-    words = (sys.executable, "-m", "benchmarks.peers.with_hivemind", str(folder), mib)
-    until_over(folder, [start(node, *words, node, cwd=folder) for node in NODES])
-
-
 if __name__ == "__main__":
-    if sys.argv[3:]:
-        serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
-    else:
-        main(Path(sys.argv[1]), sys.argv[2])
+    play("benchmarks.peers.with_hivemind", serve)

@@ -8,7 +8,6 @@ which is for simulations. TLS is off, as it is until one has made certificates.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,7 @@ from benchmarks.peers.rounds import (
     Rounds,
     adapter,
     over,
-    start,
-    until_over,
+    play,
     wait_for,
 )
 
@@ -100,13 +98,5 @@ def serve(folder: Path, mib: int, name: str) -> None:
     wait_for(over(folder))
 
 
-def main(folder: Path, mib: str) -> None:
-    words = (sys.executable, "-m", "benchmarks.peers.with_p2pfl", str(folder), mib)
-    until_over(folder, [start(node, *words, node, cwd=folder) for node in NODES])
-
-
 if __name__ == "__main__":
-    if sys.argv[3:]:
-        serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
-    else:
-        main(Path(sys.argv[1]), sys.argv[2])
+    play("benchmarks.peers.with_p2pfl", serve)

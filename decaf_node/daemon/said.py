@@ -20,11 +20,12 @@ class Said:
 
     def heard(self, who: Introduction) -> None:
         """The member has introduced itself. While it loads its model, what it has said before still counts."""
-        before = self._last.pop(who.node, who)
-        self._last[who.node] = now = who if who.schema else before
+        before = self._last.pop(who.node, None)
+        now = before if before is not None and not who.schema else who
+        self._last[who.node] = now
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
-        if now is before or (now.schema, now.label_parts) != (before.schema, before.label_parts):
+        if before is None or (now.schema, now.label_parts) != (before.schema, before.label_parts):
             self._mesh = (), ()
 
     def forget(self, peer: str) -> None:
