@@ -5,6 +5,7 @@ Needs the demo's files (`make e2e` fetches them) and takes minutes on two cores.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -20,6 +21,10 @@ from typing import Any
 
 import psutil
 import pytest
+
+from decaf_node.daemon.client import Client
+from decaf_node.daemon.reports import StatusReport
+from decaf_node.errors import DaemonUnreachable, TryAgain
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(900)]
 
@@ -81,23 +86,13 @@ def eventually(what: Callable[[], Any], seconds: float = 240.0) -> Any:
     raise AssertionError("it did not come to pass")
 
 
-def node(place: Path, number: int, *command: str) -> dict[str, Any] | None:
-    """Ask node ``number`` of the demo in ``place``; None while it does not answer."""
+def mixed(place: Path, number: int, rounds: int) -> StatusReport | None:
+    """Return the status of node ``number`` of the demo once it has mixed ``rounds`` rounds."""
     work = next(place.glob("decaf-????????"), place)  # not decaf-demo, where its results go
-    runtime = work / str(number) / "run"
-    done = subprocess.run(
-        [sys.executable, "-m", "decaf_node.cli.main", *command, "--runtime", str(runtime), "--json"],
-        capture_output=True,
-        text=True,
-    )
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document if done.returncode == 0 else None
-
-
-def mixed(place: Path, number: int, rounds: int) -> dict[str, Any] | None:
-    """Return the status of node ``number`` once it has mixed ``rounds`` rounds."""
-    status = node(place, number, "status")
-    return status if status and status["mixes"] >= rounds else None
+    with contextlib.suppress(DaemonUnreachable, TryAgain), Client(work / str(number) / "run/control.sock") as client:
+        if (status := client.status()).mixes >= rounds:
+            return status
+    return None
 
 
 def pid_of(place: Path, number: int) -> int:
@@ -150,7 +145,7 @@ def test_even_kill_9_of_the_demo_leaves_no_process(place: Path) -> None:
 def test_who_is_killed_does_not_stop_the_others_and_comes_back_with_the_command_that_is_shown(place: Path) -> None:
     demo = start(place, "--rounds", "20")
     before = eventually(lambda: mixed(place, 4, 3))
-    trainer = eventually(lambda: mixed(place, 2, 3))["trainer"]["pid"]
+    trainer = eventually(lambda: mixed(place, 2, 3)).trainer.pid
     for victim in (pid_of(place, 3), trainer, pid_of(place, 4)):
         os.kill(victim, signal.SIGKILL)
     for name in ("newsroom-3", "newsroom-4"):  # it says why a node is gone
@@ -161,9 +156,9 @@ def test_who_is_killed_does_not_stop_the_others_and_comes_back_with_the_command_
         if line.startswith("  ") and "/4/config.toml" in line
     )
     again = subprocess.Popen(shlex.split(command), stderr=subprocess.DEVNULL, cwd=ROOT)
-    after = eventually(lambda: mixed(place, 4, before["mixes"] + 1))
-    assert after["node"] == before["node"]
-    assert after["round"] >= before["saved_round"]
+    after = eventually(lambda: mixed(place, 4, before.mixes + 1))
+    assert after.node == before.node
+    assert after.round >= before.saved_round
     document = finish(demo)
     again.wait(timeout=10)
     nodes = document["nodes"]
