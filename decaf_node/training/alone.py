@@ -36,6 +36,7 @@ from decaf_node.link import (
     Welcome,
 )
 from decaf_node.settings import Settings, load_settings
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.link import DaemonGone
 from decaf_node.training.offline import go_offline
 
@@ -121,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     go_offline()
     try:
+        demand_libraries()
         for config in parser.parse_args(arguments).config:
             train_alone(config)
     except DecafError as error:

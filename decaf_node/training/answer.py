@@ -10,6 +10,7 @@ from typing import Any
 
 from decaf_node.errors import DecafError
 from decaf_node.settings import ModelSection
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.offline import go_offline, quiet
 
 
@@ -42,11 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s")
     go_offline()
-    from decaf_node.training.export import load_exported
-    from decaf_node.training.model import load_base, load_tokenizer
-
-    quiet()
     try:
+        demand_libraries()
+        from decaf_node.training.export import load_exported
+        from decaf_node.training.model import load_base, load_tokenizer
+
+        quiet()
         if given.adapter:
             model, tokenizer = load_exported(given.adapter, given.model)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from decaf_node.errors import DecafError
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.offline import go_offline
 
 
@@ -18,6 +19,7 @@ def answer(find: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
     """Answer what is asked on stdin by what ``find`` returns or raises as DecafError; return the exit code."""
     go_offline()
     try:
+        demand_libraries()
         _tell(found=find(json.load(sys.stdin)))
     except DecafError as error:
         _tell(error={"reason": error.reason, "message": error.message, "exit_code": error.exit_code})

@@ -18,6 +18,7 @@ from pathlib import Path
 from decaf_node.errors import BadData, DecafError, TryAgain
 from decaf_node.settings import Settings
 from decaf_node.training.base import base_fingerprint, weight_files
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.offline import go_offline
 
 GPU_FILES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu")  # of a PC's driver, and of a Jetson's
@@ -37,12 +38,14 @@ def main() -> int:
 
 def look_at(settings: Settings, remembered: Path, scratch: Path) -> None:
     """Tell line by line how machine, model and data are. remembered: digests of weight files, from the trainer."""
-    if not _look("machine", "torch", _torch):
-        return
-    if _look("machine", "device", lambda: _device(settings)):
-        _gpu_unused(settings)
     built_in = settings.training.trainer == "built-in"
-    if built_in:
+    if not built_in:
+        _found("machine", "torch", "unseen", "not looked at: the trainer is external, and has its own")
+    elif not _look("machine", "torch", _torch):
+        return
+    else:
+        if _look("machine", "device", lambda: _device(settings)):
+            _gpu_unused(settings)
         _look("model", "arguments", lambda: _arguments(settings, scratch))
 
     def model() -> str:
@@ -72,6 +75,7 @@ def _look(layer: str, subject: str, at: Callable[[], str]) -> bool:
 
 
 def _torch() -> str:
+    demand_libraries()
     try:
         import torch
     except (ImportError, OSError) as error:

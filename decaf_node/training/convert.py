@@ -14,6 +14,7 @@ from pathlib import Path
 
 from decaf_node.errors import BadData, DecafError
 from decaf_node.settings import ModelSection
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.offline import go_offline
 
 
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     go_offline()
     try:
+        demand_libraries()
         convert(given.folder, given.gguf_file, given.out)
     except DecafError as error:
         logging.error("%s", error)

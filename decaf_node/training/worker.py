@@ -17,6 +17,7 @@ from pathlib import Path
 
 from decaf_node.errors import BadSettings, DecafError
 from decaf_node.link import Welcome, decode, encode
+from decaf_node.training.libraries import demand_libraries
 from decaf_node.training.link import DaemonGone, Link, connect, shake_hands, tell_failure
 from decaf_node.training.offline import go_offline
 
@@ -41,6 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(link: Link | None) -> int:
     """Train as the daemon says. link: None where another process speaks to it."""
     words = "" if link is None else encode(shake_hands(link)).decode()
+    try:
+        demand_libraries()
+    except BadSettings as error:
+        _tell(link, error)
+        raise
     # heavy imports come after the hand-shake, so that the daemon knows early that we live
     from decaf_node.settings import Settings
     from decaf_node.training.assembly import assemble

@@ -43,6 +43,7 @@ class Daemon:
         self._authority = authority
         self.process: subprocess.Popen[bytes] | None = None
         self.within: tuple[str, ...] = ()  # a command that runs another, as in a network namespace
+        self.python = sys.executable
         self.environ: dict[str, str] = {}
         self._log = self.folder / "log"
 
@@ -81,7 +82,7 @@ class Daemon:
 
     def words(self) -> list[str]:
         """Return what is run."""
-        return [sys.executable, str(PROGRAM), str(self.config), str(self.state), str(self.runtime)]
+        return [self.python, str(PROGRAM), str(self.config), str(self.state), str(self.runtime)]
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""

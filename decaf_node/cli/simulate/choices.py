@@ -39,15 +39,21 @@ class Choices:
     as_json: bool = False
 
     def plan(self) -> Plan:
-        """Return what each seed plays. Raises UsageError ``simulate.impossible``."""
+        """Return what each seed plays.
+
+        Raises UsageError ``simulate.impossible``, BadSettings ``training.not-installed``.
+        """
         from decaf_node.sim.faults import choose
         from decaf_node.sim.plan import Plan, check
+        from decaf_node.training.libraries import demand_libraries
 
         for wrong, sentence in _RULES:
             if wrong(self):
                 raise UsageError("simulate.impossible", sentence(self))
         if self.plot is not None and (reason := why_not(self.plot)) is not None:
             raise UsageError("simulate.impossible", reason)
+        if self.payload == "least-squares":
+            demand_libraries()
         faults = choose(self.faults, self.loss, self.cuts, self.churn)
         return check(
             Plan(

@@ -46,8 +46,10 @@ def _only_reads(config: Mapping[str, Any]) -> bool:
 @cache  # settings are looked at before and after the mesh has answered
 def _named_in(data: tuple[Path, ...]) -> list[str]:
     """Return the labels of all rows, as the trainer reads them, sorted; none where a file is not that simple."""
+    from decaf_node.training.libraries import demand_libraries
     from decaf_node.training.offline import go_offline, quiet
 
+    demand_libraries()
     go_offline()
     quiet()
     from decaf_node.training.data import read_table

@@ -80,7 +80,7 @@ async def test_a_real_model_and_its_mistakes(tmp_path: Path) -> None:
     (model / "config.json").write_text("{")
     named = classifier_settings(model, data, training={"trainer": "external"})
     machine = await look_at_machine(named, places(tmp_path))
-    assert said(machine)[2:] == ["model failure model.damaged", "data unseen"]
+    assert said(machine) == ["machine unseen", "model failure model.damaged", "data unseen"]
     make_bert(model)
 
     odd = classifier_settings(model, data, model={"labels": ["sport", "tech"]}, lora={"r": 2, "rank": 3})
