@@ -3,9 +3,9 @@
 - **speed**: two daemons with scripted trainers, mutual TLS, each sending the other a snapshot from disk to disk at the
   same time: the time from the moment the second has trained to its mix, in which snapshots are also read, hashed, and
   checked. Beside it, in turns, two processes that do little else: the same bytes both ways over one gRPC stream with
-  the same TLS, hashed and written as they come, on gRPC's own loop.
-- **answers**: what health checks on the control socket take, one due every 10 ms, while a daemon exchanges with four
-  neighbours, all on this machine.
+  the same TLS, hashed and written as they come, on gRPC's own loop. Both write files that were not there.
+- **answers**: what health checks on the control socket take, one every 10 ms, while a daemon exchanges with four
+  neighbours. These are on this machine too, and give way (``nice``): they would have processors of their own.
 - **memory**: by how much that daemon's resident memory grows meanwhile.
 
 Prints tables and writes benchmarks/results/exchange.json. It needs some forty times the snapshot on the disk.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -27,6 +28,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,8 +68,8 @@ class Answers:
     slowest: float
 
 
-def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon) -> Daemon:
-    """Start a daemon that trains next to nothing, and sends snapshots of ``size`` bytes."""
+def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon, within: tuple[str, ...] = ()) -> Daemon:
+    """Start a daemon that trains next to nothing, and sends snapshots of ``size`` bytes. within: see ``Daemon``."""
     daemon: Daemon = make(
         name,
         *peers,
@@ -77,6 +79,7 @@ def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon) ->
         limits={"spool_bytes": 64 * size},  # what is not saved yet stays there
         mesh={"topology": "full"},
     )
+    daemon.within = within
     daemon.start().until(lambda status: status.address != "", PATIENCE)
     return daemon
 
@@ -126,8 +129,10 @@ def papers_of(state: Path) -> MutualTls:
 def serve(state: Path, file: Path, piece: int, pipe: Connection) -> None:
     """Answer one stream at a time with the file, until the pipe closes."""
 
+    numbers = itertools.count()
+
     async def exchange(blocks: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
-        drinking = asyncio.create_task(drink(blocks, state / "came"))
+        drinking = asyncio.create_task(drink(blocks, state / f"came-{next(numbers)}"))
         async for block in pour(file, piece):
             yield block
         pipe.send(await drinking)
@@ -163,9 +168,10 @@ def plain(size: int, piece: int) -> list[float]:
         digests = [hashlib.sha256((state / "file").read_bytes()).hexdigest() for state in states]
         with serving(states[1], piece) as pipe:
             address = f"127.0.0.1:{pipe.recv()}"
-            for _ in range(ROUNDS):
+            for number in range(ROUNDS):
+                fresh = states[0] / f"came-{number}"
                 start = time.perf_counter()
-                came = asyncio.run(exchange(papers_of(states[0]), address, states[0] / "file", states[0] / "came"))
+                came = asyncio.run(exchange(papers_of(states[0]), address, states[0] / "file", fresh))
                 assert [pipe.recv(), came] == digests
                 times.append(time.perf_counter() - start)
     return times
@@ -193,7 +199,7 @@ def with_neighbours(size: int) -> tuple[float, Answers]:
         Path(f"/proc/{first.process.pid}/clear_refs").write_text("5")  # its peak is that of now
         before = resident(first.process.pid, "VmHWM")
         for number in range(NEIGHBOURS):
-            exchanging(make, f"n{number}", size, 2.0 + number, first)
+            exchanging(make, f"n{number}", size, 2.0 + number, first, within=("nice", "-n", "19"))
         with checking(first) as waited:
             wait_for(lambda: len(mixed(first, NEIGHBOURS * size)) >= ROUNDS)
         grown = (resident(first.process.pid, "VmHWM") - before) / 1e6
@@ -203,34 +209,32 @@ def with_neighbours(size: int) -> tuple[float, Answers]:
 
 @contextmanager
 def checking(daemon: Daemon) -> Iterator[list[float]]:
-    """Ask for its health all the while; gives the milliseconds of each answer, late ones counted from their time."""
-    over, waited, failed = threading.Event(), list[float](), list[grpc.RpcError]()
+    """Ask for its health all the while, whether the check before is answered or not; gives the milliseconds of each."""
+    over, waited = threading.Event(), list[float]()
+    asked: list[grpc.Future[health_pb2.HealthCheckResponse]] = []
 
-    def check() -> None:
-        with grpc.insecure_channel(f"unix:{daemon.runtime / 'control.sock'}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)  # connects
-            due = time.perf_counter()
-            while not over.wait(max(0.0, due - time.perf_counter())):
-                stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-                waited.append(1000 * (time.perf_counter() - due))
-                due += EVERY_SECONDS
+    def check(stub: health_pb2_grpc.HealthStub) -> None:
+        due = time.perf_counter()
+        while not over.wait(max(0.0, due - time.perf_counter())):
+            asked.append(stub.Check.future(health_pb2.HealthCheckRequest(), timeout=PATIENCE))
+            asked[-1].add_done_callback(partial(note, due))
+            due += EVERY_SECONDS
 
-    def note() -> None:
+    def note(due: float, _: grpc.Future[health_pb2.HealthCheckResponse]) -> None:
+        waited.append(1000 * (time.perf_counter() - due))
+
+    with grpc.insecure_channel(f"unix:{daemon.runtime / 'control.sock'}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)  # connects
+        thread = threading.Thread(target=check, args=(stub,))
+        thread.start()
         try:
-            check()
-        except grpc.RpcError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=note)
-    thread.start()
-    try:
-        yield waited
-    finally:
-        over.set()
-        thread.join()
-    if failed:
-        raise failed[0]
+            yield waited
+        finally:
+            over.set()
+            thread.join()
+        for one in asked:
+            one.result()  # raises what a check has met
 
 
 def show(size: int, times: dict[str, list[float]], grown: float, answers: Answers) -> None:

@@ -1,7 +1,7 @@
 """One edge stream from one end: offers, snapshots both ways in chunks, receipts. The machine decides, this acts.
 
-Every frame is checked before it is used; one that does not fit ends the stream with a refusal. At most one chunk is
-in memory for each direction: the next is read when the one before is written.
+Every frame is checked before it is used; one that does not fit ends the stream with a refusal. Of what
+comes one chunk is in memory, for the next is read when it is written; of what is sent, a few.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 DUPLICATE = "mesh.duplicate-stream"
 LAST_WORDS_SECONDS = 5.0  # for what is being said, and for the other end to end the stream too
+CHUNKS_AT_ONCE = 4  # are read: each call to a thread costs as much as to read a chunk
 RECEIPTS = SAID_AT_MOST + 1  # one of this edge, and those of earlier ones said again
 Fresh = Callable[[], bool]
 
@@ -54,11 +55,11 @@ class Surroundings(Protocol):
     def post(self) -> Post:
         """Hands an event to the machine, which forgets it if ``fresh`` says no when its turn comes."""
 
-    async def read(self, digest: str, offset: int, rest: int, wanted: Callable[[], bool]) -> bytes:
-        """Return the next chunk of a snapshot in the spool, of ``rest`` bytes at most, once it may leave.
+    async def turn(self, rest: int, wanted: Callable[[], bool]) -> int:
+        """Return, once it may leave, how many bytes the next chunk has, at most ``rest``. wanted: see ``Upload``."""
 
-        ``wanted`` says whether it is still to be sent then. Raises TryAgain if the snapshot is not there any more.
-        """
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        """Return so many bytes of a snapshot in the spool. Raises TryAgain if it is not there any more."""
 
     @property
     def least_rate(self) -> int:
@@ -316,12 +317,20 @@ class Stream:
             await self._around.post(SnapshotReceived(self.peer, digest))
 
     async def _serve(self, snapshot: Snapshot, offset: int) -> None:
-        """Send the snapshot. Never cancelled while the stream is up: that would cancel the call with its last words."""
+        """Send the snapshot, reading some chunks at once.
+
+        Never cancelled while the stream is up: that would cancel the call with its last words.
+        """
+        read = memoryview(b"")
         try:
-            while offset < snapshot.size_bytes and self._is_up():
+            while (rest := snapshot.size_bytes - offset) > 0 and self._is_up():
                 self._sending = False  # while it waits for its turn here it is not the other end that is slow
-                data = await self._around.read(snapshot.digest, offset, snapshot.size_bytes - offset, self._is_up)
+                size = await self._around.turn(rest, self._is_up)
+                if not read:
+                    length = min(rest, CHUNKS_AT_ONCE * size)
+                    read = memoryview(await self._around.read(snapshot.digest, offset, length))
                 self._sending = True
+                data, read = bytes(read[:size]), read[size:]
                 if not self._is_up() or not await self._write(Chunk(offset, data)):
                     return
                 offset += len(data)

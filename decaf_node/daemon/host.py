@@ -132,10 +132,13 @@ class Host:
         """See ``Surroundings``."""
         self.traffic.add(sent, received)
 
-    async def read(self, digest: str, offset: int, rest: int, wanted: Callable[[], bool]) -> bytes:
+    async def turn(self, rest: int, wanted: Callable[[], bool]) -> int:
         """See ``Surroundings``."""
-        size = await self.upload.turn(min(rest, self._chunk_bytes), wanted)
-        return await self.disk(lambda: self.spool.read(digest, offset, size))
+        return await self.upload.turn(min(rest, self._chunk_bytes), wanted)
+
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        """See ``Surroundings``."""
+        return await self.disk(lambda: self.spool.read(digest, offset, length))
 
     async def fetch(self, peer: str, snapshot: Snapshot) -> Fetch | None:
         """See ``Surroundings``."""

@@ -84,7 +84,9 @@ def encode(frame: Frame) -> pb.Frame:
         case Want(digest, offset):
             return pb.Frame(want=pb.Want(digest=bytes.fromhex(digest), offset_bytes=offset))
         case Chunk(offset, data):
-            return pb.Frame(chunk=pb.Chunk(offset_bytes=offset, data=data))
+            message = pb.Frame()
+            message.chunk.offset_bytes, message.chunk.data = offset, data  # copied once; by constructors twice
+            return message
         case Receipt(own, theirs, weight):
             receipt = pb.Receipt(own=bytes.fromhex(own), theirs=bytes.fromhex(theirs), weight=weight)
             return pb.Frame(receipt=receipt)
@@ -102,8 +104,9 @@ def decode(message: pb.Frame) -> Frame:
         case "want":
             return Want(_digest(message.want.digest), message.want.offset_bytes)
         case "chunk":
-            _demand(0 < len(message.chunk.data) <= CHUNK_LIMIT_BYTES, "a chunk of a size out of bounds")
-            return Chunk(message.chunk.offset_bytes, message.chunk.data)
+            data = message.chunk.data  # a copy
+            _demand(0 < len(data) <= CHUNK_LIMIT_BYTES, "a chunk of a size out of bounds")
+            return Chunk(message.chunk.offset_bytes, data)
         case "receipt":
             weight = message.receipt.weight
             _demand(math.isfinite(weight) and 0 <= weight <= 1, "a weight out of bounds")

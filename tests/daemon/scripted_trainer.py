@@ -285,9 +285,11 @@ def snapshot_bytes(value: float, round: int, schema: str, bulk: int = 16, base: 
 def value_of(file: link.File) -> float:
     """Return the number that a snapshot holds."""
     path = Path(file.path)
-    content = path.read_bytes()
-    begin = 8 + struct.unpack("<Q", content[:8])[0] + read_header(path).tensors["value"].begin
-    return float(struct.unpack_from("<f", content, begin)[0])
+    begin = read_header(path).tensors["value"].begin
+    with path.open("rb") as content:
+        (header,) = struct.unpack("<Q", content.read(8))
+        content.seek(8 + header + begin)
+        return float(struct.unpack("<f", content.read(4))[0])
 
 
 def put(folder: Path, data: bytes, suffix: str = ".safetensors") -> link.File:
