@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Query]:
         listens = LISTENS.search(log.read_text())
         assert listens, log.read_text()
         base = f"http://{listens[1]}/api/v1"
+        until(lambda: is_ready(f"http://{listens[1]}/-/ready"), PATIENCE)
 
         def ask(path: str) -> Any:
             with urllib.request.urlopen(f"{base}/{path}", timeout=30.0) as answer:
@@ -79,6 +81,13 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Query]:
     finally:
         process.kill()
         process.wait()
+
+
+def is_ready(place: str) -> bool:
+    """It listens before it can answer."""
+    with suppress(urllib.error.HTTPError), urllib.request.urlopen(place, timeout=30.0):
+        return True
+    return False
 
 
 def figure(query: Query, expression: str) -> int:

@@ -60,7 +60,9 @@ trainer = "external"
 FROM_ELSEWHERE = """
 from importlib.metadata import distribution, requires
 from packaging.requirements import Requirement
-needed = [each for each in map(Requirement, requires("decaf-node")) if each.marker is None or each.marker.evaluate()]
+train = {"extra": "train"}
+all_of_them = map(Requirement, requires("decaf-node"))
+needed = [each for each in all_of_them if each.marker is None or each.marker.evaluate(train)]
 places = {each.name: str(distribution(each.name).locate_file("")) for each in needed}
 print(sorted(name for name, place in places.items() if not place.startswith("/usr/lib/decaf-node/")))
 """
