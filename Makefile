@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 BUF := .buf/node_modules/.bin/buf
 BUF_PACKAGE := @bufbuild/buf@1.75.0
 PYTEST := $(PYTHON) -m pytest
-SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 BASELINE := proto/baseline.binpb
 PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
@@ -93,7 +93,7 @@ clean: ## take away all that make has made here
 
 .venv/installed: pyproject.toml constraints.txt tools/setup.sh
 	@tools/setup.sh .venv "torch, the largest part" "$(TORCH)"
-	@tools/setup.sh .venv "decaf-node and what it needs" --editable ".[gguf]"
+	@tools/setup.sh .venv "decaf-node and what it needs" --editable ".[train,gguf]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed

@@ -235,6 +235,8 @@ def checking(daemon: Daemon) -> Iterator[list[float]]:
             thread.join()
         for one in asked:
             one.result()  # raises what a check has met
+        while len(waited) < len(asked):  # it is noted a little later
+            time.sleep(EVERY_SECONDS)
 
 
 def show(size: int, times: dict[str, list[float]], grown: float, answers: Answers) -> None:

@@ -281,7 +281,12 @@ class LimitsSection(Section):
     spool_bytes: int = Field(
         4096 * MIB, ge=1, description="most bytes of snapshots in flight; half of it forces a save"
     )
-    chunk_bytes: int = Field(MIB // 4, ge=1024, le=MIB, description="largest piece of a snapshot in one message")
+    chunk_bytes: int = Field(
+        MIB // 4,
+        ge=1024,
+        le=MIB,
+        description="largest piece of a snapshot in one message; of each that is sent, four are read at once",
+    )
     peers: Count = Field(1024, description="most members remembered")
     events: Count = Field(1024, description="most events that wait for their turn in the node")
     streams: Count = Field(256, description="most edges with other nodes at a time")

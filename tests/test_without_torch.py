@@ -49,8 +49,17 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv / "bin/python"
 
 
+# nobody else is met, and no port is in anybody's way
+ALONE = {
+    "DECAF_NODE__LISTEN__ADDRESS": "127.0.0.1",
+    "DECAF_NODE__LISTEN__PORT": "0",
+    "DECAF_NODE__LISTEN__ENROLMENT_PORT": "0",
+    "DECAF_NODE__DISCOVERY__MDNS": "false",
+}
+
+
 def run(python: Path, *words: Any) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ALONE
     command = [python, "-m", "decaf_node.cli.main", *words]
     return subprocess.run(list(map(str, command)), env=environ, capture_output=True, text=True, timeout=60)
 
@@ -67,7 +76,7 @@ def test_what_needs_no_trainer_works(python: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), words
 
 
-def test_daemons_with_trainers_of_their_own_mix(python: Path) -> None:
+def test_daemons_mix(python: Path) -> None:
     with mesh() as make:
         one = begin(make("a"), python)
         other = begin(make("b", one), python)
@@ -91,7 +100,18 @@ def test_whoever_wants_to_train_is_told_what_to_install(python: Path, tmp_path: 
     for words in (["run", *places], ["simulate", "--payload", "least-squares"], ["plan", "--nodes", "4", *places]):
         done = run(python, *words)
         assert done.returncode == 78, (words, done.stdout, done.stderr)
-        assert 'run pip install "decaf-node[train]" there. [training.not-installed]' in done.stderr
+        assert f'run {python} -m pip install "decaf-node[train]". [training.no-libraries]' in done.stderr
         assert "Traceback" not in done.stderr
     examined = run(python, "doctor", *places)
-    assert 'pip install "decaf-node[train]"' in examined.stdout
+    assert "into the environment that decaf-node runs from" in examined.stdout
+
+
+def test_init_says_so_where_labels_are_to_be_found(python: Path, tmp_path: Path) -> None:
+    model, data, config = tmp_path / "model", tmp_path / "data.jsonl", tmp_path / "config.toml"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"architectures": ["BertModel"], "model_type": "bert"}))
+    data.write_text('{"text": "a", "label": "x"}\n')
+    made = run(python, "init", "--mesh", "lab", "--model", model, "--data", data, "--config", config)
+    assert (made.returncode, made.stdout) == (78, "")
+    assert "or write the settings first, with model.task and model.labels. [training.no-libraries]" in made.stderr
+    assert not config.exists()

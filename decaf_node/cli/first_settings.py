@@ -53,7 +53,8 @@ class FirstSettings:
         """Return the settings that are there, or that new ones would be; nothing is written.
 
         Raises UsageError ``settings.model-and-data`` if they are to be new and model or data are not given,
-        BadSettings ``settings.other-mesh`` if those there are of another mesh.
+        BadSettings ``settings.other-mesh`` if those there are of another mesh, and ``training.no-libraries`` where
+        labels are to be found and nothing is there to read the data.
         """
         from decaf_node.settings import load_settings, parse_settings
 

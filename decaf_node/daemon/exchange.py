@@ -59,7 +59,7 @@ class Surroundings(Protocol):
         """Return, once it may leave, how many bytes the next chunk has, at most ``rest``. wanted: see ``Upload``."""
 
     async def read(self, digest: str, offset: int, length: int) -> bytes:
-        """Return so many bytes of a snapshot in the spool. Raises TryAgain if it is not there any more."""
+        """Return up to ``length`` bytes of a snapshot in the spool. Raises TryAgain if it is not there any more."""
 
     @property
     def least_rate(self) -> int:
@@ -321,16 +321,18 @@ class Stream:
 
         Never cancelled while the stream is up: that would cancel the call with its last words.
         """
-        read = memoryview(b"")
+        ahead = memoryview(b"")
         try:
             while (rest := snapshot.size_bytes - offset) > 0 and self._is_up():
                 self._sending = False  # while it waits for its turn here it is not the other end that is slow
                 size = await self._around.turn(rest, self._is_up)
-                if not read:
+                if not self._is_up():
+                    return
+                if not ahead:
                     length = min(rest, CHUNKS_AT_ONCE * size)
-                    read = memoryview(await self._around.read(snapshot.digest, offset, length))
+                    ahead = memoryview(await self._around.read(snapshot.digest, offset, length))
                 self._sending = True
-                data, read = bytes(read[:size]), read[size:]
+                data, ahead = bytes(ahead[:size]), ahead[size:]
                 if not self._is_up() or not await self._write(Chunk(offset, data)):
                     return
                 offset += len(data)

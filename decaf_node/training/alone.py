@@ -122,8 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     go_offline()
     try:
+        configs = parser.parse_args(arguments).config
         demand_libraries()
-        for config in parser.parse_args(arguments).config:
+        for config in configs:
             train_alone(config)
     except DecafError as error:
         logging.error("%s", error)

@@ -40,7 +40,7 @@ def look_at(settings: Settings, remembered: Path, scratch: Path) -> None:
     """Tell line by line how machine, model and data are. remembered: digests of weight files, from the trainer."""
     built_in = settings.training.trainer == "built-in"
     if not built_in:
-        _found("machine", "torch", "unseen", "not looked at: the trainer is external, and has its own")
+        _found("machine", "torch", "unseen", "not looked at: the trainer is external, and may have another")
     elif not _look("machine", "torch", _torch):
         return
     else:

@@ -10,12 +10,17 @@ from decaf_node.errors import BadSettings
 NEEDED = ("accelerate", "datasets", "peft", "safetensors", "torch", "transformers")
 
 
-def demand_libraries() -> None:
-    """Raise BadSettings (``training.not-installed``) unless they are all installed. Loads none."""
+def demand_libraries(or_else: str = "") -> None:
+    """Raise BadSettings (``training.no-libraries``) unless they are all installed. Loads none.
+
+    or_else: what helps as well, as the end of the sentence.
+    """
     missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise BadSettings(
-            "training.not-installed",
-            f"To train takes {', '.join(missing)}, which {'are' if missing[1:] else 'is'} not installed for "
-            f'{sys.executable}: run pip install "decaf-node[train]" there.',
-        )
+    if not missing:
+        return
+    there = f"To train takes {', '.join(missing)}, which {sys.executable} does not find"
+    if missing == ["torch"]:
+        remedy = "install a torch for this device (docs/jetson.md says how on a Jetson)"
+    else:
+        remedy = f'run {sys.executable} -m pip install "decaf-node[train]"'
+    raise BadSettings("training.no-libraries", f"{there}: {remedy}{or_else}.")

@@ -13,7 +13,7 @@ version=$(basename "$wheel" | cut -d- -f2)
 say() { echo "$*" >&2; }
 
 environment() { # a virtual environment that knows nothing of the folder it was made in
-    local needs=("$wheel[gguf,otel,privacy]")
+    local needs=("$wheel[train,gguf,otel,privacy]")
     if [[ $TORCH == system ]]; then
         needs+=(--overrides $here/without-torch.txt)
     else

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,13 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Query]:
 
 
 def is_ready(place: str) -> bool:
-    """It listens before it can answer."""
-    with suppress(urllib.error.HTTPError), urllib.request.urlopen(place, timeout=30.0):
-        return True
-    return False
+    """Say whether it answers: it listens before it can."""
+    try:
+        with urllib.request.urlopen(place, timeout=30.0):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 def figure(query: Query, expression: str) -> int:

@@ -41,7 +41,7 @@ class Choices:
     def plan(self) -> Plan:
         """Return what each seed plays.
 
-        Raises UsageError ``simulate.impossible``, BadSettings ``training.not-installed``.
+        Raises UsageError ``simulate.impossible``, BadSettings ``training.no-libraries``.
         """
         from decaf_node.sim.faults import choose
         from decaf_node.sim.plan import Plan, check

@@ -115,8 +115,8 @@ REMEDIES = {
     "state.damaged": "restore {state} from a copy, or start with a new state folder",
     "state.damaged-file": "restore the file from a copy, or remove it",
     "state.other-identity": "put the old key back into {identity}, or start with a new state folder",
-    "training.not-installed": 'pip install "decaf-node[train]"   (into the environment that decaf-node runs from)',
     "trainer.failing": "decaf-node run --log-level debug   (shows what the trainer writes)",
+    "training.no-libraries": 'pip install "decaf-node[train]"   (into the environment that decaf-node runs from)',
 }
 # Where a reason has none of its own, by the kind of error; its sentence says more.
 BY_KIND = {

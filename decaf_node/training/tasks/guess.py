@@ -49,7 +49,7 @@ def _named_in(data: tuple[Path, ...]) -> list[str]:
     from decaf_node.training.libraries import demand_libraries
     from decaf_node.training.offline import go_offline, quiet
 
-    demand_libraries()
+    demand_libraries(" to find the labels, or write the settings first, with model.task and model.labels")
     go_offline()
     quiet()
     from decaf_node.training.data import read_table
