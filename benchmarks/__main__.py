@@ -31,7 +31,7 @@ MINUTES = {  # of two cores
     "commands": 1,
     "exchange": 4,
     "overlap": 40,
-    "peers.compare": 40,
+    "peers.compare": 25,
     "topologies": 2,
     "monitoring": 15,
     "simulate": 40,
