@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,17 @@ TRAINER = Path(__file__).with_name("scripted_trainer.py")
 
 
 def watch_fsync() -> None:
-    """Say it in the log if anything flushes to the disk on the event loop, which a slow disk would hold up."""
-    flush = os.fsync
+    """Say it in the log if anything flushes to the disk on the event loop, which a slow disk would hold up.
+
+    The disk is as slow as ``FSYNC_SECONDS`` says.
+    """
+    flush, seconds = os.fsync, float(os.environ.get("FSYNC_SECONDS", "0"))
 
     def watched(fd: Any) -> None:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            time.sleep(seconds)
             flush(fd)
             return
         print(f"fsync on the loop\n{''.join(traceback.format_stack(limit=8))}", file=sys.stderr)

@@ -197,6 +197,14 @@ def test_a_trainer_that_rests_does_not_hang() -> None:
         assert "has said nothing" not in a.log()
 
 
+def test_who_waits_for_a_slow_disk_of_the_daemon_does_not_hang() -> None:
+    with mesh() as make:
+        a = make("a", limits={"trainer_silence": 0.5}, round=done(2))
+        a.environ["FSYNC_SECONDS"] = "0.6"
+        assert a.start().until(is_done).trainer.restarts == 0
+        assert "has said nothing" not in a.log()
+
+
 def test_a_stop_does_not_wait_for_a_trainer_that_is_being_loaded() -> None:
     with mesh() as make:
         a = make("a", script={"loading": 3600.0}).start()
