@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -86,15 +86,12 @@ class FirstSettings:
 
         Raises NotAllowed ``settings.cannot-write``.
         """
-        new = not self.path.exists()
-        if new:
-            self._write(mesh)
-        try:
+        with ExitStack() as undone:
+            if not self.path.exists():
+                self._write(mesh)
+                undone.callback(self.path.unlink, missing_ok=True)
             yield
-        except BaseException:
-            if new:
-                self.path.unlink(missing_ok=True)
-            raise
+            undone.pop_all()
 
     def _write(self, mesh: str) -> None:
         try:

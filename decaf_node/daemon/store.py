@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -57,14 +58,12 @@ def open_store(folder: Path, mesh: str, settings: StoreSection | None = None) ->
     Raises TryAgain ``state.locked``, ``disk.full``; BadSettings ``state.other-mesh``, ``state.from-the-future``;
     BadData ``state.damaged``; NotAllowed ``disk.forbidden``, ``disk.not-a-folder``. Nothing is changed then.
     """
-    with disk_errors(folder):
+    with disk_errors(folder), ExitStack() as undone:
         make_folder(folder)
         store = _open(folder, mesh, settings or StoreSection())
-        try:
-            store.mend()
-        except BaseException:
-            store.close()
-            raise
+        undone.callback(store.close)
+        store.mend()
+        undone.pop_all()
         return store
 
 
@@ -295,12 +294,11 @@ class Store:
 
 
 def _open(folder: Path, mesh: str, settings: StoreSection) -> Store:
-    lock = _lock(folder)
-    try:
-        return Store(folder, lock, _database(folder, mesh), settings)
-    except BaseException:
-        lock.close()
-        raise
+    with ExitStack() as undone:
+        lock = undone.enter_context(_lock(folder))
+        store = Store(folder, lock, _database(folder, mesh), settings)
+        undone.pop_all()
+        return store
 
 
 def _lock(folder: Path) -> BinaryIO:
@@ -335,14 +333,13 @@ def _database(folder: Path, mesh: str) -> Database:
             "state.damaged",
             f"{path} is missing but snapshots are there; restore it from a copy, or start with a new state folder.",
         )
-    database = Database(path)
-    try:
+    with ExitStack() as undone:
+        database = Database(path)
+        undone.callback(database.close)
         sync(folder)
         _refuse_other_mesh(folder, database.claim("mesh", mesh), mesh)
-    except BaseException:
-        database.close()
-        raise
-    return database
+        undone.pop_all()
+        return database
 
 
 def _refuse_other_mesh(folder: Path, kept: str, mesh: str) -> None:

@@ -73,7 +73,7 @@ class Talk:
         self._in_turn = asyncio.Lock()
         self._inspecting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._saving: events.SaveRound | None = None
-        self._listening = False
+        self._taking = False
 
     # --- what the machine wants --------------------------------------------------------------------------------------
 
@@ -158,19 +158,20 @@ class Talk:
 
     def working(self, phase: str) -> bool:
         """Say whether the trainer is to work in this phase of the node, and to be heard of by and by."""
-        resting = self._listening or (self.privacy is not None and not self.privacy.left)
-        return self.ready is not None and not resting and phase in ("training", "mixing", "saving")
+        resting = self.privacy is not None and not self.privacy.left
+        waiting = self._taking or resting
+        return self.ready is not None and not waiting and phase in ("training", "mixing", "saving")
 
     # --- what the trainer says ---------------------------------------------------------------------------------------
 
     async def hear(self, message: link.Message) -> None:
         """Take one message of the trainer. It is not silent while our disk makes it wait."""
         self._trainer.heard()
-        self._listening = True
+        self._taking = True
         try:
             await self._take(message)
         finally:
-            self._listening = False
+            self._taking = False
 
     async def _take(self, message: link.Message) -> None:
         match message:

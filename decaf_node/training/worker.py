@@ -13,6 +13,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from decaf_node.errors import BadSettings, DecafError
@@ -42,11 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(link: Link | None) -> int:
     """Train as the daemon says. link: None where another process speaks to it."""
     words = "" if link is None else encode(shake_hands(link)).decode()
-    try:
+    with _told(link, BadSettings):
         demand_libraries()
-    except BadSettings as error:
-        _tell(link, error)
-        raise
     # heavy imports come after the hand-shake, so that the daemon knows early that we live
     from decaf_node.settings import Settings
     from decaf_node.training.assembly import assemble
@@ -56,23 +55,23 @@ def _work(link: Link | None) -> int:
     welcome = decode(find_ranks().share(lambda: words).encode())
     assert isinstance(welcome, Welcome)
     with tempfile.TemporaryDirectory(prefix="decaf-node-trainer-") as scratch:
-        try:
+        with _told(link, DecafError):
             assembled = assemble(Settings.model_validate(welcome.settings), link, welcome, Path(scratch))
-        except DecafError as error:
-            _tell(link, error)
-            raise
-        try:
+        with _told(link, BadSettings):  # some only a step finds out
             assembled.trainer.train()
-        except BadSettings as error:  # some only a step finds out
-            _tell(link, error)
-            raise
     part()
     return 0
 
 
-def _tell(link: Link | None, error: DecafError) -> None:
-    if link is not None:
-        tell_failure(link, error, fatal=True)
+@contextmanager
+def _told(link: Link | None, kind: type[DecafError]) -> Iterator[None]:
+    """Tell the daemon of an error of this kind, which nothing but the person can mend; it is raised all the same."""
+    try:
+        yield
+    except kind as error:
+        if link is not None:
+            tell_failure(link, error, fatal=True)
+        raise
 
 
 if __name__ == "__main__":

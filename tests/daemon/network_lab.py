@@ -15,7 +15,7 @@ from typing import Any
 
 from decaf_node.daemon.join_token import read_token
 from tests.cli.command import PROGRAM
-from tests.daemon.processes import ROOT, Daemon, mesh, until
+from tests.daemon.processes import ROOT, Daemon, mesh
 from tests.daemon.trusted import Authority
 
 ALONE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
@@ -115,7 +115,7 @@ def in_the_middle() -> None:
         assert not c.state.exists()
         assert "join.token" not in mallory.log(), "he never saw the secret"
         b.until(lambda status: status.degree == 0)
-        until(lambda: "is no good here" in b.log())
+        b.says("is no good here")
         assert mallory.status().mixes == 0
         assert mallory.client().peers() == []
 
@@ -164,7 +164,7 @@ def an_expired_certificate() -> None:
         }
         a.start().until(lambda status: status.round >= 1)
         b.start()
-        until(lambda: "certificate has expired" in b.log())
+        b.says("certificate has expired")
         rounds = b.until(lambda status: status.round >= 1).round
         b.until(lambda status: status.round > rounds + 3)
         assert b.status().mixes == a.status().mixes == 0

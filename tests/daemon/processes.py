@@ -90,6 +90,13 @@ class Daemon:
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-25:])
 
+    def says(self, words: str, patience: float = PATIENCE) -> None:
+        """Wait until its log has the words."""
+        end = time.monotonic() + patience
+        while words not in self.log():
+            assert time.monotonic() < end, f"{self.tail()}\n{self.name} never said {words!r}"
+            time.sleep(0.05)
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)

@@ -208,7 +208,7 @@ def test_who_waits_for_a_slow_disk_of_the_daemon_does_not_hang() -> None:
 def test_a_stop_does_not_wait_for_a_trainer_that_is_being_loaded() -> None:
     with mesh() as make:
         a = make("a", script={"loading": 3600.0}).start()
-        until(lambda: "scripted trainer is here" in a.log())
+        a.says("scripted trainer is here")
         trainer = a.until(lambda status: status.trainer.state == "starting").trainer.pid
         started = time.monotonic()
         a.signal(signal.SIGTERM)
@@ -271,7 +271,7 @@ def test_a_second_signal_stops_at_once() -> None:
         pid = a.until(lambda status: status.trainer.state == "ready").trainer.pid
         os.kill(pid, signal.SIGSTOP)  # it will never save
         a.signal(signal.SIGTERM)
-        until(lambda: "Stopping" in a.log())
+        a.says("Stopping")
         started = time.monotonic()
         a.signal(signal.SIGINT)
         assert a.wait() == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from decaf_node.daemon.reports import StatusReport
-from tests.daemon.processes import ROOT, Daemon, mesh, until
+from tests.daemon.processes import ROOT, Daemon, mesh
 
 pytestmark = pytest.mark.slow
 
@@ -77,8 +77,8 @@ def test_a_release_that_speaks_our_version_no_more_is_told_so_and_nothing_breaks
         ours = make("ours").start()
         later = run_code_of(make("later", ours), later_release(tmp_path, newest=3, oldest=2)).start()
         said = "speaks version 1 of the protocol and later speaks versions 2 to 3; update the older one."
-        until(lambda: said in ours.log())
-        until(lambda: said in later.log())
+        ours.says(said)
+        later.says(said)
         rounds = ours.status().round
         ours.until(lambda status: status.round > rounds + 1)
         assert ours.status().mixes == later.status().mixes == 0

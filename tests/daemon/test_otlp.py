@@ -146,12 +146,12 @@ def test_a_daemon_sends_to_a_collector_that_goes_and_comes_again() -> None:
             about, node = resource_in(collector.taken[-1]), a.status().node
             assert (about["service.name"], about["service.instance.id"]) == ("decaf-node", node)
             assert numbers(metrics_in(collector.taken[-1]))["round"] <= a.status().round
-        until(lambda: "does not take this node's figures" in a.log())
+        a.says("does not take this node's figures")
         before = a.status().round
         a.until(lambda status: status.round > before + 2)
         with Collector(collector.port).open() as again:
             assert again.came.wait(PATIENCE)
-            until(lambda: "takes this node's figures again" in a.log())
+            a.says("takes this node's figures again")
         log = a.log()
         assert log.count("does not take this node's figures") == log.count("takes this node's figures again") == 1
         assert "Traceback" not in log

@@ -81,7 +81,7 @@ def test_certificates_are_read_anew_on_sighup() -> None:
         before = shown_by(a)
         lab.admit(a.state)
         a.signal(signal.SIGHUP)
-        until(lambda: "read anew" in a.log())
+        a.says("read anew")
         after = shown_by(a)
         assert after != before
         (a.state / "identity" / "certificate.pem").write_text("nonsense")
