@@ -100,7 +100,7 @@ def on_cpu(cores: Tensor) -> Triples:
     workers = torch.get_num_threads()
 
     with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        parts = list(pool.map(by_svd, cores.cpu().chunk(4 * workers)))
+        parts = list(pool.map(by_eigh, cores.cpu().chunk(4 * workers)))
     u, values, v = (torch.cat(part).to(cores.device) for part in zip(*parts, strict=True))
     return u, values, v
 

@@ -225,7 +225,7 @@ def products_alone(case: Case) -> Method:
     def side(length: int) -> None:
         for start in range(0, length, rows):
             part = block[: length - start]
-            part.mT @ part, part @ coefficients
+            part.mT @ part, coefficients.mT @ part.mT
 
     def multiply() -> dict[str, Product]:
         with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -13,7 +13,7 @@ class DecafError(Exception):
     exit_code = 70
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)  # both, so that it comes through between processes
         self.reason = reason
         self.message = message
 

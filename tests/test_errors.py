@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from decaf_node.errors import KINDS, Bug, DecafError, from_exit_code
@@ -9,6 +11,11 @@ def test_an_error_reads_as_one_sentence_with_its_reason() -> None:
     error = from_exit_code(65, "data.column-missing", "There is no column text in a.jsonl.")
     assert str(error) == "There is no column text in a.jsonl. [data.column-missing]"
     assert (error.reason, error.message) == ("data.column-missing", "There is no column text in a.jsonl.")
+
+
+def test_an_error_comes_through_from_a_worker_process() -> None:
+    error = pickle.loads(pickle.dumps(Bug("part.what", "Said in a worker.")))
+    assert (type(error), str(error)) == (Bug, "Said in a worker. [part.what]")
 
 
 @pytest.mark.parametrize("exit_code", sorted(KINDS))

@@ -63,7 +63,7 @@ def truncate_near(total: Stack, *, memory_bytes: int = MEMORY_BYTES) -> Mixed:
     core = decompose(total, old.rank, memory_bytes=memory_bytes)
     with one_thread():
         turns = [_turn(*layer, old.scale) for layer in _layers(core, total)]
-    return Mixed(_turned(total, turns, memory_bytes), core.values[..., old.rank :].square().sum(-1).sqrt())
+    return Mixed(_turned(total, turns, memory_bytes), core.norm(), core.tail(old.rank))
 
 
 def _layers(core: Core, total: Stack) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:

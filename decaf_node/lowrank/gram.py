@@ -31,13 +31,7 @@ def stacked(parts: Sequence[Tensor], dim: int, memory_bytes: int = MEMORY_BYTES)
     step = max(1, piece_bytes(parts[0].device, memory_bytes) // (8 * max(1, width * batch.numel())))
     for start in range(0, length, step):
         place = slice(start, min(start + step, length))
-        shape = (*batch, place.stop - start, width) if dim == -1 else (*batch, width, place.stop - start)
-        block = torch.empty(shape, dtype=torch.float64, device=parts[0].device)
-        position = 0
-        for part in parts:
-            piece = part[..., place, :] if dim == -1 else part[..., place]
-            block.narrow(dim, position, part.shape[dim]).copy_(piece)
-            position += part.shape[dim]
+        block = torch.cat([part[..., place, :] if dim == -1 else part[..., place] for part in parts], dim).double()
         yield place, block
 
 
@@ -61,7 +55,8 @@ def combined(
     result = torch.empty(shape, dtype=dtype, device=parts[0].device)
     for place, block in stacked(parts, dim, memory_bytes):
         if dim == -1:
-            result[..., place, :] = block @ coefficients
+            # on a CPU this takes half the time of ``block @ coefficients``
+            result[..., place, :] = (coefficients.mT @ block.mT).mT
         else:
             result[..., place] = coefficients @ block
     return result

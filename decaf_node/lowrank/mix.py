@@ -1,11 +1,15 @@
 """The weighted sum of products, cut back to the best one of rank r, without forming a (d, k) matrix.
 
 The sum is ``L @ R``, ``L = [b_1 .. b_n]`` (d, m) and ``R = [a_1; ..; a_n]`` (m, k) with the weights and scales in
-their columns and rows, m = sum(r_j). All that its SVD needs is a root of each Gram matrix, ``root_l^T root_l = L^T L``
-and ``root_r^T root_r = R R^T``: the core ``root_l root_r^T = U S W^T`` (m, m) has the same singular values, and the
-factors are ``L (root_r^T W S^-1/2)`` and ``(S^-1/2 U^T root_l) R``. Roots come from a Cholesky decomposition of the
-Gram matrices (fast) or a QR decomposition of the stacks (exact). The cores are solved on the CPU: they are tiny, and
-CUDA's batched decompositions are loops over single ones (pytorch issues 175585, 174674).
+their columns and rows, m = sum(r_j). Two ways lead to its SVD ``U S V^T`` without a matrix larger than (m, m):
+
+- by its Gram matrices (fast), with ``root^T root = L^T L`` by Cholesky: ``root (R R^T) root^T = W S^2 W^T`` is an
+  eigenvalue problem, and the factors are ``L (R R^T root^T W S^-3/2)`` and ``(S^-1/2 W^T root) R``;
+- by a QR decomposition of both stacks (exact): the SVD of the core ``root_l root_r^T = W S Z^T``, and the factors
+  ``L (root_r^T Z S^-1/2)`` and ``(S^-1/2 W^T root_l) R``.
+
+The small matrices are solved on the CPU: CUDA's batched decompositions are loops over single ones (pytorch issues
+175585, 174674).
 """
 
 from __future__ import annotations
@@ -32,9 +36,13 @@ Path = Literal["auto", "gram", "qr"]
 
 @dataclass(frozen=True)
 class Mixed:
-    """A product, and per layer the Frobenius norm of what the truncation to its rank has cut (float64, CPU)."""
+    """A product, and per layer its Frobenius norm, and that of what the truncation to its rank has cut.
+
+    Float64, on the CPU.
+    """
 
     product: Product
+    norm: Tensor
     tail: Tensor
 
 
@@ -66,14 +74,13 @@ class Core:
     values: Tensor
     alive: Tensor
 
+    def norm(self) -> Tensor:
+        """Return the Frobenius norm, one a layer, of what the first triples make."""
+        return (self.values[..., : self.alive.shape[-1]] * self.alive).square().sum(-1).sqrt()
 
-@dataclass(frozen=True)
-class _Roots:
-    """Roots of both weighted Gram matrices, and per layer the size below which singular values are noise."""
-
-    left: Tensor
-    right: Tensor
-    noise: Tensor
+    def tail(self, rank: int) -> Tensor:
+        """Return the Frobenius norm, one a layer, of what the triples beyond ``rank`` make."""
+        return self.values[..., rank:].square().sum(-1).sqrt()
 
 
 def mix_products(
@@ -128,7 +135,7 @@ def truncate(
         raise BadProduct("product.rank", f"There is no product of rank {rank} and scale {scale} to mix into.")
     core = decompose(total, rank, path=path, memory_bytes=memory_bytes)
     product = _apply(total.products, core, rank, scale, memory_bytes)
-    return Mixed(product, core.values[..., rank:].square().sum(-1).sqrt())
+    return Mixed(product, core.norm(), core.tail(rank))
 
 
 def cut(product: Product, rank: int, memory_bytes: int = MEMORY_BYTES) -> Product:
@@ -143,13 +150,25 @@ def cut(product: Product, rank: int, memory_bytes: int = MEMORY_BYTES) -> Produc
 def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int = MEMORY_BYTES) -> Core:
     """Return the first ``rank`` (at most m) singular triples of a stack, as coefficients of its bare factors."""
     left, right = _columns(total)
+    gram_l = total.gram_b * left[..., :, None] * left[..., None, :]
+    gram_r = total.gram_a * right[..., :, None] * right[..., None, :]
+    size, reference = (_trace(gram_l) * _trace(gram_r)).sqrt(), _reference(total)
+    fine = any(product.b.dtype == torch.float64 for product in total.products)
     with one_thread():
-        roots = _roots(total, left, right, path, memory_bytes)
-        u, values, w = torch.linalg.svd(roots.left @ roots.right.mT)
+        root, broken = _cholesky_root(gram_l)
+        ill = broken | (size > CONDITION_LIMIT * reference)
+        if path != "auto" or fine:
+            ill = torch.full_like(ill, path != "gram")
+        rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
+        noise = torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference)[..., None]
+        values, into_b, into_a = _by_gram(root, gram_r, noise)
+        for index in ill.nonzero().tolist():
+            layer = tuple(index)
+            values[layer], into_b[layer], into_a[layer] = _by_qr(total, layer, left[layer], right[layer], memory_bytes)
     kept = values[..., :rank]
-    inverse = torch.where(kept > roots.noise[..., None], kept, torch.inf).rsqrt()
-    into_b = left[..., :, None] * (roots.right.mT @ w.mT[..., :rank]) * inverse[..., None, :]
-    into_a = inverse[..., :, None] * (u.mT[..., :rank, :] @ roots.left) * right[..., None, :]
+    inverse = torch.where(kept > noise, kept, torch.inf).rsqrt()
+    into_b = left[..., :, None] * into_b[..., :rank] * inverse[..., None, :]
+    into_a = inverse[..., :, None] * into_a[..., :rank, :] * right[..., None, :]
     return Core(into_b, into_a, values, inverse > 0)
 
 
@@ -173,22 +192,23 @@ def _columns(total: Stack) -> tuple[Tensor, Tensor]:
     return left, torch.where(balance > 0, weight.abs().sqrt() / balance, 0.0)
 
 
-def _roots(total: Stack, left: Tensor, right: Tensor, path: Path, memory_bytes: int) -> _Roots:
-    gram_l = total.gram_b * left[..., :, None] * left[..., None, :]
-    gram_r = total.gram_a * right[..., :, None] * right[..., None, :]
-    size, reference = (_trace(gram_l) * _trace(gram_r)).sqrt(), _reference(total)
-    fine = any(product.b.dtype == torch.float64 for product in total.products)
-    root_l, broken_l = _cholesky_root(gram_l)
-    root_r, broken_r = _cholesky_root(gram_r)
-    ill = broken_l | broken_r | (size > CONDITION_LIMIT * reference)
-    if path != "auto" or fine:
-        ill = torch.full_like(ill, path != "gram")
-    for index in ill.nonzero().tolist():
-        layer = tuple(index)
-        root_l[layer] = _qr_root([product.b[layer] for product in total.products], -1, memory_bytes) * left[layer]
-        root_r[layer] = _qr_root([product.a[layer] for product in total.products], -2, memory_bytes) * right[layer]
-    rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
-    return _Roots(root_l, root_r, torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference))
+def _by_gram(root: Tensor, gram_r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all S, and the coefficients of both factors before their ``S^-1/2``: (..., m), twice (..., m, m)."""
+    squared, w = torch.linalg.eigh(root @ gram_r @ root.mT)
+    values = squared.clamp_min(0).sqrt().flip(-1)
+    into_a = w.flip(-1).mT @ root
+    above = torch.where(values > noise, values, torch.inf)
+    return values, gram_r @ into_a.mT / above[..., None, :], into_a
+
+
+def _by_qr(
+    total: Stack, layer: tuple[int, ...], left: Tensor, right: Tensor, memory_bytes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``_by_gram`` does, of one layer."""
+    root_l = _qr_root([product.b[layer] for product in total.products], -1, memory_bytes) * left
+    root_r = _qr_root([product.a[layer] for product in total.products], -2, memory_bytes) * right
+    w, values, z = torch.linalg.svd(root_l @ root_r.mT)
+    return values, root_r.mT @ z.mT, w.mT @ root_l
 
 
 def _reference(total: Stack) -> Tensor:

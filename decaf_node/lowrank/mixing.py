@@ -216,7 +216,7 @@ def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int)
     products = [_batch(term.adapter, names, device) for term in terms]
     total = stack(products, [term.weight for term in terms], memory_bytes)
     mixed = truncate_near(total, memory_bytes=memory_bytes)
-    return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.product.norm())
+    return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.norm)
 
 
 def _groups(now: Adapter, parts: Sequence[Adapter], memory_bytes: int) -> Iterator[list[str]]:
