@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from benchmarks.learning.methods import WAYS_STAY, Method
-from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_drawn_a
+from benchmarks.learning.mixes import chebyshev, left_over, plus, size_on, total, with_drawn_a
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Shared
 from decaf_node.daemon.said import agreed, mean_parts
 from decaf_node.lowrank.adapter import Adapter, distance, medoid, norm
-from decaf_node.lowrank.codec import size_of
 from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, adopt
 from decaf_node.settings import Settings
@@ -34,7 +33,6 @@ from decaf_node.training.examples import Example
 from decaf_node.training.live import LiveAdapter
 
 ROUNDING = 1e-6  # of a product in float32, as ``mix_products`` promises
-DIGEST = "0" * 64
 WAYS_RANKS = 4  # times the adapter's
 
 
@@ -46,7 +44,8 @@ class State:
     whether it has mixed since its last step; begun: what it was when its round began; unmixed: what it was after its
     last steps, where these overlap; exchange: of its round, 0 is the first; way: what the next mix adds, where
     momentum or acceleration is due; residual: and what it adds of what was cut before; beside: what of that its base
-    weights hold; tracker: where steps are tracked; drift: the mean way of its rounds, where it is gone on with
+    weights hold; tracker: where steps are tracked; drift: the mean way of its rounds, where it is gone on with;
+    told: what others have got of it last, where differences from that are sent
     """
 
     node: int
@@ -62,6 +61,7 @@ class State:
     beside: Adapter | None = None
     tracker: Tracker | None = None
     drift: Adapter | None = None
+    told: Adapter | None = None
 
 
 @cache
@@ -173,7 +173,8 @@ class Learning:
 
     def _publish(self, value: State) -> State:
         tracker = value.tracker and replace(value.tracker, sent=self._method.sent(value.tracker.step))
-        return replace(value, sent=self._method.sent(value.adapter), tracker=tracker)
+        sent = self._method.sent(value.adapter, value.told)
+        return replace(value, sent=sent, told=sent if self._method.differences else None, tracker=tracker)
 
     def mix(self, value: State, terms: Sequence[Term]) -> Mixed:
         if not terms:
@@ -246,8 +247,7 @@ class Learning:
         return Measure(math.sqrt(squares), math.nan, math.sqrt(total))
 
     def _bytes(self, model: Shared) -> int:
-        dtype = getattr(torch, self._method.wire)
-        size = size_of(model.initial, dtype=dtype, schema=DIGEST, base=DIGEST, round=1)
+        size = size_on(self._method.wire, self._method.sent(model.initial))
         return 2 * size if self._method.tracking else size
 
 

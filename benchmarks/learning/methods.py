@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmarks.learning.mixes import of_one_rank, rounded, with_near_a
+from benchmarks.learning.mixes import of_one_rank, plus_rounded, rounded, with_near_a
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, mix_adapters, mix_factors
 
 WAYS_STAY = 0.8
@@ -50,6 +51,9 @@ class Method:
     overlap: a round's steps begin from what the node has sent, not mixed yet, and are added to the mix: the network has
              a whole round's time. (Overlap in the simulator is of its time alone.)
     server:  in place of a graph a server takes the mean of all, without a network: FedAvg (arXiv 1602.05629)
+    sent_rank: only so many directions of a layer are sent, its strongest ones; 0: all
+    differences: after the first snapshot only the way from the last one is sent, factor by factor. What it is rounded
+             off by is in the next one (arXiv 1902.00340, CHOCO)
     """
 
     mixing: Mixing
@@ -57,7 +61,7 @@ class Method:
     near_a: bool = False
     whole: bool = False
     exchanges: int = 1
-    wire: Literal["float32", "bfloat16", "int8"] = "float32"
+    wire: Literal["float32", "bfloat16", "int8", "int4", "int2"] = "float32"
     momentum: float = 0.0
     balanced: bool = False
     absent: float = 0.0
@@ -75,6 +79,8 @@ class Method:
     by_rank: bool = False
     overlap: bool = False
     server: bool = False
+    differences: bool = False
+    sent_rank: int = 0
 
     @property
     def plain(self) -> bool:
@@ -93,8 +99,12 @@ class Method:
         mixed = mix_adapters(now, [of_one_rank(edge) for edge in edges] if self.whole else edges)
         return replace(mixed, adapter=with_near_a(mixed.adapter, now)) if self.near_a else mixed
 
-    def sent(self, adapter: Adapter) -> Adapter:
-        """Return what a neighbour reads of it; the same object where nothing is rounded."""
+    def sent(self, adapter: Adapter, before: Adapter | None = None) -> Adapter:
+        """Return what a neighbour reads of it; the same object where nothing is rounded. before: what it read last."""
+        if self.sent_rank:
+            adapter = Adapter({name: cut(p, self.sent_rank) for name, p in adapter.products.items()}, adapter.tensors)
+        if self.differences:
+            return rounded(adapter, "int8") if before is None else plus_rounded(before, adapter, self.wire)
         return adapter if self.wire == "float32" else rounded(adapter, self.wire)
 
     def weight(self, metropolis: float, own: int, theirs: int) -> float:
@@ -118,7 +128,8 @@ def method_of(name: str) -> Method:
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, to mesh,
     to mean, own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use,
-    by size, by rank, overlap. Raises ValueError.
+    by size, by rank, overlap, int4, int2, differences, sent at rank NUMBER.
+    Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -134,8 +145,12 @@ def method_of(name: str) -> Method:
                 method = replace(method, nesterov=float(number))
             case ["quasi-global", number]:
                 method = replace(method, quasi_global=float(number))
-            case ["int8" | "bfloat16" as wire]:
+            case ["int8" | "int4" | "int2" | "bfloat16" as wire]:
                 method = replace(method, wire=wire)
+            case ["sent", "at", "rank", number]:
+                method = replace(method, sent_rank=int(number))
+            case ["differences"]:
+                method = replace(method, differences=True)
             case ["balanced"]:
                 method = replace(method, balanced=True)
             case ["absent", number]:
@@ -186,6 +201,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: only a node's balanced labels weigh as in the mesh")
     if method.to_mesh and method.to_mean:
         raise ValueError(f"{name}: labels weigh by one thing")
+    if method.sent_rank and (method.differences or method.mixing != "products"):
+        raise ValueError(f"{name}: only whole products are cut before they are sent")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")
     if method.by_size and method.by_rank:

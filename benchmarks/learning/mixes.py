@@ -9,11 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from decaf_node.lowrank.adapter import Adapter
-from decaf_node.lowrank.int8 import decode, encode, is_coded, scales_of
+from decaf_node.lowrank.codec import size_of
+from decaf_node.lowrank.int8 import LARGEST, decode, encode, is_coded, scales_of
 from decaf_node.lowrank.mix import mix_products
 from decaf_node.lowrank.mixing import AdapterEdge
 from decaf_node.lowrank.product import Product
 
+BITS = {"int4": 4, "int2": 2}
+DIGEST = "0" * 64
 WORST_CONDITION = 1e2  # of a change of basis; with 1e4 the factors, in float32, lost a fiftieth of the product
 
 
@@ -103,13 +106,38 @@ def rounded(adapter: Adapter, wire: str) -> Adapter:
     return Adapter(products, {name: _rounded(tensor, wire, 0) for name, tensor in adapter.tensors.items()})
 
 
+def plus_rounded(before: Adapter, adapter: Adapter, wire: str) -> Adapter:
+    """Return ``before`` and the way from there to the adapter, factor by factor, as that comes out of the wire."""
+
+    def moved(old: Tensor, new: Tensor, axis: int) -> Tensor:
+        return old + _rounded(new - old, wire, axis)
+
+    products = {
+        name: Product(moved(old.b, new.b, 1), moved(old.a, new.a, 0), new.scale)
+        for name, (old, new) in {name: (before.products[name], p) for name, p in adapter.products.items()}.items()
+    }
+    return Adapter(products, {name: moved(before.tensors[name], new, 0) for name, new in adapter.tensors.items()})
+
+
 def _rounded(tensor: Tensor, wire: str, axis: int) -> Tensor:
     if wire == "bfloat16":
         return tensor.to(torch.bfloat16).to(tensor.dtype)
-    if not is_coded(tensor.shape):
+    if wire == "float32" or not is_coded(tensor.shape):
         return tensor
     scales = scales_of(tensor, axis)
-    return decode(encode(tensor, scales), scales)
+    if wire == "int8":
+        return decode(encode(tensor, scales), scales)
+    wider = scales * (LARGEST / float(2 ** (BITS[wire] - 1) - 1))
+    return (tensor / wider).round() * wider
+
+
+def size_on(wire: str, adapter: Adapter) -> int:
+    """Return the bytes of its snapshot; those in few bits are as in int8, of that many bits."""
+    if wire not in BITS:
+        return size_of(adapter, dtype=getattr(torch, wire), schema=DIGEST, base=DIGEST, round=1)
+    factors = [factor for product in adapter.products.values() for factor in (product.b, product.a)]
+    coded = sum(tensor.numel() for tensor in (*factors, *adapter.tensors.values()) if is_coded(tensor.shape))
+    return size_on("int8", adapter) - coded * (8 - BITS[wire]) // 8
 
 
 def of_one_rank(edge: AdapterEdge) -> AdapterEdge:

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.learning.learner import losses_of
 from benchmarks.learning.methods import Method, method_of
-from benchmarks.learning.mixes import chebyshev, left_over, plus, total, with_near_a
+from benchmarks.learning.mixes import chebyshev, left_over, plus, size_on, total, with_near_a
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.topologies import factor, mixing_matrix
 from decaf_node.daemon.said import agreed
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
 from decaf_node.mesh.topology import graph_of
@@ -53,6 +54,29 @@ def test_what_is_sent_is_off_by_half_a_step_of_its_direction_at_most() -> None:
     assert sent.products["layer"].scale == 2.0
     assert ((sent.tensors["head"] - head).abs() <= 0.51 * head.abs().amax(1, keepdim=True) / 127).all()
     assert torch.equal(Method("products", wire="bfloat16").sent(own).tensors["head"], head.bfloat16().float())
+
+
+@pytest.mark.parametrize(("wire", "largest"), [("int4", 7), ("int2", 1)])
+def test_what_a_difference_is_rounded_off_by_is_in_the_next_one(wire: str, largest: int) -> None:
+    method = method_of(f"decaf, {wire}, differences")
+    own = adapter(torch.randn(7, 3), torch.randn(3, 5))
+    moved = adapter(own.products["layer"].b + 0.1, own.products["layer"].a)
+    heard = method.sent(own)
+    for _ in range(40):
+        off = (moved.products["layer"].b - heard.products["layer"].b).abs()
+        heard = method.sent(moved, heard)
+        after = (moved.products["layer"].b - heard.products["layer"].b).abs()
+        assert (after <= 0.51 * off.amax(0) / largest).all()
+    assert after.max() < 1e-6
+    assert size_on(wire, own) < size_on("int8", own)
+
+
+def test_of_a_rank_only_the_strongest_directions_are_sent() -> None:
+    own = adapter(torch.randn(7, 3), torch.randn(3, 5))
+    sent = method_of("decaf, int8, sent at rank 2").sent(own).products["layer"]
+    best = cut(own.products["layer"], 2)
+    assert sent.rank == 2
+    assert (sent.dense() - best.dense()).norm() <= 0.02 * best.dense().norm()
 
 
 def test_a_name_says_what_is_unlike_the_paper() -> None:
@@ -95,6 +119,7 @@ def test_other_names_are_refused(name: str) -> None:
         "decaf, in use",
         "decaf, to mesh",
         "decaf, by size, by rank",
+        "dlora, sent at rank 2",
     ],
 )
 def test_what_does_not_go_together_is_refused(name: str) -> None:
