@@ -30,6 +30,7 @@ MINUTES = {  # of two cores
     "wire": 2,
     "commands": 1,
     "exchange": 4,
+    "links": 6,
     "overlap": 40,
     "peers.compare": 25,
     "topologies": 2,

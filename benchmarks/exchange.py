@@ -56,6 +56,8 @@ EVERY_SECONDS = 0.01  # a health check
 PATIENCE = 600.0
 PLAIN = {"plain gRPC, 1 MiB": MIB, "plain gRPC, 256 KiB": MIB // 4}  # by their messages; ours are the latter
 METHOD = "/plain.Stream/Exchange"
+Serve = Callable[[Path, str, int, Connection], None]
+Fetch = Callable[[Path, str, int, Path], tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Answers:
     slowest: float
 
 
-def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon, within: tuple[str, ...] = ()) -> Daemon:
+def exchanging(
+    make: Any, name: str, size: int, value: float, *peers: Daemon, within: tuple[str, ...] = (), **settings: Any
+) -> Daemon:
     """Start a daemon that trains next to nothing, and sends snapshots of ``size`` bytes. within: see ``Daemon``."""
     daemon: Daemon = make(
         name,
@@ -76,8 +80,9 @@ def exchanging(make: Any, name: str, size: int, value: float, *peers: Daemon, wi
         script={"bulk": size, "value": value, "drift": value, "seconds": 1.0},  # never two the same snapshot
         round={"steps": 3, "overlap": False, "wait_floor": PATIENCE, "wait_ceiling": PATIENCE},
         store={"save_every": PATIENCE},
-        limits={"spool_bytes": 64 * size},  # what is not saved yet stays there
+        limits={"spool_bytes": 64 * size, **settings.pop("limits", {})},  # what is not saved yet stays there
         mesh={"topology": "full"},
+        **settings,
     )
     daemon.within = within
     daemon.start().until(lambda status: status.address != "", PATIENCE)
@@ -99,9 +104,13 @@ def ours(size: int) -> list[float]:
     """Return the seconds of so many exchanges, but for the first."""
     with mesh() as make:
         one = exchanging(make, "a", size, 1.0)
-        other = exchanging(make, "b", size, 2.0, one)
-        wait_for(lambda: min(len(mixed(one, size)), len(mixed(other, size))) > ROUNDS)
-        pairs = list(zip(mixed(one, size), mixed(other, size), strict=False))[1 : 1 + ROUNDS]
+        return both_ways(one, exchanging(make, "b", size, 2.0, one), size)
+
+
+def both_ways(one: Daemon, other: Daemon, size: int) -> list[float]:
+    """Wait for so many exchanges of two daemons, and return their seconds, but for the first."""
+    wait_for(lambda: min(len(mixed(one, size)), len(mixed(other, size))) > ROUNDS)
+    pairs = list(zip(mixed(one, size), mixed(other, size), strict=False))[1 : 1 + ROUNDS]
     # who has trained first has also waited for the other
     return [min(a.exchange_seconds, b.exchange_seconds) for a, b in pairs]
 
@@ -126,14 +135,14 @@ def papers_of(state: Path) -> MutualTls:
     return MutualTls(load_papers(state / "identity", load_identity(state / "identity"), time.time()), None)
 
 
-def serve(state: Path, file: Path, piece: int, pipe: Connection) -> None:
-    """Answer one stream at a time with the file, until the pipe closes."""
+def serve(state: Path, address: str, piece: int, pipe: Connection) -> None:
+    """Answer one stream at a time with the state's file, until the pipe closes."""
 
     numbers = itertools.count()
 
     async def exchange(blocks: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
         drinking = asyncio.create_task(drink(blocks, state / f"came-{next(numbers)}"))
-        async for block in pour(file, piece):
+        async for block in pour(state / "file", piece):
             yield block
         pipe.send(await drinking)
 
@@ -142,7 +151,7 @@ def serve(state: Path, file: Path, piece: int, pipe: Connection) -> None:
         handler: Any = grpc.stream_stream_rpc_method_handler(exchange)
         service = grpc.method_handlers_generic_handler("plain.Stream", {"Exchange": handler})
         server.add_generic_rpc_handlers((service,))
-        pipe.send(papers_of(state).listen(server, "127.0.0.1:0"))
+        pipe.send(papers_of(state).listen(server, f"{address}:0"))
         await server.start()
         await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
         await server.stop(0)
@@ -150,15 +159,22 @@ def serve(state: Path, file: Path, piece: int, pipe: Connection) -> None:
     asyncio.run(run())
 
 
-def plain(size: int, piece: int) -> list[float]:
-    """Return the seconds of each exchange over a plain stream."""
+def fetch(state: Path, address: str, piece: int, came: Path) -> tuple[float, str]:
+    """Exchange the state's file for what is served there, into a new file; return the seconds, and its digest."""
 
-    async def exchange(security: MutualTls, address: str, file: Path, came: Path) -> str:
-        line = await security.line(address, CHANNEL_OPTIONS)
+    async def exchange() -> str:
+        line = await papers_of(state).line(address, CHANNEL_OPTIONS)
         async with line.channel as channel:
             call: Any = channel.stream_stream(METHOD)
-            return await drink(call(pour(file, piece)), came)
+            return await drink(call(pour(state / "file", piece)), came)
 
+    start = time.perf_counter()
+    digest = asyncio.run(exchange())
+    return time.perf_counter() - start, digest
+
+
+def plain(size: int, piece: int, address: str = "127.0.0.1", serve: Serve = serve, fetch: Fetch = fetch) -> list[float]:
+    """Return the seconds of each exchange over a plain stream. serve, fetch: do what those here do, elsewhere."""
     authority, times = Authority(), []
     with tempfile.TemporaryDirectory(prefix="decaf-", dir="/tmp") as folder:
         states = [Path(folder, name) for name in "ab"]
@@ -166,22 +182,20 @@ def plain(size: int, piece: int) -> list[float]:
             authority.admit(state)
             (state / "file").write_bytes(hashlib.shake_128(bytes([number])).digest(size))
         digests = [hashlib.sha256((state / "file").read_bytes()).hexdigest() for state in states]
-        with serving(states[1], piece) as pipe:
-            address = f"127.0.0.1:{pipe.recv()}"
+        with serving(serve, states[1], address, piece) as pipe:
+            there = f"{address}:{pipe.recv()}"
             for number in range(ROUNDS):
-                fresh = states[0] / f"came-{number}"
-                start = time.perf_counter()
-                came = asyncio.run(exchange(papers_of(states[0]), address, states[0] / "file", fresh))
+                seconds, came = fetch(states[0], there, piece, states[0] / f"came-{number}")
                 assert [pipe.recv(), came] == digests
-                times.append(time.perf_counter() - start)
+                times.append(seconds)
     return times
 
 
 @contextmanager
-def serving(state: Path, piece: int) -> Iterator[Connection]:
+def serving(serve: Serve, state: Path, address: str, piece: int) -> Iterator[Connection]:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(state, state / "file", piece, theirs))
+    process = context.Process(target=serve, args=(state, address, piece, theirs))
     process.start()
     try:
         yield ours
