@@ -83,7 +83,8 @@ def _turn(into_b: Tensor, into_a: Tensor, gram_b: Tensor, gram_a: Tensor, scale:
     turn = _Turn(*(torch.zeros(shape, dtype=torch.float64) for shape in ((size, rank), (rank, size), (rank, rank))))
     turn.into_b[:, live] = into_b @ u @ v
     turn.into_a[live] = (u @ v).T @ into_a
-    _revive(turn, into_a, dead, gram_a)
+    if len(dead):
+        _revive(turn, into_a, dead, gram_a)
     return turn
 
 

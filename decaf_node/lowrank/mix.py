@@ -161,14 +161,15 @@ def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int
             ill = torch.full_like(ill, path != "gram")
         rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
         noise = torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference)[..., None]
-        values, into_b, into_a = _by_gram(root, gram_r, noise)
+        values, into_b, into_a = _by_gram(root, gram_r, noise, rank)
         for index in ill.nonzero().tolist():
             layer = tuple(index)
-            values[layer], into_b[layer], into_a[layer] = _by_qr(total, layer, left[layer], right[layer], memory_bytes)
+            roots = _qr_roots(total, layer, left[layer], right[layer], memory_bytes)
+            values[layer], into_b[layer], into_a[layer] = _by_roots(*roots, rank)
     kept = values[..., :rank]
     inverse = torch.where(kept > noise, kept, torch.inf).rsqrt()
-    into_b = left[..., :, None] * into_b[..., :rank] * inverse[..., None, :]
-    into_a = inverse[..., :, None] * into_a[..., :rank, :] * right[..., None, :]
+    into_b = left[..., :, None] * into_b * inverse[..., None, :]
+    into_a = inverse[..., :, None] * into_a * right[..., None, :]
     return Core(into_b, into_a, values, inverse > 0)
 
 
@@ -192,23 +193,27 @@ def _columns(total: Stack) -> tuple[Tensor, Tensor]:
     return left, torch.where(balance > 0, weight.abs().sqrt() / balance, 0.0)
 
 
-def _by_gram(root: Tensor, gram_r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all S, and the coefficients of both factors before their ``S^-1/2``: (..., m), twice (..., m, m)."""
+def _by_gram(root: Tensor, gram_r: Tensor, noise: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all S, and of the first triples the coefficients of B and of A before their ``S^-1/2``."""
     squared, w = torch.linalg.eigh(root @ gram_r @ root.mT)
     values = squared.clamp_min(0).sqrt().flip(-1)
-    into_a = w.flip(-1).mT @ root
-    above = torch.where(values > noise, values, torch.inf)
-    return values, gram_r @ into_a.mT / above[..., None, :], into_a
+    kept = values[..., :rank]
+    into_a = w.flip(-1)[..., :rank].mT @ root
+    return values, gram_r @ into_a.mT / torch.where(kept > noise, kept, torch.inf)[..., None, :], into_a
 
 
-def _by_qr(
+def _by_roots(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``_by_gram`` does."""
+    w, values, z = torch.linalg.svd(left @ right.mT)
+    return values, right.mT @ z.mT[..., :rank], w.mT[..., :rank, :] @ left
+
+
+def _qr_roots(
     total: Stack, layer: tuple[int, ...], left: Tensor, right: Tensor, memory_bytes: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what ``_by_gram`` does, of one layer."""
-    root_l = _qr_root([product.b[layer] for product in total.products], -1, memory_bytes) * left
-    root_r = _qr_root([product.a[layer] for product in total.products], -2, memory_bytes) * right
-    w, values, z = torch.linalg.svd(root_l @ root_r.mT)
-    return values, root_r.mT @ z.mT, w.mT @ root_l
+) -> tuple[Tensor, Tensor]:
+    root_l = _qr_root([product.b[layer] for product in total.products], -1, memory_bytes)
+    root_r = _qr_root([product.a[layer] for product in total.products], -2, memory_bytes)
+    return root_l * left, root_r * right
 
 
 def _reference(total: Stack) -> Tensor:

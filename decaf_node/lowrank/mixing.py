@@ -199,8 +199,9 @@ def _mixed(
     def mix(names: Sequence[str]) -> _Layers:
         return _mix_layers(terms_of(names, share), names, share)
 
+    groups = list(_groups(now, parts, share))
     with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        done = list(pool.map(mix, _groups(now, parts, share)))
+        done = list((pool.map if len(groups) > 1 else map)(mix, groups))  # a new thread costs as much as a small layer
     products = {name: product for layers in done for name, product in layers.products.items()}
     tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
     return MixedAdapter(
