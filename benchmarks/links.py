@@ -4,8 +4,9 @@
   1 Gbit/s, or a switch in user space that delays every frame, so that an answer takes 10 or 40 ms. In turns, both ways
   at once: two daemons, as in ``exchange``, and two processes that send the same bytes over one gRPC stream with the
   same TLS, hashed and written as they come.
-- **limit**: a daemon with ``limits.upload_bytes_per_second`` and four neighbours, which take turns: what it sends in a
-  second of its exchanges, and when its snapshot is there with the first and with the last of the four.
+- **limit**: a daemon with ``limits.upload_bytes_per_second`` and four neighbours, which take turns: the bytes that the
+  bridge passes on from it to each of them, in windows of two seconds in which it sends all the while, with all that
+  TLS and TCP add.
 
 Prints tables and writes benchmarks/results/links.json. Run as root.
 
@@ -21,6 +22,8 @@ import os
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,7 +32,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.exchange import MIB, ROUNDS, both_ways, exchanging, fetch, mixed, plain, serve, wait_for
+from benchmarks.exchange import MIB, ROUNDS, both_ways, exchanging, fetch, mixed, plain, serve
 from benchmarks.machine import machine
 from tests.daemon.network_lab import ALONE, build, run, within
 from tests.daemon.processes import Daemon, mesh
@@ -43,6 +46,7 @@ PIECE = MIB // 4
 LIMIT_BYTES = 8_000_000
 LIMITED_MIB = 16
 NEIGHBOURS = ("b", "c", "d", "e")
+SAMPLE_SECONDS, WINDOW_SAMPLES = 0.25, 8
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -96,25 +100,50 @@ def enter(host: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the network of {host}")
 
 
-def limited(size: int) -> dict[str, Any]:
-    """Return what a limited daemon has sent in each second of its exchanges, and how long its neighbours waited."""
+def limited(size: int) -> list[list[float]]:
+    """Return the bytes that each neighbour of a limited daemon got in a second, for windows in which it sends."""
     build("a", *NEIGHBOURS)
+    count()
+    samples = []
     with mesh() as make:
         first = on_host(make, "a", 1, size, upload_bytes_per_second=LIMIT_BYTES)
-        others = [on_host(make, host, number, size, first) for number, host in enumerate(NEIGHBOURS, 2)]
-        wait_for(lambda: all(len(mixed(one, len(NEIGHBOURS) * size)) > ROUNDS for one in (first, *others)))
-        seen = [mixed(one, len(NEIGHBOURS) * size)[1 : 1 + ROUNDS] for one in (first, *others)]
-    rates = [round.sent_bytes / round.exchange_seconds for round in seen[0]]
-    waits = [[round.exchange_seconds for round in rounds] for rounds in zip(*seen[1:], strict=True)]
-    return {
-        "limit": LIMIT_BYTES,
-        "rates": rates,
-        "first": [min(one) for one in waits],
-        "last": [max(one) for one in waits],
-    }
+        for number, host in enumerate(NEIGHBOURS, 2):
+            on_host(make, host, number, size, first)
+        while len(mixed(first, len(NEIGHBOURS) * size)) <= ROUNDS:
+            time.sleep(SAMPLE_SECONDS)
+            samples.append((time.monotonic(), counted()))
+    return windows(samples)
 
 
-def show(size: int, times: dict[str, dict[str, list[float]]], limit: dict[str, Any]) -> None:
+def count() -> None:
+    """Let the bridge count what it passes on from a to each of its neighbours."""
+    run("nft", "add table bridge seen")
+    run("nft", "add chain bridge seen passed { type filter hook forward priority 0; }")
+    for host in NEIGHBOURS:
+        run("nft", f'add rule bridge seen passed iifname "to-a" oifname "to-{host}" counter')
+
+
+def counted() -> list[int]:
+    """Return the bytes so far, in the order of the neighbours."""
+    words = ("nft", "-j", "list", "chain", "bridge", "seen", "passed")
+    listed = subprocess.run(words, check=True, capture_output=True)  # noqa: S603 - our own words
+    rules = [entry["rule"]["expr"] for entry in json.loads(listed.stdout)["nftables"] if "rule" in entry]
+    return [part["counter"]["bytes"] for rule in rules for part in rule if "counter" in part]
+
+
+def windows(samples: Sequence[tuple[float, Sequence[int]]]) -> list[list[float]]:
+    """Return a second's bytes of each window whose every step has half of what the limit allows, or more."""
+
+    def rates(earlier: int, later: int) -> list[float]:
+        (begun, before), (ended, after) = samples[earlier], samples[later]
+        return [(now - then) / (ended - begun) for then, now in zip(before, after, strict=True)]
+
+    sending = [sum(rates(step, step + 1)) > LIMIT_BYTES / 2 for step in range(len(samples) - 1)]
+    starts = range(0, len(sending) - WINDOW_SAMPLES + 1, WINDOW_SAMPLES)
+    return [rates(at, at + WINDOW_SAMPLES) for at in starts if all(sending[at : at + WINDOW_SAMPLES])]
+
+
+def show(size: int, times: dict[str, dict[str, list[float]]], seen: list[list[float]]) -> None:
     table = Table("link", "both ways at once", "median", "fastest to slowest", "Mbit/s each way", "beside plain")
     for link, methods in times.items():
         best = statistics.median(methods["plain gRPC"])
@@ -123,11 +152,12 @@ def show(size: int, times: dict[str, dict[str, list[float]]], limit: dict[str, A
             rate = 8 * size / median / 1e6
             table.add_row(link, name, f"{median:.2f} s", spread, f"{rate:.0f}", f"{best / median:.0%}")
     Console().print(table)
-    rates = [rate / limit["limit"] for rate in limit["rates"]]
+    rates = [sum(window) / LIMIT_BYTES for window in seen]
+    shares = [share / statistics.fmean(window) for window in seen for share in window]
     print(
-        f"Limited to {limit['limit'] / 1e6:g} MB/s, a daemon with {len(NEIGHBOURS)} neighbours has sent "
-        f"{min(rates):.1%} to {max(rates):.1%} of that in an exchange. The first of them had its snapshot after "
-        f"{statistics.median(limit['first']):.1f} s, the last after {statistics.median(limit['last']):.1f} s."
+        f"Limited to {LIMIT_BYTES / 1e6:g} MB/s, with {len(NEIGHBOURS)} neighbours: in {len(seen)} windows "
+        f"{statistics.median(rates):.1%} of that in the median ({min(rates):.1%} to {max(rates):.1%}). "
+        f"Each neighbour got {min(shares):.0%} to {max(shares):.0%} of an even share."
     )
 
 
@@ -154,9 +184,9 @@ def main() -> None:
         print(json.dumps(on_link(given.only, size, given.turns)))
     else:
         times = {link: apart(link, given.mb, given.turns) for link in (THIN, *DELAYS)}
-        limit = apart("limit", given.mb, given.turns)
-        show(size, times, limit)
-        document = {"machine": machine(), "bytes": size, "seconds": times, "limit": limit}
+        seen = apart("limit", given.mb, given.turns)
+        show(size, times, seen)
+        document = {"machine": machine(), "bytes": size, "seconds": times, "limit": LIMIT_BYTES, "limited": seen}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
