@@ -5,8 +5,8 @@
   at once: two daemons, as in ``exchange``, and two processes that send the same bytes over one gRPC stream with the
   same TLS, hashed and written as they come.
 - **limit**: a daemon with ``limits.upload_bytes_per_second`` and four neighbours, which take turns: the bytes that the
-  bridge passes on from it to each of them, in windows of two seconds in which it sends all the while, with all that
-  TLS and TCP add.
+  bridge passes on from it to each of them, in windows of two seconds in which all four are being sent to, with all
+  that TLS and TCP add.
 
 Prints tables and writes benchmarks/results/links.json. Run as root.
 
@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ PIECE = MIB // 4
 LIMIT_BYTES = 8_000_000
 LIMITED_MIB = 16
 NEIGHBOURS = ("b", "c", "d", "e")
-SAMPLE_SECONDS, WINDOW_SAMPLES = 0.25, 8
+SAMPLE_SECONDS, GAP_SAMPLES, WINDOW_SAMPLES = 0.25, 4, 8
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -101,7 +102,7 @@ def enter(host: str) -> None:
 
 
 def limited(size: int) -> list[list[float]]:
-    """Return the bytes that each neighbour of a limited daemon got in a second, for windows in which it sends."""
+    """Return the bytes that each neighbour of a limited daemon got in a second, see ``windows``."""
     build("a", *NEIGHBOURS)
     count()
     samples = []
@@ -132,15 +133,22 @@ def counted() -> list[int]:
 
 
 def windows(samples: Sequence[tuple[float, Sequence[int]]]) -> list[list[float]]:
-    """Return a second's bytes of each window whose every step has half of what the limit allows, or more."""
+    """Return a second's bytes of each window in which all neighbours are being sent to."""
+    moments, counts = zip(*samples, strict=True)
+    passing = [[now - then > PIECE // 2 for then, now in zip(*pair, strict=True)] for pair in pairwise(counts)]
 
-    def rates(earlier: int, later: int) -> list[float]:
-        (begun, before), (ended, after) = samples[earlier], samples[later]
-        return [(now - then) / (ended - begun) for then, now in zip(before, after, strict=True)]
+    def busy(step: int) -> bool:
+        """Whether each neighbour gets more than acknowledgements within a second before and within a second after."""
+        around = passing[max(0, step - GAP_SAMPLES) : step + 1], passing[step : step + GAP_SAMPLES + 1]
+        return all(all(map(any, zip(*part, strict=True))) for part in around)
 
-    sending = [sum(rates(step, step + 1)) > LIMIT_BYTES / 2 for step in range(len(samples) - 1)]
-    starts = range(0, len(sending) - WINDOW_SAMPLES + 1, WINDOW_SAMPLES)
-    return [rates(at, at + WINDOW_SAMPLES) for at in starts if all(sending[at : at + WINDOW_SAMPLES])]
+    seen = []
+    for start in range(0, len(passing) - WINDOW_SAMPLES + 1, WINDOW_SAMPLES):
+        end = start + WINDOW_SAMPLES
+        if all(map(busy, range(start, end))):
+            seconds = moments[end] - moments[start]
+            seen.append([(now - then) / seconds for then, now in zip(counts[start], counts[end], strict=True)])
+    return seen
 
 
 def show(size: int, times: dict[str, dict[str, list[float]]], seen: list[list[float]]) -> None:
