@@ -25,7 +25,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -71,7 +71,14 @@ class Answers:
 
 
 def exchanging(
-    make: Any, name: str, size: int, value: float, *peers: Daemon, within: tuple[str, ...] = (), **settings: Any
+    make: Any,
+    name: str,
+    size: int,
+    value: float,
+    *peers: Daemon,
+    within: tuple[str, ...] = (),
+    limits: Mapping[str, int] = {},
+    **settings: Any,
 ) -> Daemon:
     """Start a daemon that trains next to nothing, and sends snapshots of ``size`` bytes. within: see ``Daemon``."""
     daemon: Daemon = make(
@@ -80,7 +87,7 @@ def exchanging(
         script={"bulk": size, "value": value, "drift": value, "seconds": 1.0},  # never two the same snapshot
         round={"steps": 3, "overlap": False, "wait_floor": PATIENCE, "wait_ceiling": PATIENCE},
         store={"save_every": PATIENCE},
-        limits={"spool_bytes": 64 * size, **settings.pop("limits", {})},  # what is not saved yet stays there
+        limits={"spool_bytes": 64 * size, **limits},  # what is not saved yet stays there
         mesh={"topology": "full"},
         **settings,
     )

@@ -6,10 +6,11 @@ The adapter is that of a 7B-class model: 224 layers, rank 16, our own and five n
   largest relative Frobenius distance of two layers from a dense float64 SVD.
 - **bounds**: the matrix products that it cannot do without; and reading both stacks twice and writing the result once,
   at the rate at which this device copies.
-- **cores**: the first 16 singular triples of all 224, in float64: by the CPU as the product does it (``svd``, one
-  thread a group of layers), by the device's own batched ``svd`` and ``eigh``, and by subspace iteration that starts
-  from our own factors, which are a part of the stack. PyTorch loops over matrices beyond 32 x 32 in some versions
-  (issues 175585, 174674). The error is that of the leading part, relative to the largest singular value.
+- **cores**: the first 16 singular triples of all 224, in float64: by the CPU (``eigh`` of ``C^T C``, nearly what the
+  product does there, one thread a group of layers), by the device's own batched ``svd`` and ``eigh``, and by subspace
+  iteration that starts from our own factors, which are a part of the stack. PyTorch loops over matrices beyond 32 x 32
+  in some versions (issues 175585, 174674). The error is that of the leading part, relative to the largest singular
+  value.
 
 It needs nothing but torch and the package. Prints one table; on a GPU it writes benchmarks/results/gpu.json too.
 
@@ -83,7 +84,7 @@ def copying(case: Case) -> Callable[[], object]:
 
 
 def cores_of(case: Case) -> Tensor:
-    """Return a core of each layer, as the mix makes them of the triangles of its stacks, in float64 on their device."""
+    """Return a core of each layer, the product of the triangles of its stacks, in float64 on their device."""
     cores = []
     for name in case.adapters[0].products:
         layer, weight = case.layer(name), case.weights[0] ** 0.5
@@ -96,7 +97,7 @@ def cores_of(case: Case) -> Tensor:
 
 
 def on_cpu(cores: Tensor) -> Triples:
-    """As ``decompose`` does, one thread a group of layers."""
+    """As a mix does, one thread a group of layers."""
     workers = torch.get_num_threads()
 
     with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

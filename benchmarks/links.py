@@ -160,6 +160,9 @@ def show(size: int, times: dict[str, dict[str, list[float]]], seen: list[list[fl
             rate = 8 * size / median / 1e6
             table.add_row(link, name, f"{median:.2f} s", spread, f"{rate:.0f}", f"{best / median:.0%}")
     Console().print(table)
+    if not seen:
+        print("There was no window in which all neighbours were being sent to.")
+        return
     rates = [sum(window) / LIMIT_BYTES for window in seen]
     shares = [share / statistics.fmean(window) for window in seen for share in window]
     print(
@@ -193,9 +196,9 @@ def main() -> None:
     else:
         times = {link: apart(link, given.mb, given.turns) for link in (THIN, *DELAYS)}
         seen = apart("limit", given.mb, given.turns)
-        show(size, times, seen)
         document = {"machine": machine(), "bytes": size, "seconds": times, "limit": LIMIT_BYTES, "limited": seen}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+        show(size, times, seen)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from decaf_node.errors import KINDS, Bug, DecafError, from_exit_code
+from decaf_node.training.examples import BadRow
 
 
 def test_an_error_reads_as_one_sentence_with_its_reason() -> None:
@@ -13,9 +14,10 @@ def test_an_error_reads_as_one_sentence_with_its_reason() -> None:
     assert (error.reason, error.message) == ("data.column-missing", "There is no column text in a.jsonl.")
 
 
-def test_an_error_comes_through_from_a_worker_process() -> None:
-    error = pickle.loads(pickle.dumps(Bug("part.what", "Said in a worker.")))
-    assert (type(error), str(error)) == (Bug, "Said in a worker. [part.what]")
+@pytest.mark.parametrize("error", [Bug("part.what", "Said in a worker."), BadRow("part.what", "Said in a worker.", 3)])
+def test_an_error_comes_through_from_a_worker_process(error: DecafError) -> None:
+    other = pickle.loads(pickle.dumps(error))
+    assert (type(other), str(other), vars(other)) == (type(error), "Said in a worker. [part.what]", vars(error))
 
 
 @pytest.mark.parametrize("exit_code", sorted(KINDS))

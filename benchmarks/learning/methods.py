@@ -52,7 +52,8 @@ class Method:
              a whole round's time. (Overlap in the simulator is of its time alone.)
     server:  in place of a graph a server takes the mean of all, without a network: FedAvg (arXiv 1602.05629)
     sent_rank: only so many directions of a layer are sent, its strongest ones; 0: all
-    differences: after the first snapshot only the way from the last one is sent, factor by factor. What it is rounded
+    differences: after the first snapshot, in int8 and not counted, only the way from the last one is sent, factor by
+             factor. What it is rounded
              off by is in the next one (arXiv 1902.00340, CHOCO)
     """
 
@@ -203,6 +204,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: labels weigh by one thing")
     if method.sent_rank and (method.differences or method.mixing != "products"):
         raise ValueError(f"{name}: only whole products are cut before they are sent")
+    if method.differences and (method.wire not in ("int8", "int4", "int2") or method.tracking):
+        raise ValueError(f"{name}: differences are of adapters, in few bits")
     if method.in_use and not method.residual:
         raise ValueError(f"{name}: only a residual can be in use")
     if method.by_size and method.by_rank:

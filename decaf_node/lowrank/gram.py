@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 MEMORY_BYTES = 256 * 1024 * 1024
-CACHE_BYTES = 4 * 1024 * 1024  # on a CPU larger blocks leave its cache, and smaller ones are too many to be called for
+CACHE_BYTES = (
+    4 * 1024 * 1024
+)  # on a CPU larger blocks leave its cache, and of smaller ones there are so many that the calls cost more
 
 _held = threading.local()
 
@@ -29,7 +31,8 @@ def piece_bytes(device: torch.device, memory_bytes: int) -> int:
 def stacked(parts: Sequence[Tensor], dim: int, memory_bytes: int = MEMORY_BYTES) -> Iterator[tuple[slice, Tensor]]:
     """Yield the parts stacked along ``dim`` (-1: factors B, -2: factors A) in float64, cut along the other side.
 
-    Each block is a piece of ``memory_bytes`` (at least one row or column), and comes with its place. It is scratch.
+    Each block is a piece of ``memory_bytes`` (at least one row or column), and comes with its place. It holds until the
+    next block, or the next stack of this thread. The parts may lie on several devices: the first one's is worked on.
     """
     batch, width = parts[0].shape[:-2], sum(part.shape[dim] for part in parts)
     step = max(1, piece_bytes(parts[0].device, memory_bytes) // (8 * max(1, width * batch.numel())))
@@ -38,8 +41,9 @@ def stacked(parts: Sequence[Tensor], dim: int, memory_bytes: int = MEMORY_BYTES)
     for pieces in zip(*(torch.split(part, step, _other(dim)) for part in parts), strict=True):
         size = pieces[0].shape[_other(dim)]
         shape = (*batch, size, width) if dim == -1 else (*batch, width, size)
-        block = scratch("block", shape, torch.float64, device)
-        block.copy_(torch.cat(pieces, dim, out=scratch("pieces", shape, dtype, device)))
+        block = _scratch("block", shape, torch.float64, device)
+        together = _scratch("pieces", shape, dtype, device)
+        block.copy_(torch.cat([piece.to(device) for piece in pieces], dim, out=together))
         yield slice(start, start + size), block
         start += size
 
@@ -65,7 +69,7 @@ def combined(
     for place, block in stacked(parts, dim, memory_bytes):
         # for B too the short side comes first: on a CPU that takes half the time of ``block @ coefficients``
         left, right = (coefficients.mT, block.mT) if dim == -1 else (coefficients, block)
-        part = scratch("part", (*batch, rank, right.shape[-1]), torch.float64, block.device)
+        part = _scratch("part", (*batch, rank, right.shape[-1]), torch.float64, block.device)
         torch.matmul(left, right, out=part)
         if dim == -1:
             result[..., place, :] = part.mT
@@ -74,17 +78,18 @@ def combined(
     return result
 
 
-def scratch(purpose: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _scratch(purpose: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a tensor to be used at once. On a CPU all of a thread's for one purpose are the same memory.
 
-    New memory would be given back each time, and asked of the system anew: its page faults are a quarter of a mix.
+    New memory would be given back each time, and asked of the system anew: its page faults are a quarter of a mix. A
+    thread keeps some three times ``CACHE_BYTES`` for it, for as long as it lives.
     """
     if device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
     held = getattr(_held, purpose, None)
     if held is None or held.dtype != dtype or held.numel() < math.prod(shape):
         with torch.inference_mode(mode=False):  # else it could be used in that mode only
-            held = torch.empty(math.prod(shape), dtype=dtype)
+            held = torch.empty(math.prod(shape), dtype=dtype, device=device)
         setattr(_held, purpose, held)
     return held[: math.prod(shape)].view(*shape)
 

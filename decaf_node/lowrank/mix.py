@@ -36,7 +36,7 @@ Path = Literal["auto", "gram", "qr"]
 
 @dataclass(frozen=True)
 class Mixed:
-    """A product, and per layer its Frobenius norm, and that of what the truncation to its rank has cut.
+    """A product, and per layer its Frobenius norm before it was rounded, and that of what the truncation has cut.
 
     Float64, on the CPU.
     """
@@ -105,7 +105,7 @@ def mix_products(
     Path:    "gram" loses half of float64's digits of what cancels between the factors, by the condition
              ``||L|| ||R|| / sum |w| ||p||`` (after its columns are balanced; sqrt(r) where the products are).
              "auto" takes it, and "qr", which loses none, for the layers where that is above CONDITION_LIMIT, for
-             those whose Cholesky decomposition breaks down, and for float64 factors.
+             those where the Cholesky decomposition of ``L^T L`` breaks down, and for float64 factors.
     Memory:  at most ``memory_bytes`` beyond inputs and outputs, as far as one row of a block and the cores allow.
     Unique:  only the product; see ``gauge.align`` for the factors.
     Raises:  BadProduct if shapes, lengths, weights, rank or scale do not fit, or a factor is not finite.
@@ -161,6 +161,7 @@ def decompose(total: Stack, rank: int, *, path: Path = "auto", memory_bytes: int
             ill = torch.full_like(ill, path != "gram")
         rounding = torch.where(ill, 8 * EPSILON, 2 * math.sqrt(SHIFT)) * size
         noise = torch.maximum(rounding, (EPSILON if fine else 2**-24) * reference)[..., None]
+        root = root.masked_fill(ill[..., None, None], 0.0)  # those are not solved by it
         values, into_b, into_a = _by_gram(root, gram_r, noise, rank)
         for index in ill.nonzero().tolist():
             layer = tuple(index)
@@ -203,9 +204,9 @@ def _by_gram(root: Tensor, gram_r: Tensor, noise: Tensor, rank: int) -> tuple[Te
 
 
 def _by_roots(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what ``_by_gram`` does."""
-    w, values, z = torch.linalg.svd(left @ right.mT)
-    return values, right.mT @ z.mT[..., :rank], w.mT[..., :rank, :] @ left
+    """Return what ``_by_gram`` does, by the SVD ``W S Z^T`` of the core."""
+    w, values, z_t = torch.linalg.svd(left @ right.mT)
+    return values, right.mT @ z_t.mT[..., :rank], w.mT[..., :rank, :] @ left
 
 
 def _qr_roots(

@@ -36,7 +36,7 @@ class MixedAdapter:
 
     tail:         of what the truncation has cut
     interference: of the error that averaging A and B apart makes; nan where ranks differ and they cannot be averaged
-    norm:         of the products of ``adapter``
+    norm:         of the products of ``adapter``, before their factors were rounded to its dtype
     """
 
     adapter: Adapter
@@ -186,7 +186,7 @@ def _mixed(
     terms_of: Callable[[Sequence[str], int], Sequence[_Term]],
     memory_bytes: int,
 ) -> MixedAdapter:
-    """Mix group by group, one CPU thread a group: unlike threads inside a group they never wait for each other.
+    """Mix group by group, where there are several one CPU thread a group: threads inside a group wait for each other.
 
     parts: all that is mixed. terms: of the plainly averaged tensors. terms_of: of layers, within so many bytes.
     """
@@ -199,9 +199,7 @@ def _mixed(
     def mix(names: Sequence[str]) -> _Layers:
         return _mix_layers(terms_of(names, share), names, share)
 
-    groups = list(_groups(now, parts, share))
-    with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        done = list((pool.map if len(groups) > 1 else map)(mix, groups))  # a new thread costs as much as a small layer
+    done = _each(mix, list(_groups(now, parts, share)), workers)
     products = {name: product for layers in done for name, product in layers.products.items()}
     tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
     return MixedAdapter(
@@ -210,6 +208,14 @@ def _mixed(
         interference=over_layers([layers.interference for layers in done]),
         norm=over_layers([layers.norm for layers in done]),
     )
+
+
+def _each(mix: Callable[[Sequence[str]], _Layers], groups: Sequence[Sequence[str]], workers: int) -> list[_Layers]:
+    with one_thread():
+        if len(groups) < 2:  # a new thread costs as much as a layer
+            return [mix(group) for group in groups]
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(mix, groups))
 
 
 def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:

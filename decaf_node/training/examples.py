@@ -45,6 +45,9 @@ class BadRow(BadData):
         super().__init__(reason, message)
         self.index = index
 
+    def __reduce__(self) -> tuple[type[BadRow], tuple[str, str, int]]:
+        return type(self), (self.reason, self.message, self.index)
+
 
 class NoneReadable(BadData):
     """Of a whole batch nothing can be read any more."""

@@ -58,6 +58,7 @@ def test_what_is_sent_is_off_by_half_a_step_of_its_direction_at_most() -> None:
 
 @pytest.mark.parametrize(("wire", "largest"), [("int4", 7), ("int2", 1)])
 def test_what_a_difference_is_rounded_off_by_is_in_the_next_one(wire: str, largest: int) -> None:
+    torch.manual_seed(0)
     method = method_of(f"decaf, {wire}, differences")
     own = adapter(torch.randn(7, 3), torch.randn(3, 5))
     moved = adapter(own.products["layer"].b + 0.1, own.products["layer"].a)
@@ -66,7 +67,8 @@ def test_what_a_difference_is_rounded_off_by_is_in_the_next_one(wire: str, large
         off = (moved.products["layer"].b - heard.products["layer"].b).abs()
         heard = method.sent(moved, heard)
         after = (moved.products["layer"].b - heard.products["layer"].b).abs()
-        assert (after <= 0.51 * off.amax(0) / largest).all()
+        ulps = torch.finfo(torch.float32).eps * moved.products["layer"].b.abs().amax(0)
+        assert (after <= 0.51 * off.amax(0) / largest + ulps).all()
     assert after.max() < 1e-6
     assert size_on(wire, own) < size_on("int8", own)
 
@@ -120,6 +122,8 @@ def test_other_names_are_refused(name: str) -> None:
         "decaf, to mesh",
         "decaf, by size, by rank",
         "dlora, sent at rank 2",
+        "decaf, differences",
+        "decaf, int4, differences, tracking",
     ],
 )
 def test_what_does_not_go_together_is_refused(name: str) -> None:

@@ -94,7 +94,9 @@ class Daemon:
         """Wait until its log has the words."""
         end = time.monotonic() + patience
         while words not in self.log():
-            assert time.monotonic() < end, f"{self.tail()}\n{self.name} never said {words!r}"
+            ended = self.process is not None and self.process.poll() is not None and words not in self.log()
+            over = ended or time.monotonic() > end
+            assert not over, f"{self.tail()}\n{self.name} never said {words!r}"
             time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:

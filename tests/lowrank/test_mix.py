@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -301,3 +302,19 @@ def test_a_transposed_neighbour_is_refused() -> None:
     factors = Factors()
     with pytest.raises(BadProduct):
         mix_products([factors.product(D, 8, K), factors.product(K, 8, D)], [0.5, 0.5], 8)
+
+
+def test_a_mix_in_inference_mode_leaves_nothing_that_the_next_cannot_use() -> None:
+    """A thread keeps the memory that it works in; this one is new, and has none yet."""
+    factors = Factors()
+    products = [factors.product(D, 8, K) for _ in range(3)]
+
+    def both() -> tuple[Product, Product]:
+        with torch.inference_mode():
+            first = mix_products(products, _equal(3), 8).product
+        return first, mix_products(products, _equal(3), 8).product
+
+    with ThreadPoolExecutor(1) as thread:
+        first, second = thread.submit(both).result()
+    assert torch.equal(first.b, second.b)
+    assert torch.equal(first.a, second.a)
