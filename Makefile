@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 BUF := .buf/node_modules/.bin/buf
 BUF_PACKAGE := @bufbuild/buf@1.75.0
 PYTEST := $(PYTHON) -m pytest
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+SIDE_BY_SIDE := --dist loadfile --numprocesses
 BASELINE := proto/baseline.binpb
 PROTOS := $(wildcard proto/decaf_node/v1/*.proto)
 export DECAF_NODE_DEMO_ASSETS ?= $(CURDIR)/.demo
@@ -30,14 +30,14 @@ demo: .venv/installed ## four nodes learn together, about three minutes (ARGS="-
 
 test: .venv/installed-dev .buf/installed ## all tests but those of `make e2e` and `make ray`
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "not e2e and not ray" --durations=20 $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) 3 -m "not e2e and not ray" --durations=20 $(ARGS)
 
 quick: .venv/installed-dev ## the fast tests, one to two minutes
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not e2e and not ray" $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) 3 -m "not slow and not e2e and not ray" $(ARGS)
 
 e2e: .venv/installed-dev ## real meshes of real processes
 	@$(PYTHON) tools/fetch_demo.py --llm "$$DECAF_NODE_DEMO_ASSETS"
-	@$(PYTEST) $(SIDE_BY_SIDE) -m "e2e and not alone" --durations=20 $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) 2 -m "e2e and not alone" --durations=20 $(ARGS)
 	@$(PYTEST) -m "e2e and alone" --durations=20 $(ARGS)
 
 ray: .venv/installed-ray ## simulations on a local Ray, which is installed for it
