@@ -58,7 +58,7 @@ def on_link(name: str, size: int, turns: int) -> dict[str, list[float]]:
         build("a", "b")
         for host in "ab":
             shape = ("tbf", "rate", "1gbit", "burst", "256k", "latency", "50ms")
-            run("ip", "netns", "exec", host, "tc", "qdisc", "add", "dev", "eth0", "root", *shape)
+            run(*within(host), "tc", "qdisc", "add", "dev", "eth0", "root", *shape)
         return in_turns(size, turns)
     with hosts("a", "b") as both:
         for host in "ab":

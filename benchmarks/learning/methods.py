@@ -53,8 +53,7 @@ class Method:
     server:  in place of a graph a server takes the mean of all, without a network: FedAvg (arXiv 1602.05629)
     sent_rank: only so many directions of a layer are sent, its strongest ones; 0: all
     differences: after the first snapshot, in int8 and not counted, only the way from the last one is sent, factor by
-             factor. What it is rounded
-             off by is in the next one (arXiv 1902.00340, CHOCO)
+             factor. What it is rounded off by is in the next one (CHOCO, arXiv 1902.00340)
     """
 
     mixing: Mixing
@@ -129,8 +128,7 @@ def method_of(name: str) -> Method:
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, to mesh,
     to mean, own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use,
-    by size, by rank, overlap, int4, int2, differences, sent at rank NUMBER.
-    Raises ValueError.
+    by size, by rank, overlap, int4, int2, differences, sent at rank NUMBER. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:

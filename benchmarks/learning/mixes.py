@@ -112,17 +112,17 @@ def plus_rounded(before: Adapter, adapter: Adapter, wire: str) -> Adapter:
     def moved(old: Tensor, new: Tensor, axis: int) -> Tensor:
         return old + _rounded(new - old, wire, axis)
 
-    products = {
-        name: Product(moved(old.b, new.b, 1), moved(old.a, new.a, 0), new.scale)
-        for name, (old, new) in {name: (before.products[name], p) for name, p in adapter.products.items()}.items()
-    }
+    products = {}
+    for name, new in adapter.products.items():
+        old = before.products[name]
+        products[name] = Product(moved(old.b, new.b, 1), moved(old.a, new.a, 0), new.scale)
     return Adapter(products, {name: moved(before.tensors[name], new, 0) for name, new in adapter.tensors.items()})
 
 
 def _rounded(tensor: Tensor, wire: str, axis: int) -> Tensor:
     if wire == "bfloat16":
         return tensor.to(torch.bfloat16).to(tensor.dtype)
-    if wire == "float32" or not is_coded(tensor.shape):
+    if not is_coded(tensor.shape):
         return tensor
     scales = scales_of(tensor, axis)
     if wire == "int8":

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 MEMORY_BYTES = 256 * 1024 * 1024
-CACHE_BYTES = (
-    4 * 1024 * 1024
-)  # on a CPU larger blocks leave its cache, and of smaller ones there are so many that the calls cost more
+# On a CPU larger blocks leave its cache, and of smaller ones there are so many that the calls cost more.
+CACHE_BYTES = 4 * 1024 * 1024
 
 _held = threading.local()
 
