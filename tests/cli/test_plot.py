@@ -87,6 +87,13 @@ def test_the_panels_are_those_that_there_is_something_for(tmp_path: Path) -> Non
     assert "distance" not in part
 
 
+def test_of_a_single_round_the_axis_says_its_number_once(tmp_path: Path) -> None:
+    history = Thinned()
+    history.add(replace(round_report(7, None), steps=0, consensus_distance=None))  # nothing but bytes
+    draw_history(tmp_path / "rounds.svg", "a", history)
+    assert texts(tmp_path / "rounds.svg").split("\n").count(" 7 ") == 1
+
+
 @pytest.mark.parametrize(
     ("file", "sentence"),
     [

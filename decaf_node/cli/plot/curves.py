@@ -31,7 +31,7 @@ def draw_history(path: Path, who: str, history: Thinned) -> None:
     for axes, panel in zip(places, panels, strict=False):
         panel(axes, history)
         axes.set(xlabel="round", ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.grid(alpha=0.3)
     for axes in list(figure.axes)[len(panels) :]:
