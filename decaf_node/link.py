@@ -61,11 +61,11 @@ class TrainerReady:
 
 @dataclass(frozen=True)
 class Progress:
-    """Training goes on: at most one a second."""
+    """Training goes on: at most one a second. loss: mean over the steps so far, where it is known yet."""
 
     round: int
     step: int
-    loss: float
+    loss: float | None
     steps_per_second: float
 
 

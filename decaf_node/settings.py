@@ -386,7 +386,7 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
         raise BadSettings("settings.unreadable", f"The settings {path} cannot be read: {error}.") from error
     except (ValueError, RecursionError) as error:
         raise BadSettings("settings.not-toml", f"The settings {path} are not valid TOML: {error}.") from error
-    _apply_environment(document, environ)
+    apply_environment(document, environ)
     settings = parse_settings(document, str(path))
     return _anchored(settings, path.absolute().parent)
 
@@ -408,7 +408,8 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
         raise BadSettings("settings.bad-value", f"In the settings {source}, {what}: {problem}.") from None
 
 
-def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+def apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Set in ``document`` what variables of ``environ`` set, ``DECAF_NODE__SECTION__KEY``. Raises BadSettings."""
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue

@@ -50,22 +50,18 @@ class FirstSettings:
     labels: Sequence[str] = ()
 
     def check(self, mesh: str) -> Settings:
-        """Return the settings that are there, or that new ones would be; nothing is written.
+        """Return the settings that are there, or that new ones would be, with what the environment sets.
 
-        Raises UsageError ``settings.model-and-data`` if they are to be new and model or data are not given,
-        BadSettings ``settings.other-mesh`` if those there are of another mesh, and ``training.no-libraries`` where
+        Nothing is written. Raises UsageError ``settings.model-and-data`` if they are to be new and model or data are
+        not given, BadSettings ``settings.other-mesh`` if they are of another mesh, and ``training.no-libraries`` where
         labels are to be found and nothing is there to read the data.
         """
-        from decaf_node.settings import load_settings, parse_settings
-
-        if not self.path.exists():
-            return parse_settings(self._document(mesh), "given on the command line")
-        settings = load_settings(self.path, os.environ)
+        settings = self._settings(mesh)
         if settings.mesh.name != mesh:
             raise BadSettings(
                 "settings.other-mesh",
-                f"The settings {self.path} are of the mesh {settings.mesh.name!r}, not of {mesh!r}; set mesh.name "
-                "there, or name another file with --config.",
+                f"The settings {self.path}, with what the environment sets, are of the mesh {settings.mesh.name!r}, "
+                f"not of {mesh!r}; set mesh.name there, or name another file with --config.",
             )
         return settings
 
@@ -75,10 +71,18 @@ class FirstSettings:
             self.labels = [str(label) for label in labels]
 
     def discovery(self) -> DiscoverySection:
-        """Return where to look by mDNS."""
-        from decaf_node.settings import DiscoverySection, load_settings
+        """Return where to look by mDNS. Raises what ``check`` does, but for ``settings.other-mesh``."""
+        return self._settings().discovery
 
-        return load_settings(self.path, os.environ).discovery if self.path.exists() else DiscoverySection()
+    def _settings(self, mesh: str = "") -> Settings:
+        """mesh: empty while it is not known."""
+        from decaf_node.settings import apply_environment, load_settings, parse_settings
+
+        if self.path.exists():
+            return load_settings(self.path, os.environ)
+        document = self._document(mesh)
+        apply_environment(document, os.environ)
+        return parse_settings(document, "given on the command line and in the environment")
 
     @contextmanager
     def written(self, mesh: str) -> Iterator[None]:
@@ -116,7 +120,7 @@ class FirstSettings:
             task["labels"] = self.labels
         return {
             **({"node": {"name": self.name}} if self.name else {}),
-            "mesh": {"name": mesh},
+            **({"mesh": {"name": mesh}} if mesh else {}),
             "listen": {"address": self.listen},
             "model": {"path": str(self.model.absolute()), **task},
             "data": {"train": [str(path.absolute()) for path in self.data]},

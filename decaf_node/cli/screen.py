@@ -50,7 +50,7 @@ def _doing(report: StatusReport, known: Sequence[PeerReport]) -> Iterator[Row]:
 
 def _learning(report: StatusReport) -> Iterator[Row]:
     trainer = report.trainer
-    loss = f"loss {number(trainer.loss)}, step {trainer.step} of this round, {trainer.steps_per_second:.1f} steps/s"
+    loss = f"loss {number(trainer.loss)}, step {trainer.step} of this round, {trainer.steps_per_second:.3g} steps/s"
     yield "training", loss if trainer.loss is not None else "no step yet"
     if report.privacy is not None:
         budget = report.privacy

@@ -126,7 +126,9 @@ class Status:
     def _trainer_report(self) -> TrainerReport:
         ready, progress = self._talk.ready, self._talk.progress
         last = self._history.last
-        loss = progress.loss if progress is not None else None if last is None or not last.steps else last.loss
+        loss = last.loss if last is not None and last.steps else None
+        if progress is not None and progress.loss is not None:
+            loss = progress.loss
         return TrainerReport(
             pid=self._trainer.pid,
             state=self._trainer_state(),

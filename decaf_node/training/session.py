@@ -88,8 +88,9 @@ class Tally:
     loss_steps: int = 0
 
     @property
-    def loss(self) -> float:
-        return self.loss_sum / self.loss_steps if self.loss_steps else 0.0
+    def loss(self) -> float | None:
+        """Its mean; None before the first is known."""
+        return self.loss_sum / self.loss_steps if self.loss_steps else None
 
 
 class Session:
@@ -202,8 +203,8 @@ class Session:
         if self._rounds.steps and tally.steps:
             self._pace = tally.seconds * self._rounds.steps / tally.steps
         self._awaited = self._round
-        seconds = round(tally.seconds, 6)
-        self._link.send(RoundTrained(self._round, file, rank, tally.steps, tally.loss, seconds, self._host.own_labels))
+        loss, seconds = tally.loss or 0.0, round(tally.seconds, 6)
+        self._link.send(RoundTrained(self._round, file, rank, tally.steps, loss, seconds, self._host.own_labels))
         self._round += 1
 
     def _resting(self) -> bool:

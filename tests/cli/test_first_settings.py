@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from decaf_node.cli.first_settings import FirstSettings
+from decaf_node.errors import BadSettings
 from decaf_node.settings import Settings, load_settings
 
 
@@ -27,6 +28,21 @@ def written(folder: Path, model_type: str, *data: Path, kind: str = "", mesh: li
     first.check("lab")
     with first.written("lab"):
         return load_settings(folder / "c.toml", {})
+
+
+def test_the_environment_comes_on_top_of_what_is_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So an invitation names the port that ``run`` will listen at."""
+    monkeypatch.setenv("DECAF_NODE__LISTEN__ENROLMENT_PORT", "7001")
+    monkeypatch.setenv("DECAF_NODE__DISCOVERY__MDNS", "false")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    first = FirstSettings(tmp_path / "c.toml", tmp_path, [tmp_path / "rows.jsonl"], "127.0.0.1", "")
+    assert first.check("lab").listen.enrolment_port == 7001
+    assert not first.discovery().mdns
+    with first.written("lab"):
+        assert "7001" not in (tmp_path / "c.toml").read_text()
+    monkeypatch.setenv("DECAF_NODE__MESH__NAME", "farm")
+    with pytest.raises(BadSettings, match="are of the mesh 'farm', not of 'lab'"):
+        first.check("lab")
 
 
 def test_files_are_texts(tmp_path: Path) -> None:

@@ -406,6 +406,17 @@ def test_an_evaluation_that_is_asked_for_is_answered_and_does_not_count_as_train
     assert stage.link.last(EvaluatedNow).examples == 0
 
 
+def test_a_loss_that_is_not_known_yet_is_not_told_as_zero(tmp_path: Path) -> None:
+    """An evaluation in the middle of the first step says that the trainer lives."""
+    stage = Stage(tmp_path, StartTraining(3), round=steps(5)).begin()
+    stage.link.polled.append(Evaluate())
+    stage.step(loss=2.0, seconds=1.5)
+    told = [message.loss for message in stage.link.sent if isinstance(message, Progress)]
+    assert told[0] is None
+    stage.step(loss=4.0, seconds=1.5)
+    assert stage.link.last(Progress).loss == 3.0
+
+
 def test_after_the_last_round_it_only_serves(tmp_path: Path) -> None:
     stage = Stage(tmp_path, StartTraining(2), round=steps(1, limit=2)).begin()
     theirs, _ = stage.theirs(1)
