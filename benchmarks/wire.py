@@ -26,7 +26,7 @@ from benchmarks.machine import machine
 from decaf_node.lowrank.adapter import Adapter, distance, norm
 from decaf_node.lowrank.codec import read_snapshot, write_snapshot
 from decaf_node.lowrank.product import Product
-from decaf_node.settings import MixingSection
+from decaf_node.snapshot import Wire
 
 RESULTS = Path(__file__).parent / "results" / "wire.json"
 SHAPES = ((4096, 4096), (1024, 4096), (1024, 4096), (4096, 4096), (14336, 4096), (14336, 4096), (4096, 14336))
@@ -37,7 +37,7 @@ DIGEST = "0" * 64
 class Row:
     """off: Frobenius distance of the products that are read from those that were written, in parts of these."""
 
-    wire: str
+    wire: Wire
     bytes: int = 0
     off: float = 0.0
     write_seconds: list[float] = field(default_factory=list)
@@ -60,7 +60,7 @@ def adapter_of(layers: int, rank: int = 16) -> Adapter:
 def turn(row: Row, adapter: Adapter, path: Path) -> None:
     """Write and read once; reading touches every number, as a mapped file is read only then."""
     start = time.perf_counter()
-    write_snapshot(path, adapter, dtype=getattr(torch, row.wire), schema=DIGEST, base=DIGEST, round=1)
+    write_snapshot(path, adapter, wire=row.wire, schema=DIGEST, base=DIGEST, round=1)
     row.write_seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
     _, read = read_snapshot(path)
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32)
     given = parser.parse_args()
     adapter = adapter_of(given.layers)
-    rows = [Row(wire) for wire in get_args(MixingSection.model_fields["wire"].annotation)]
+    rows = [Row(wire) for wire in get_args(Wire)]
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(given.turns):
             for row in rows:

@@ -3,22 +3,28 @@
 A snapshot is one safetensors file (https://huggingface.co/docs/safetensors, "Format"): 8 bytes little-endian
 header length, a JSON header, the tensor bytes. Ours keeps PEFT's tensor names (``….lora_A.weight`` (r, k),
 ``….lora_B.weight`` (d, r), and plainly averaged tensors under their own names) and five strings of metadata. A tensor
-in int8 has scales beside it, ``….int8_scales`` in float32, which its numbers are to be multiplied by.
+in int8 has scales beside it, ``….int8_scales`` in float32, which its numbers are to be multiplied by. The whole file
+may be deflated, as gzip does it (RFC 1952); then the numbers of each B lie column after column.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
 import os
 import struct
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 from decaf_node.errors import BadData
 
+Wire = Literal["float32", "bfloat16", "float16", "int8", "compact"]
+COMPACT_BYTES = 0.2  # of a factor's number in compact, about; how many they are depends on the numbers themselves
 FORMAT = "decaf-node/1"
 HEADER_LIMIT_BYTES = 4 * 1024 * 1024  # about 25,000 tensors; a parsed one takes ten times as much memory
 READ_BYTES = 1024 * 1024
@@ -26,6 +32,7 @@ DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
 SCALES = ".int8_scales"
+MAGIC = b"\x1f\x8b\x08"  # of gzip; ours are no header lengths, which are multiples of eight
 SIDES_LIMIT = 8
 COUNT_LIMIT = 2**63  # sides, offsets and rounds are 64-bit everywhere else: files, databases, messages
 
@@ -49,6 +56,7 @@ class Header:
     round:  the sender's round number, from 1
     rank:   the largest rank of any layer
     scales: layer name -> LoRA scale (alpha / r, or alpha / sqrt(r) under rsLoRA)
+    size_bytes: of the file
     """
 
     schema: str
@@ -58,6 +66,7 @@ class Header:
     scales: dict[str, float]
     tensors: dict[str, TensorInfo]
     size_bytes: int
+    deflated: bool = False
 
     def metadata(self) -> dict[str, str]:
         """The strings that go under ``__metadata__``."""
@@ -83,12 +92,50 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb") as file:
-            return parse_header(file, path.stat().st_size, str(path))
+            size_bytes, name = path.stat().st_size, str(path)
+            if file.read(len(MAGIC)) != MAGIC:
+                file.seek(0)
+                return parse_header(file, size_bytes, name)
+            inside = _inflated_bytes(file, name)
+            with gzip.GzipFile(fileobj=file) as plain:
+                header = parse_header(plain, inside, name)
+            return replace(header, size_bytes=size_bytes, deflated=True)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _not_gzip(name, error) from error
     except OSError as error:
         raise BadData("snapshot.unreadable", f"The snapshot {path} cannot be read: {error.strerror}.") from error
 
 
-def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
+def inflated(path: Path) -> bytes:
+    """Return what a deflated file holds: as many bytes as it says, 4 GiB at most. Raises BadData, OSError."""
+    name = str(path)
+    with path.open("rb") as file:
+        inside = _inflated_bytes(file, name)
+        with gzip.GzipFile(fileobj=file) as plain:
+            try:
+                data = plain.read(inside + 1)  # its checksum is looked at with the end
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise _not_gzip(name, error) from error
+    if len(data) != inside:
+        raise _damaged(name, f"it inflates to other than {inside} bytes")
+    return data
+
+
+def _inflated_bytes(file: BufferedIOBase, name: str) -> int:
+    """Return how many bytes the gzip file says that it holds, and go back to its beginning."""
+    if file.seek(0, os.SEEK_END) < 4:
+        raise _damaged(name, "it is shorter than its own header")
+    file.seek(-4, os.SEEK_END)
+    (inside,) = struct.unpack("<I", file.read(4))
+    file.seek(0)
+    return int(inside)
+
+
+def _not_gzip(name: str, error: Exception) -> BadData:
+    return _damaged(name, f"it does not inflate ({error})")
+
+
+def parse_header(file: BufferedIOBase, size_bytes: int, name: str) -> Header:
     """Parse the header at the start of ``file``, whose whole length is ``size_bytes``; see ``read_header``."""
     raw = _raw_header(file, size_bytes, name)
     try:
@@ -129,7 +176,7 @@ def layers(header: Header) -> list[str]:
     return sorted(key.removesuffix(LORA_A) for key in header.tensors if key.endswith(LORA_A))
 
 
-def _raw_header(file: BinaryIO, size_bytes: int, name: str) -> bytes:
+def _raw_header(file: BufferedIOBase, size_bytes: int, name: str) -> bytes:
     prefix = file.read(8)
     if len(prefix) < 8:
         raise _damaged(name, "it is shorter than its own header")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from pydantic import ValidationError
 
 from decaf_node.errors import BadSettings
 from decaf_node.places import SOCKET_PATH_LIMIT_BYTES, find_places
-from decaf_node.settings import Settings, load_settings, parse_settings
+from decaf_node.settings import MixingSection, Settings, load_settings, parse_settings
+from decaf_node.snapshot import Wire
 
 NEEDED = '[model]\npath = "model"\n[data]\ntrain = ["a.jsonl", "/data/*.jsonl"]\n'
 
@@ -41,6 +43,10 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     assert settings.data.evaluation == (tmp_path / "held-out.csv",)
 
 
+def test_every_wire_format_can_be_chosen() -> None:
+    assert get_args(MixingSection.model_fields["wire"].annotation) == get_args(Wire)
+
+
 def test_settings_do_not_change(tmp_path: Path) -> None:
     settings = load(tmp_path, NEEDED)
     with pytest.raises(ValidationError, match="frozen"):
@@ -65,6 +71,11 @@ def test_settings_survive_the_way_to_the_trainer(tmp_path: Path) -> None:
             NEEDED + '[round]\nalgorithm = "dlora-fa"\n[mixing]\nwire = "int8"',
             "settings.bad-value",
             "one section does not fit another: round.algorithm dlora-fa",
+        ),
+        (
+            NEEDED + '[round]\nalgorithm = "dlora"\n[mixing]\nwire = "compact"',
+            "settings.bad-value",
+            "dlora mixes factors as they are, and compact splits their product anew",
         ),
         (NEEDED + "[listen]\nport = 65536", "settings.bad-value", "listen.port"),
         (NEEDED + "[lora]\nr = 0", "settings.bad-value", "a rank is a whole number from 1"),

@@ -24,7 +24,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 SEEDS = range(5)
 PAPER, ONE_PLACE = "decaf", "centralized"
 LOSS = f"balanced, to mesh, absent {RARE:g}, own rows"  # what a node learns by, unless its settings say otherwise
-FLOAT32, INT8, SERVER = f"decaf, {LOSS}", f"decaf, int8, {LOSS}", f"fedavg of products, {LOSS}"
+FLOAT32, INT8, COMPACT = f"decaf, {LOSS}", f"decaf, int8, {LOSS}", f"decaf, compact, {LOSS}"
+SERVER = f"fedavg of products, {LOSS}"
 RING = Setting("20newsgroups", "iid", "ring", 10, 200, "8", 3, 40, 0, 5e-3, "test")
 SKEWED = replace(RING, split="dirichlet-0.3")
 SETTINGS = (
@@ -45,7 +46,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     kinds = [(setting, method) for setting in SETTINGS for method in ("dlora", PAPER, ONE_PLACE)]
     kinds += [(in_rounds_of_one_step(setting), INT8) for setting in SETTINGS]
-    kinds += [(SKEWED, method) for method in (FLOAT32, INT8, SERVER, "local")]
+    kinds += [(in_rounds_of_one_step(SKEWED), COMPACT)]
+    kinds += [(SKEWED, method) for method in (FLOAT32, SERVER, "local")]
     # whole seeds first: whoever stops in the middle has tables
     try:
         run_all([(setting, method, seed) for seed in SEEDS for setting, method in kinds], parser.parse_args().jobs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmarks.learning.mixes import of_one_rank, plus_rounded, rounded, with_near_a
+from benchmarks.learning.mixes import Format, of_one_rank, plus_rounded, rounded, with_near_a
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.mix import cut
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, mix_adapters, mix_factors
@@ -61,7 +61,7 @@ class Method:
     near_a: bool = False
     whole: bool = False
     exchanges: int = 1
-    wire: Literal["float32", "bfloat16", "int8", "int4", "int2"] = "float32"
+    wire: Format = "float32"
     momentum: float = 0.0
     balanced: bool = False
     absent: float = 0.0
@@ -128,7 +128,7 @@ def method_of(name: str) -> Method:
 
     Also: moments anew, near A, ranks mixed whole, bfloat16, momentum NUMBER, balanced, absent NUMBER, to mesh,
     to mean, own rows, nesterov NUMBER, quasi-global NUMBER, tracking, alternating, chebyshev, residual NUMBER, in use,
-    by size, by rank, overlap, int4, int2, differences, sent at rank NUMBER. Raises ValueError.
+    by size, by rank, overlap, int8, compact, int4, int2, differences, sent at rank NUMBER. Raises ValueError.
     """
     mixing, *options = name.split(", ")
     if mixing not in MIXINGS:
@@ -144,7 +144,7 @@ def method_of(name: str) -> Method:
                 method = replace(method, nesterov=float(number))
             case ["quasi-global", number]:
                 method = replace(method, quasi_global=float(number))
-            case ["int8" | "int4" | "int2" | "bfloat16" as wire]:
+            case ["int8" | "int4" | "int2" | "compact" | "bfloat16" as wire]:
                 method = replace(method, wire=wire)
             case ["sent", "at", "rank", number]:
                 method = replace(method, sent_rank=int(number))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, Union
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from decaf_node.lowrank.adapter import Adapter
-from decaf_node.lowrank.codec import size_of
+from decaf_node.lowrank.codec import read_snapshot, size_of, write_snapshot
 from decaf_node.lowrank.int8 import LARGEST, decode, encode, is_coded, scales_of
 from decaf_node.lowrank.mix import mix_products
 from decaf_node.lowrank.mixing import AdapterEdge
 from decaf_node.lowrank.product import Product
+from decaf_node.snapshot import Wire
 
+Format = Union[Wire, Literal["int4", "int2"]]  # noqa: UP007 - a value, for Python 3.10 too
 BITS = {"int4": 4, "int2": 2}
 DIGEST = "0" * 64
 WORST_CONDITION = 1e2  # of a change of basis; with 1e4 the factors, in float32, lost a fiftieth of the product
@@ -99,6 +104,8 @@ def with_drawn_a(adapter: Adapter, seed: int) -> Adapter:
 
 def rounded(adapter: Adapter, wire: str) -> Adapter:
     """Return the adapter as it comes out of the wire."""
+    if wire == "compact":
+        return through_file(adapter)[1]
     products = {
         name: Product(_rounded(product.b, wire, 1), _rounded(product.a, wire, 0), product.scale)
         for name, product in adapter.products.items()
@@ -131,10 +138,20 @@ def _rounded(tensor: Tensor, wire: str, axis: int) -> Tensor:
     return (tensor / wider).round() * wider
 
 
-def size_on(wire: str, adapter: Adapter) -> int:
+def through_file(adapter: Adapter) -> tuple[int, Adapter]:
+    """Return the bytes of its snapshot in compact, and what is read of it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "snapshot")
+        write_snapshot(path, adapter, wire="compact", schema=DIGEST, base=DIGEST, round=1)
+        return path.stat().st_size, read_snapshot(path)[1]
+
+
+def size_on(wire: Format, adapter: Adapter) -> int:
     """Return the bytes of its snapshot; those in few bits are as in int8, of that many bits."""
-    if wire not in BITS:
-        return size_of(adapter, dtype=getattr(torch, wire), schema=DIGEST, base=DIGEST, round=1)
+    if wire == "compact":
+        return through_file(adapter)[0]
+    if wire != "int4" and wire != "int2":
+        return size_of(adapter, wire=wire, schema=DIGEST, base=DIGEST, round=1)
     factors = [factor for product in adapter.products.values() for factor in (product.b, product.a)]
     coded = sum(tensor.numel() for tensor in (*factors, *adapter.tensors.values()) if is_coded(tensor.shape))
     return size_on("int8", adapter) - coded * (8 - BITS[wire]) // 8

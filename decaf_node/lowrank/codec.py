@@ -4,53 +4,80 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from decaf_node.errors import BadData
 from decaf_node.lowrank.adapter import Adapter
+from decaf_node.lowrank.coarse import in_singular_directions, steps_of
 from decaf_node.lowrank.int8 import decode, encode, is_coded, scales_of, scales_shape
 from decaf_node.lowrank.product import Product
-from decaf_node.snapshot import LORA_A, LORA_B, SCALES, Header, layers, metadata, read_header
+from decaf_node.snapshot import (
+    COMPACT_BYTES,
+    LORA_A,
+    LORA_B,
+    SCALES,
+    Header,
+    Wire,
+    inflated,
+    layers,
+    metadata,
+    read_header,
+)
 
+DTYPES: Mapping[Wire, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "compact": torch.int8,
+}
 DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8"}
+ERROR = 0.2  # of compact, in parts of the adapter's norm; docs/learning.md has what others cost
 ALIGNMENT_BYTES = 8
+NO_STEP = torch.zeros(())
+GZIP = 16 + zlib.MAX_WBITS  # with gzip's own header, without a time in it
+LEVEL, BLOCKS = 6, 6  # an alphabet for each 4096 numbers, of few directions: an eighth less than zlib's own blocks
 
 
-def write_snapshot(path: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> None:
-    """Write the adapter to ``path`` in float32, bfloat16, float16 or int8; the same content is the same bytes.
+def write_snapshot(path: Path, adapter: Adapter, *, wire: Wire, schema: str, base: str, round: int) -> None:
+    """Write the adapter to ``path`` in a wire format; the same content is the same bytes.
+
+    In ``compact`` products are split into their singular directions, and rounded to int8 in steps as coarse as
+    ``ERROR`` allows (``coarse``); plainly averaged tensors are as in int8; and the file is deflated.
 
     The caller renames: until this returns, the file is not whole. (safetensors' own writer orders metadata at random.)
-    Raises BadData if a finite number does not fit ``dtype``; OSError if the file cannot be written.
+    Raises BadData if a finite number does not fit the format; OSError if the file cannot be written.
     """
-    tensors = _tensors(adapter)
-    parts = _parts(tensors, dtype)
-    scales = {
-        name + SCALES: scales_of(_on_cpu(tensors[name]), _scaled_along(name))
-        for name in tensors
-        if name + SCALES in parts
-    }
+    if wire == "compact":
+        adapter = in_singular_directions(adapter)
+    parts = _parts(_tensors(adapter), DTYPES[wire])
+    header = _header(adapter, parts, schema, base, round)
+    steps = _steps(adapter) if wire == "compact" else {}
+    pieces = chain([header], _contents(adapter, parts, steps))
     with path.open("wb") as file:
-        file.write(_header(adapter, parts, schema, base, round))
-        for name, part in parts.items():
-            if name in scales:
-                content = scales[name]
-            elif part.dtype == torch.int8:
-                content = encode(_on_cpu(tensors[name]), scales[name + SCALES])
-            else:
-                content = _rounded(name, tensors[name], part.dtype)
-            file.write(content.reshape(-1).view(torch.uint8).numpy().data)
+        file.writelines(_deflated(pieces) if wire == "compact" else pieces)
 
 
-def size_of(adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> int:
-    """Return the bytes that ``write_snapshot`` would write. Only shapes count: tensors may be on the meta device."""
-    parts = _parts(_tensors(adapter), dtype)
-    return len(_header(adapter, parts, schema, base, round)) + sum(part.bytes for part in parts.values())
+def size_of(adapter: Adapter, *, wire: Wire, schema: str, base: str, round: int) -> int:
+    """Return the bytes that ``write_snapshot`` would write. Only shapes count: tensors may be on the meta device.
+
+    In ``compact`` numbers count too; returned is what adapters of language models have had.
+    """
+    parts = _parts(_tensors(adapter), DTYPES[wire])
+    size = len(_header(adapter, parts, schema, base, round)) + sum(part.bytes for part in parts.values())
+    if wire != "compact":
+        return size
+    factors = sum(product.b.numel() + product.a.numel() for product in adapter.products.values())
+    return size - int(factors * (1 - COMPACT_BYTES))
 
 
 def read_snapshot(path: Path) -> tuple[Header, Adapter]:
@@ -61,10 +88,15 @@ def read_snapshot(path: Path) -> tuple[Header, Adapter]:
     """
     header = read_header(path)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in header.tensors}
+        if header.deflated:
+            tensors = load(inflated(path))
+        else:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensors = {name: file.get_tensor(name) for name in header.tensors}
     except (SafetensorError, OSError) as error:
         raise BadData("snapshot.damaged", f"The snapshot {path.name} is damaged: {error}.") from error
+    for name in layers(header) if header.deflated else ():
+        tensors[name + LORA_B] = _turned(tensors[name + LORA_B])
     for name in [name for name in tensors if name + SCALES in tensors]:
         tensors[name] = decode(tensors[name], tensors.pop(name + SCALES))
     products = {
@@ -113,6 +145,48 @@ def _header(adapter: Adapter, parts: Mapping[str, _Part], schema: str, base: str
     header = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % ALIGNMENT_BYTES)
     return struct.pack("<Q", len(header)) + header
+
+
+def _contents(
+    adapter: Adapter, parts: Mapping[str, _Part], steps: Mapping[str, Tensor]
+) -> Iterator[bytes | memoryview]:
+    """Return the bytes of each part, one after another; where int8 can be finer than ``steps``, it is not."""
+    tensors = _tensors(adapter)
+    scales = {
+        name + SCALES: torch.maximum(scales_of(_on_cpu(tensors[name]), _scaled_along(name)), steps.get(name, NO_STEP))
+        for name in tensors
+        if name + SCALES in parts
+    }
+    for name, part in parts.items():
+        if name in scales:
+            content = scales[name]
+        elif part.dtype == torch.int8:
+            content = encode(_on_cpu(tensors[name]), scales[name + SCALES])
+            content = content.mT.contiguous() if name in steps and name.endswith(LORA_B) else content
+        else:
+            content = _rounded(name, tensors[name], part.dtype)
+        yield content.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _deflated(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    squeeze = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP, BLOCKS, zlib.Z_RLE)
+    for piece in pieces:
+        yield squeeze.compress(piece)
+    yield squeeze.flush()
+
+
+def _steps(adapter: Adapter) -> dict[str, Tensor]:
+    """Return the steps of factors under the names of the file."""
+    steps = {}
+    for name, (of_b, of_a) in steps_of(adapter, ERROR).items():
+        steps[name + LORA_B], steps[name + LORA_A] = of_b, of_a
+    return steps
+
+
+def _turned(b: Tensor) -> Tensor:
+    """Return B from what a deflated file has in its place: direction after direction, so that like lies by like."""
+    rows, columns = b.shape
+    return b.reshape(columns, rows).mT.contiguous()
 
 
 def _tensors(adapter: Adapter) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from decaf_node.lowrank.adapter import (
     plain_distance,
     plain_norm,
 )
+from decaf_node.lowrank.codec import DTYPES
 from decaf_node.lowrank.mixing import AdapterEdge, MixedAdapter, adopt, adopt_factors, mix_adapters, mix_factors
 from decaf_node.settings import Settings
 from decaf_node.training.held_out import HeldOut, Loss
@@ -82,10 +83,9 @@ class Exchange:
                 f"The adapter is not finite after round {round}; lower the learning rate or look at the data.",
             )
         self._before_leaving()
-        dtype = getattr(torch, self._mixing.wire)
-        identity = self._identity
-        file = publish(self._spool, adapter, dtype=dtype, schema=identity.schema, base=identity.base, round=round)
-        self._published = Published(file.digest, current=_holds(adapter, dtype))
+        wire, identity = self._mixing.wire, self._identity
+        file = publish(self._spool, adapter, wire=wire, schema=identity.schema, base=identity.base, round=round)
+        self._published = Published(file.digest, current=_holds(adapter, DTYPES[wire]))
         return file, self._live.rank
 
     def trained(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -149,7 +148,7 @@ class TrainerHost:
             folder.mkdir(parents=True, exist_ok=True)
             identity = self._identity
             write_snapshot(
-                adapter, self._live.read(), dtype=torch.float32, schema=identity.schema, base=identity.base, round=round
+                adapter, self._live.read(), wire="float32", schema=identity.schema, base=identity.base, round=round
             )
             save_trainer_state(trainer, self._live.named(), self._optimizer, self._scheduler, progressed)
             write_export(export, self._model, self._settings.model, identity.base)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from decaf_node.settings import ModelSection, Settings
+from decaf_node.snapshot import Wire
 from decaf_node.training.answering import answer, doing
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def sizes(settings: Settings) -> dict[str, Any]:
 
     factors: numbers in A and B of ``rank``, which is ``lora.r``; plain: all others, also those of a rank of their own.
     """
-    import torch
 
     from decaf_node.lowrank.codec import size_of
     from decaf_node.training.live import active_adapter, find_adapter
@@ -52,13 +52,10 @@ def sizes(settings: Settings) -> dict[str, Any]:
     model = skeleton_of(settings)
     live = find_adapter(model)
     adapter = live.read()
-    wires = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "int8")}
     rank = model.peft_config[active_adapter(model)].r
     factors = sum(p.b.numel() + p.a.numel() for p in adapter.products.values() if p.rank == rank)
     return {
-        "bytes": {
-            name: size_of(adapter, dtype=dtype, schema=DIGEST, base=DIGEST, round=1) for name, dtype in wires.items()
-        },
+        "bytes": {wire: size_of(adapter, wire=wire, schema=DIGEST, base=DIGEST, round=1) for wire in get_args(Wire)},
         "factors": factors,
         "plain": live.parameters - factors,
         "rank": rank,

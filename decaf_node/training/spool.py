@@ -14,20 +14,20 @@ from decaf_node.errors import BadData, TryAgain
 from decaf_node.link import File
 from decaf_node.lowrank.adapter import Adapter
 from decaf_node.lowrank.codec import read_snapshot, write_snapshot
-from decaf_node.snapshot import Header, digest_of
+from decaf_node.snapshot import Header, Wire, digest_of
 from decaf_node.training.live import moved
 
 SHOWN = 0o644
 
 
-def publish(folder: Path, adapter: Adapter, *, dtype: torch.dtype, schema: str, base: str, round: int) -> File:
+def publish(folder: Path, adapter: Adapter, *, wire: Wire, schema: str, base: str, round: int) -> File:
     """Write ``adapter`` as ``<sha256>.safetensors`` into ``folder``: whole from the moment it has its name.
 
     Raises TryAgain if the disk is full.
     """
     temporary = folder / f"writing-{os.getpid()}"
     try:
-        write_snapshot(temporary, adapter, dtype=dtype, schema=schema, base=base, round=round)
+        write_snapshot(temporary, adapter, wire=wire, schema=schema, base=base, round=round)
         show(temporary)
         file = named_file(temporary)
         final = folder / f"{file.digest}.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_what_is_sent_is_off_by_half_a_step_of_its_direction_at_most() -> None:
 
 
 @pytest.mark.parametrize(("wire", "largest"), [("int4", 7), ("int2", 1)])
-def test_what_a_difference_is_rounded_off_by_is_in_the_next_one(wire: str, largest: int) -> None:
+def test_what_a_difference_is_rounded_off_by_is_in_the_next_one(wire: Literal["int4", "int2"], largest: int) -> None:
     torch.manual_seed(0)
     method = method_of(f"decaf, {wire}, differences")
     own = adapter(torch.randn(7, 3), torch.randn(3, 5))

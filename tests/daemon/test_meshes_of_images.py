@@ -1,6 +1,6 @@
 """Two real daemons with the built-in trainer: each is asked about clothes that only the other has pictures of.
 
-One of them sends int8.
+One of them sends compact snapshots, the other int8.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def node(make: Callable[..., Daemon], folder: Path, task: str, model: Path, name
         },
         lora={"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
         training={"threads": 1},
-        mixing={"wire": "int8" if name == "a" else "float32"},
+        mixing={"wire": "compact" if name == "a" else "int8"},
         script={"per_device_train_batch_size": 32, "per_device_eval_batch_size": 100, "learning_rate": 3e-3},
         round={"steps": 5, "overlap": False, "wait_floor": 10.0, "wait_ceiling": 20.0},
     )

@@ -18,7 +18,7 @@ from decaf_node.errors import BadData
 from decaf_node.lowrank.adapter import Adapter, is_finite
 from decaf_node.lowrank.codec import read_snapshot, write_snapshot
 from decaf_node.lowrank.product import Product
-from decaf_node.snapshot import read_header
+from decaf_node.snapshot import Wire, read_header
 from tests.lowrank.oracle import Factors
 
 Named = TypeVar("Named", Product, torch.Tensor)
@@ -33,8 +33,8 @@ def _adapter() -> Adapter:
     return Adapter(products, {"classifier.weight": factors.normal(3, 5), "classifier.temperature": torch.tensor(1.5)})
 
 
-def _write(path: Path, adapter: Adapter, dtype: torch.dtype = torch.float32) -> Path:
-    write_snapshot(path, adapter, dtype=dtype, schema="5c4e", base="ba5e", round=7)
+def _write(path: Path, adapter: Adapter, wire: Wire = "float32") -> Path:
+    write_snapshot(path, adapter, wire=wire, schema="5c4e", base="ba5e", round=7)
     return path
 
 
@@ -42,10 +42,11 @@ def _reversed(named: Mapping[str, Named]) -> dict[str, Named]:
     return {name: named[name] for name in reversed(list(named))}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_what_is_written_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("wire", ["float32", "bfloat16", "float16"])
+def test_what_is_written_is_read(tmp_path: Path, wire: Wire) -> None:
+    dtype = getattr(torch, wire)
     adapter = _adapter()
-    header, read = read_snapshot(_write(tmp_path / "snapshot", adapter, dtype))
+    header, read = read_snapshot(_write(tmp_path / "snapshot", adapter, wire))
     assert (header.schema, header.base, header.round, header.rank) == ("5c4e", "ba5e", 7, 4)
     assert read.products.keys() == adapter.products.keys()
     assert read.tensors.keys() == adapter.tensors.keys()
@@ -59,9 +60,9 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_what_was_rounded_once_stays(tmp_path: Path) -> None:
-    first = _write(tmp_path / "first", _adapter(), torch.bfloat16)
+    first = _write(tmp_path / "first", _adapter(), "bfloat16")
     _, read = read_snapshot(first)
-    assert _write(tmp_path / "second", read, torch.bfloat16).read_bytes() == first.read_bytes()
+    assert _write(tmp_path / "second", read, "bfloat16").read_bytes() == first.read_bytes()
 
 
 def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_other_tools_can_read_it(tmp_path: Path) -> None:
 def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
     path = _write(tmp_path / "snapshot", _adapter())
     script = (
-        "import sys; from pathlib import Path; from decaf_node.snapshot import read_header\n"
+        "import sys; from pathlib import Path; from decaf_node.snapshot import Wire, read_header\n"
         "header = read_header(Path(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules\n"
         "print(header.round, header.rank, len(header.tensors))"
@@ -112,16 +113,16 @@ def test_what_does_not_fit_float16_is_refused(tmp_path: Path) -> None:
     adapter = _adapter()
     adapter.products["base_model.model.layer.0.value"].b[1, 1] = 1e5
     with pytest.raises(BadData, match=r"layer\.0\.value\.lora_B\.weight is too large for torch\.float16") as refused:
-        _write(tmp_path / "snapshot", adapter, torch.float16)
+        _write(tmp_path / "snapshot", adapter, "float16")
     assert refused.value.reason == "snapshot.overflow"
-    _write(tmp_path / "snapshot", adapter, torch.bfloat16)
+    _write(tmp_path / "snapshot", adapter, "bfloat16")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_read_and_told(tmp_path: Path, bad: float) -> None:
     adapter = _adapter()
     adapter.tensors["classifier.weight"][0, 0] = bad
-    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, torch.float16))
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, "float16"))
     assert not is_finite(read)
 
 
@@ -132,7 +133,7 @@ def test_int8_is_off_by_half_a_step_of_its_direction_at_most(tmp_path: Path, shr
     for product in adapter.products.values():
         product.b[:, 0] *= shrunk
         product.a[1] *= 1e3
-    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, torch.int8))
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, "int8"))
     assert read.products.keys() == adapter.products.keys()
     assert read.tensors.keys() == adapter.tensors.keys()
     for name, product in adapter.products.items():
@@ -146,7 +147,7 @@ def test_int8_is_off_by_half_a_step_of_its_direction_at_most(tmp_path: Path, shr
 
 def test_int8_is_a_quarter_of_the_bytes(tmp_path: Path) -> None:
     adapter = Adapter({f"layer.{number}": Factors().product(1024, 16, 1024, 2.0) for number in range(8)}, {})
-    sizes = [_write(tmp_path / "snapshot", adapter, dtype).stat().st_size for dtype in (torch.int8, torch.float32)]
+    sizes = [_write(tmp_path / "snapshot", adapter, wire).stat().st_size for wire in ("int8", "float32")]
     assert sizes[0] < 0.26 * sizes[1]
 
 
@@ -154,7 +155,7 @@ def test_int8_is_a_quarter_of_the_bytes(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_told_in_int8_too(tmp_path: Path, bad: float) -> None:
     adapter = _adapter()
     adapter.products["base_model.model.layer.1.query"].b[3, 2] = bad
-    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, torch.int8))
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter, "int8"))
     assert not is_finite(read)
 
 
@@ -234,7 +235,7 @@ INT8_DAMAGES = {
 
 @pytest.mark.parametrize("damage", INT8_DAMAGES)
 def test_damaged_int8_is_refused(tmp_path: Path, damage: str) -> None:
-    path = _write(tmp_path / "snapshot", _adapter(), torch.int8)
+    path = _write(tmp_path / "snapshot", _adapter(), "int8")
     path.write_bytes(_with(INT8_DAMAGES[damage])(path.read_bytes()))
     with pytest.raises(BadData) as refused:
         read_snapshot(path)

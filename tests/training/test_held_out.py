@@ -92,7 +92,7 @@ def test_at_inspection_a_half_way_mix_is_tried(tmp_path: Path, algorithm: str) -
     settings = causal_settings(HERE, HERE, round={"algorithm": algorithm})
     exchange = Exchange(model.live, tmp_path, settings, Identity("s", "b"), loss=model.loss)
     own, liar = (
-        publish(tmp_path, adapter(value), dtype=torch.float32, schema="s", base="b", round=1) for value in (1.0, -1.0)
+        publish(tmp_path, adapter(value), wire="float32", schema="s", base="b", round=1) for value in (1.0, -1.0)
     )
     assert exchange.inspect(liar, own).harm == pytest.approx(0.75, rel=1e-4)
     assert exchange.inspect(own, own).harm == pytest.approx(0.0, abs=1e-4)

@@ -193,7 +193,7 @@ class Stage:
     def written(self, product: Product, head: float = 1.0, round: int = 1) -> File:
         """A snapshot of this in the spool."""
         adapter = Adapter({"layer": product}, {"head": torch.full((3,), head)})
-        return publish(self.spool, adapter, dtype=torch.float32, schema="schema", base="base", round=round)
+        return publish(self.spool, adapter, wire="float32", schema="schema", base="base", round=round)
 
 
 def steps(count: int, **more: Any) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def test_the_mix_is_the_best_product_of_the_weighted_sum(tmp_path: Path) -> None
     assert mixed.tail > 0
 
 
-@pytest.mark.parametrize("wire", ["bfloat16", "int8"])
+@pytest.mark.parametrize("wire", ["bfloat16", "int8", "compact"])
 def test_with_overlap_the_mix_is_a_correction_of_what_was_trained_since(tmp_path: Path, wire: str) -> None:
     """And so it is when a lossy wire carried our own snapshot: what was sent is what counts."""
     stage = Stage(tmp_path, StartTraining(1), round=steps(1, overlap=True), mixing={"wire": wire}).begin()
@@ -326,7 +326,7 @@ def test_the_other_algorithms_mix_factors(tmp_path: Path, algorithm: str) -> Non
     a, b = stage.layer.a.detach().clone(), stage.layer.b.detach().clone()
     other_a = a if algorithm == "dlora-fa" else a + 1
     adapter = Adapter({"layer": Product(b + 2, other_a, 2.0)}, {"head": stage.head.detach()})
-    theirs = publish(tmp_path, adapter, dtype=torch.float32, schema="schema", base="base", round=1)
+    theirs = publish(tmp_path, adapter, wire="float32", schema="schema", base="base", round=1)
     stage.link.polled.append(MixRound(1, (MixEdge("x", 0.5, own, theirs),)))
     stage.step()
     assert torch.allclose(stage.layer.b, b + 1)
@@ -513,7 +513,7 @@ def test_what_cannot_be_mixed_is_found_out(tmp_path: Path, harm: str) -> None:
         case "other layers":
             name = "elsewhere"
     bad = publish(
-        tmp_path, Adapter({name: Product(b, a)}, {"head": head}), dtype=torch.float32, schema="s", base="b", round=1
+        tmp_path, Adapter({name: Product(b, a)}, {"head": head}), wire="float32", schema="s", base="b", round=1
     )
     if harm == "cut":
         Path(bad.path).write_bytes(Path(bad.path).read_bytes()[:-4])
@@ -665,7 +665,7 @@ def test_without_steps_it_still_gives_and_takes_what_mixing_makes(tmp_path: Path
     stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(1), round=steps(1)).begin()
     resting(stage)
     theirs, dense = stage.theirs(seed=7)
-    own = publish(tmp_path, stage.live.read(), dtype=torch.float32, schema="schema", base="base", round=1)
+    own = publish(tmp_path, stage.live.read(), wire="float32", schema="schema", base="base", round=1)
     stage.link.waiting.append(MixRound(1, (MixEdge("peer", 1.0, own, theirs),)))
     stage.step()
     _, last = read_snapshot(Path(stage.link.last(RoundTrained).snapshot.path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from decaf_node.daemon.planning.forecast import Size
 from decaf_node.errors import BadData, BadSettings
 from decaf_node.lowrank.codec import write_snapshot
 from decaf_node.settings import Settings
+from decaf_node.snapshot import Wire
 from decaf_node.training.live import find_adapter
 from decaf_node.training.lora import attach_lora
 from decaf_node.training.model import load_base
@@ -35,11 +36,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(settings: Settings, path: Path) -> dict[str, int]:
+    """Return the bytes of real files, but for compact: how many those are depends on the numbers."""
     adapter = find_adapter(attach_lora(load_base(settings.model, 0), settings)).read()
     found = {}
-    for name in ("float32", "bfloat16", "float16", "int8"):
-        write_snapshot(path, adapter, dtype=getattr(torch, name), schema=DIGEST, base=DIGEST, round=1)
-        found[name] = path.stat().st_size
+    for wire in {*get_args(Wire)} - {"compact"}:
+        write_snapshot(path, adapter, wire=wire, schema=DIGEST, base=DIGEST, round=1)
+        found[wire] = path.stat().st_size
     return found
 
 
@@ -55,7 +57,7 @@ def written(settings: Settings, path: Path) -> dict[str, int]:
 def test_a_classifier(bert: Path, tmp_path: Path, pooling: str, lora: dict[str, Any]) -> None:
     settings = classifier_settings(bert, bert, model={"pooling": pooling}, lora=lora)
     found = sizes(settings)
-    assert found["bytes"] == written(settings, tmp_path / "snapshot")
+    assert found["bytes"].items() >= written(settings, tmp_path / "snapshot").items()
     assert found["rank"] == lora["r"], "what lora.r is, whatever lora.rank_pattern has beside it"
 
 
@@ -69,7 +71,7 @@ def test_what_has_a_rank_of_its_own_does_not_shrink_with_the_others(bert: Path) 
 @pytest.mark.parametrize(("task", "make"), [("image-classification", make_vit), ("clip", make_clip)])
 def test_tasks_with_images(tmp_path: Path, task: str, make: Callable[..., Path]) -> None:
     settings = image_settings(task, make(tmp_path / "model", width=16), tmp_path)
-    assert sizes(settings)["bytes"] == written(settings, tmp_path / "snapshot")
+    assert sizes(settings)["bytes"].items() >= written(settings, tmp_path / "snapshot").items()
 
 
 def test_embeddings_and_head_are_not_quantized(llama: Path) -> None:
@@ -86,7 +88,7 @@ def test_embeddings_and_head_are_not_quantized(llama: Path) -> None:
 def test_a_language_model(llama: Path, tmp_path: Path) -> None:
     settings = causal_settings(llama, llama, model={"dtype": "bfloat16"}, lora={"modules_to_save": ["lm_head"]})
     found = sizes(settings)
-    assert found["bytes"] == written(settings, tmp_path / "snapshot")
+    assert found["bytes"].items() >= written(settings, tmp_path / "snapshot").items()
     model = load_base(settings.model, 0)
     trained = found["factors"] + found["plain"]
     assert found["memory_bytes"] == 2 * sum(each.numel() for each in model.parameters()) + 16 * trained
@@ -95,10 +97,10 @@ def test_a_language_model(llama: Path, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_real_models(tmp_path: Path) -> None:
     encoder = classifier_settings(asset("minilm"), tmp_path, lora={"r": 8, "lora_alpha": 16})
-    assert sizes(encoder)["bytes"] == written(encoder, tmp_path / "snapshot")
+    assert sizes(encoder)["bytes"].items() >= written(encoder, tmp_path / "snapshot").items()
     (gguf,) = asset("smollm2").glob("*.gguf")
     language = causal_settings(gguf.parent, tmp_path, model={"gguf_file": gguf.name}, lora={"r": 8})
-    assert sizes(language)["bytes"] == written(language, tmp_path / "snapshot")
+    assert sizes(language)["bytes"].items() >= written(language, tmp_path / "snapshot").items()
 
 
 @pytest.mark.slow

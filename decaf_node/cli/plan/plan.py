@@ -24,6 +24,7 @@ from decaf_node.settings import MeshSection, Settings, load_settings, parse_sett
 
 SIZING = "decaf_node.training.sizing"
 TIMED_STEPS = 5
+COARSEST = {"dlora": "int8", "dlora-fa": "bfloat16"}  # wire formats; all others can do with compact
 RECENT = 100  # rounds
 
 
@@ -63,7 +64,7 @@ def make_plan(wish: Wish, places: Places, connect: Callable[[], Client]) -> Plan
         step_seconds=wish.step_seconds or found.get("step_seconds") or seen.step_seconds,
         mix_seconds=found.get("mix_seconds") or seen.mix_seconds,
         overlap=settings.round.overlap,
-        coarsest="bfloat16" if settings.round.algorithm == "dlora-fa" else "int8",
+        coarsest=COARSEST.get(settings.round.algorithm, "compact"),
     )
     rounds = settings.round
     now = Choice(settings.mesh.topology, settings.mixing.wire, facts.size.rank, rounds.steps, rounds.seconds)

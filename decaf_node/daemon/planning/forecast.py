@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from decaf_node.mesh.topology import graph, in_use
+from decaf_node.snapshot import COMPACT_BYTES
 
 HOUR, MONTH = 3600.0, 30 * 86400.0
 
@@ -21,9 +22,9 @@ class Size:
     rank: int
 
     def of(self, wire: str, rank: int) -> int:
-        """Return the bytes of a snapshot of another rank: exact but for some digits, and scales of int8."""
-        width = {"float32": 4, "int8": 1}.get(wire, 2)
-        return self.bytes[wire] - width * (self.factors - self.factors * rank // self.rank)
+        """Return the bytes of a snapshot of another rank: exact but for some digits, scales of int8, and compact."""
+        width = {"float32": 4, "int8": 1, "compact": COMPACT_BYTES}.get(wire, 2)
+        return self.bytes[wire] - int(width * (self.factors - self.factors * rank // self.rank))
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Facts:
     step_seconds: float | None = None
     mix_seconds: float | None = None
     overlap: bool = True
-    coarsest: str = "int8"
+    coarsest: str = "compact"
 
 
 @dataclass(frozen=True)

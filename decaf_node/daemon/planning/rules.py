@@ -20,6 +20,7 @@ APART = 0.2  # the same where training waits for them
 LONGEST_EXCHANGE = 300.0  # seconds; beyond, less is sent
 LEAST_SECONDS = 2.0  # of a round: publishing, inspecting, evaluating and saving take their time in each
 LEAST_RANK = 4
+PARTS = {"bfloat16": "half", "int8": "a quarter", "compact": "a tenth"}
 WAIT = 2.0  # exchanges: how long to wait for a neighbour at most
 
 
@@ -98,8 +99,7 @@ def _wire(facts: Facts, choice: Choice, now: str, skewed: bool) -> Advice:
         return Advice("mixing", "wire", now, "as it is: the speed of link or device is not known")
     if needed <= wanted:
         return Advice("mixing", "wire", "float32", "the link is fast enough for full precision")
-    part = "a quarter" if facts.coarsest == "int8" else "half"
-    return Advice("mixing", "wire", facts.coarsest, f"the link is the bottleneck: {part} of the bytes")
+    return Advice("mixing", "wire", facts.coarsest, f"the link is the bottleneck: {PARTS[facts.coarsest]} of the bytes")
 
 
 def _steps(facts: Facts, choice: Choice, skewed: bool) -> int | None:

@@ -1,0 +1,168 @@
+"""The coarsest wire format: how far off it is, how small, and what becomes of a file that is not whole."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decaf_node.errors import BadData
+from decaf_node.lowrank.adapter import Adapter, is_finite
+from decaf_node.lowrank.coarse import in_singular_directions, steps_of
+from decaf_node.lowrank.codec import ERROR, read_snapshot, write_snapshot
+from decaf_node.lowrank.product import Product
+from decaf_node.snapshot import Wire, read_header
+from tests.lowrank.oracle import Factors, dense
+
+
+def _write(path: Path, adapter: Adapter, wire: Wire = "compact") -> Path:
+    write_snapshot(path, adapter, wire=wire, schema="5c4e", base="ba5e", round=7)
+    return path
+
+
+def _trained(layers: int = 3, side: int = 256, rank: int = 8) -> Adapter:
+    """Layers of unlike size, whose singular values fall, in factors that show nothing of that."""
+    factors = Factors()
+    fall = torch.logspace(0, -1.5, rank)
+    products = {}
+    for number in range(layers):
+        turn = factors.orthogonal(rank).float()
+        b, a = factors.normal(side, rank) * fall, factors.normal(rank, 2 * side) * fall[:, None]
+        products[f"layer.{number}"] = Product(b @ turn * 10.0**-number, turn.mT @ a, 0.5)
+    return Adapter(products, {"head": factors.normal(3, 5), "bias": factors.normal(5)})
+
+
+def _off(read: Adapter, adapter: Adapter) -> float:
+    """The relative distance over all layers, by dense matrices."""
+    apart = sum(float((dense(read.products[name]) - dense(p)).norm() ** 2) for name, p in adapter.products.items())
+    return math.sqrt(apart / sum(float(dense(p).norm() ** 2) for p in adapter.products.values()))
+
+
+def test_it_is_off_by_what_is_allowed_and_small(tmp_path: Path) -> None:
+    adapter = _trained()
+    header, read = read_snapshot(_write(tmp_path / "compact", adapter))
+    assert (header.schema, header.base, header.round, header.rank) == ("5c4e", "ba5e", 7, 8)
+    assert header.size_bytes == (tmp_path / "compact").stat().st_size
+    assert {name: product.b.shape for name, product in read.products.items()} == {
+        name: product.b.shape for name, product in adapter.products.items()
+    }
+    assert 0.3 * ERROR < _off(read, adapter) < 1.05 * ERROR
+    assert header.size_bytes < 0.1 * _write(tmp_path / "whole", adapter, "float32").stat().st_size
+
+
+def test_averaged_tensors_are_as_in_int8(tmp_path: Path) -> None:
+    adapter = _trained()
+    (_, compact), (_, eight) = (read_snapshot(_write(tmp_path / wire, adapter, wire)) for wire in ("compact", "int8"))
+    assert compact.tensors.keys() == eight.tensors.keys()
+    assert all(torch.equal(tensor, eight.tensors[name]) for name, tensor in compact.tensors.items())
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.floats(0.01, 0.3), st.floats(-20, 20))
+@settings(deadline=None, max_examples=30)
+def test_fuzz_steps_add_the_error_that_is_asked_for(seed: int, rank: int, error: float, decades: float) -> None:
+    """However the factors share the length of their product."""
+    factors = Factors(seed)
+    products = {
+        name: Product(factors.normal(40, rank) * 10**decades, factors.normal(rank, 30) * 10**-decades, 2.0)
+        for name in "ab"
+    }
+    adapter = in_singular_directions(Adapter(products, {}))
+    steps = steps_of(adapter, error)
+    rounded = {}
+    for name, p in adapter.products.items():
+        of_b, of_a = (step.double() for step in steps[name])
+        rounded[name] = Product((p.b / of_b).round() * of_b, (p.a / of_a).round() * of_a, p.scale)
+    assert _off(Adapter(rounded, {}), adapter) < 1.2 * error
+
+
+def test_a_layer_that_is_not_trained_yet_and_one_that_is_all_there_is(tmp_path: Path) -> None:
+    factors = Factors()
+    products = {"new": factors.fresh(40, 4, 30), "old": factors.product(40, 4, 30)}
+    _, read = read_snapshot(_write(tmp_path / "both", Adapter(products, {})))
+    assert _off(read, Adapter(products, {})) < 1.05 * ERROR
+    assert not dense(read.products["new"]).any()
+    _, read = read_snapshot(_write(tmp_path / "new", Adapter({"new": products["new"]}, {})))
+    assert not dense(read.products["new"]).any()
+    _, read = read_snapshot(_write(tmp_path / "none", Adapter({}, {"head": factors.normal(2, 2)})))
+    assert is_finite(read)
+
+
+def test_one_strong_direction_is_as_exact_as_in_int8(tmp_path: Path) -> None:
+    """Its numbers, in the step that the error allows, would want more than int8 has."""
+    b, a = torch.zeros(300, 2), torch.zeros(2, 300)
+    b[:, 0], a[0, :], b[0, 1], a[1, 0] = 1.0, 1.0, 1e-3, 1e-3
+    b[7, 0] = 1e3
+    adapter = Adapter({"layer": Product(b, a)}, {})
+    assert _off(read_snapshot(_write(tmp_path / "snapshot", adapter))[1], adapter) < 0.25 * ERROR
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (_write(tmp_path / name, _trained()).read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_adapters_of_any_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    adapter = _trained()
+    products = {name: Product(p.b.to(dtype), p.a.to(dtype), p.scale) for name, p in adapter.products.items()}
+    _, read = read_snapshot(_write(tmp_path / "snapshot", Adapter(products, adapter.tensors)))
+    assert _off(read, Adapter(products, {})) < 1.05 * ERROR
+
+
+def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
+    path = _write(tmp_path / "snapshot", _trained())
+    script = (
+        "import sys; from pathlib import Path; from decaf_node.snapshot import read_header\n"
+        "header = read_header(Path(sys.argv[1]))\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(header.round, header.rank, header.size_bytes)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["7", "8", str(path.stat().st_size)]
+
+
+def _bomb(data: bytes) -> bytes:
+    """What says that it is as long as the true one, and goes on."""
+    return gzip.compress(gzip.decompress(data) + bytes(10**6))[:-4] + data[-4:]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:-1],
+    "cut in the middle": lambda data: data[: len(data) // 2],
+    "only its magic": lambda data: data[:3],
+    "only gzip's own header": lambda data: data[:10],
+    "a bit turned": lambda data: data[:-100] + bytes([data[-100] ^ 4]) + data[-99:],
+    "another checksum": lambda data: data[:-8] + bytes(4) + data[-4:],
+    "another length": lambda data: data[:-4] + struct.pack("<I", 7),
+    "appended": lambda data: data + b"\0",
+    "twice": lambda data: data + data,
+    "more than it says": _bomb,
+    "no snapshot": lambda data: gzip.compress(b"x" * 1000),
+    "in one another": gzip.compress,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
+    path = _write(tmp_path / "snapshot", _trained())
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(BadData) as refused:
+        read_snapshot(path)
+    assert refused.value.reason == "snapshot.damaged"
+
+
+@given(st.binary(max_size=200))
+def test_fuzz_any_gzip_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(BadData):
+        read_header(path)
