@@ -14,11 +14,14 @@ from torch import Tensor
 from decaf_node.lowrank.adapter import Adapter, check_same, norm, over_layers
 from decaf_node.lowrank.gauge import truncate_near
 from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
-from decaf_node.lowrank.mix import Stack, cut, one_thread, stack
+from decaf_node.lowrank.mix import Stack, cut, joined, one_thread, stack
 from decaf_node.lowrank.product import BadProduct, Product
 
 # Matrices of a core's size (m, m) that are alive at once while it is solved.
 CORE_COPIES = 12
+LAYERS = 16  # whose cores are solved in one call: a call of Python's, and the lock around it, cost as much as a core
+
+_Groups = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Layers:
-    """A few layers, mixed; the figures are one a layer."""
+    """A few layers, mixed; the figures are one a layer, in any order."""
 
     products: dict[str, Product]
     tail: Tensor
@@ -196,10 +199,10 @@ def _mixed(
     workers = torch.get_num_threads()
     share = memory_bytes // workers
 
-    def mix(names: Sequence[str]) -> _Layers:
-        return _mix_layers(terms_of(names, share), names, share)
+    def mix(groups: _Groups) -> _Layers:
+        return _mix_layers([terms_of(names, share) for names in groups], groups, share)
 
-    done = _each(mix, list(_groups(now, parts, share)), workers)
+    done = _each(mix, list(_groups(now, parts, share, workers)), workers)
     products = {name: product for layers in done for name, product in layers.products.items()}
     tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
     return MixedAdapter(
@@ -210,37 +213,49 @@ def _mixed(
     )
 
 
-def _each(mix: Callable[[Sequence[str]], _Layers], groups: Sequence[Sequence[str]], workers: int) -> list[_Layers]:
+def _each(mix: Callable[[_Groups], _Layers], work: Sequence[_Groups], workers: int) -> list[_Layers]:
     with one_thread():
-        if len(groups) < 2:  # a new thread costs as much as a layer
-            return [mix(group) for group in groups]
+        if len(work) < 2:  # a new thread costs as much as a layer
+            return [mix(groups) for groups in work]
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(mix, groups))
+            return list(pool.map(mix, work))
 
 
-def _mix_layers(terms: Sequence[_Term], names: Sequence[str], memory_bytes: int) -> _Layers:
-    device = terms[0].adapter.products[names[0]].b.device
-    products = [_batch(term.adapter, names, device) for term in terms]
-    total = stack(products, [term.weight for term in terms], memory_bytes)
-    mixed = truncate_near(total, memory_bytes=memory_bytes)
-    return _Layers(_unbatched(mixed.product, names), mixed.tail, _interference(total), mixed.norm)
+def _mix_layers(terms: Sequence[Sequence[_Term]], groups: _Groups, memory_bytes: int) -> _Layers:
+    totals = []
+    for some, names in zip(terms, groups, strict=True):
+        device = some[0].adapter.products[names[0]].b.device
+        parts = [_batch(term.adapter, names, device) for term in some]
+        totals.append(stack(parts, [term.weight for term in some], memory_bytes))
+    mixed, norm, tail = truncate_near(totals, memory_bytes=memory_bytes)
+    products: dict[str, Product] = {}
+    for names, product in zip(groups, mixed, strict=True):
+        products |= _unbatched(product, names)
+    return _Layers(products, tail, _interference(joined(totals)), norm)
 
 
-def _groups(now: Adapter, parts: Sequence[Adapter], memory_bytes: int) -> Iterator[list[str]]:
-    """Yield the layers in groups of one shape, each small enough to be copied into a piece of ``memory_bytes``."""
+def _groups(now: Adapter, parts: Sequence[Adapter], memory_bytes: int, workers: int) -> Iterator[_Groups]:
+    """Yield the layers in groups of one shape, each small enough to be copied into a piece of ``memory_bytes``.
+
+    Layers that are a group each, and so are not copied, come several at a time, for each worker twice or more.
+    """
     alike: dict[object, list[str]] = defaultdict(list)
     for name, product in now.products.items():
         layer = [part.products[name] for part in parts]
         alike[product.shape, tuple((p.rank, p.scale, p.b.dtype, p.b.device) for p in layer)].append(name)
     for names in alike.values():
         layer = [part.products[names[0]] for part in parts]
+        in_place = all(product.b.device == layer[0].b.device for product in layer)
         if any(product.rank != layer[0].rank for product in layer):
-            layer = [*layer, *layer]  # what is cut is there twice
+            in_place, layer = False, [*layer, *layer]  # what is cut is there twice
         factors = sum(p.b.nbytes + p.a.nbytes for p in [*layer, layer[0]])
         cores = CORE_COPIES * 8 * sum(p.rank for p in layer) ** 2
         step = max(1, piece_bytes(layer[0].b.device, memory_bytes) // (factors + cores))
-        for start in range(0, len(names), step):
-            yield names[start : start + step]
+        groups = [names[start : start + step] for start in range(0, len(names), step)]
+        most = min(LAYERS, memory_bytes // 4 // cores, len(groups) // (2 * workers))
+        together = max(1, most) if in_place and step == 1 else 1
+        for start in range(0, len(groups), together):
+            yield groups[start : start + together]
 
 
 @torch.no_grad()

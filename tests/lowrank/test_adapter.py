@@ -422,6 +422,31 @@ def test_threads_and_groups_change_nothing(threads: int) -> None:
     assert distance(mixed.adapter, alone.adapter) <= 1e-6 * norm(now)
 
 
+@pytest.mark.parametrize("share", [32 * 1024, 192 * 1024])
+def test_large_layers_of_all_kinds_are_solved_together(share: int) -> None:
+    """Of most by Gram matrices, of what cancels by QR, and of some nothing is left; with little memory each alone."""
+    factors = Factors()
+    rows, rank, columns = 500, 3, 400
+    products = [[factors.product(rows, rank, columns, 2.0) for _ in range(24)] for _ in range(2)]
+    for place in range(1, 24, 5):
+        ours = products[0][place]
+        products[1][place] = Product(ours.b * (-2 + 1e-6), ours.a.clone(), ours.scale)
+    for place in range(3, 24, 5):  # not trained yet, at either end
+        products[0][place], products[1][place] = (factors.fresh(rows, rank, columns) for _ in range(2))
+    now, theirs = (Adapter({f"layer.{place}": p for place, p in enumerate(side)}, {}) for side in products)
+    nothing = Adapter({name: Product(torch.zeros_like(p.b), p.a, p.scale) for name, p in now.products.items()}, {})
+    edges = [AdapterEdge(nothing, theirs, 0.5)]
+    mixed = mix_adapters(now, edges, memory_bytes=share * torch.get_num_threads())
+    assert list(mixed.adapter.products) == list(now.products)
+    squared = 0.0
+    for name, product in mixed.adapter.products.items():
+        oracle = best([now.products[name], theirs.products[name]], [1.0, 0.5], rank)
+        assert (dense(product) - oracle.best).norm() <= 1e-6 * oracle.size, name
+        assert product.a.any(-1).all(), "a dead direction keeps a row of A, that it may learn again"
+        squared += oracle.values[rank:].square().sum().item()
+    assert mixed.tail == pytest.approx(math.sqrt(squared), rel=1e-6)
+
+
 def test_parameters_under_training_can_be_mixed() -> None:
     factors = Factors()
     now, theirs = _adapter(factors), _adapter(factors)
