@@ -118,7 +118,6 @@ class Learning:
             for node, (model, own, loss) in enumerate(held)
         ]
         self.snapshot_bytes = round(fmean(self._bytes(model) for model in models))
-        self.sent_bytes: list[int] = []  # of each snapshot, where they are of many sizes
         self.hear: Callable[[State], None] = lambda state: None  # of each mix
         self.tails: list[float] = []
         self.interferences: list[float] = []
@@ -176,7 +175,7 @@ class Learning:
         tracker = value.tracker and replace(value.tracker, sent=self._method.sent(value.tracker.step))
         sent = self._method.sent(value.adapter, value.told)
         if self._method.wire == "compact":
-            self.sent_bytes.append(size_on("compact", value.adapter))
+            self.snapshot_bytes = size_on("compact", value.adapter)  # of this one
         return replace(value, sent=sent, told=sent if self._method.differences else None, tracker=tracker)
 
     def mix(self, value: State, terms: Sequence[Term]) -> Mixed:

@@ -201,9 +201,7 @@ def played(world: Bench, setting: Setting, method: Method, mixes: int) -> tuple[
         graph = graph_of("full" if method.server else setting.graph, world.plan.names)
         each = 1.0 if method.server else degree(graph)  # snapshots in a mix
         return finish_in_step(world.problem, graph, mixes), each * mixes * world.problem.snapshot_bytes
-    states, sizes = finish(world), world.problem.sent_bytes
-    part = statistics.fmean(sizes) / world.problem.snapshot_bytes if sizes else 1.0
-    return states, part * world.network.bytes / setting.nodes
+    return finish(world), world.network.bytes / setting.nodes
 
 
 def models_of(setting: Setting, task: Task) -> list[Shared]:

@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 
 from decaf_node.lowrank.adapter import Adapter, norm
-from decaf_node.lowrank.mix import mix_products
+from decaf_node.lowrank.mix import mix_products, on_threads
 from decaf_node.lowrank.product import Product
 
 
 def in_singular_directions(adapter: Adapter) -> Adapter:
     """Return the same adapter on the CPU, each product split evenly into its singular directions, strongest first."""
-    products = {}
-    for name, product in adapter.products.items():
-        b, a = (factor.detach().to("cpu", torch.float32) for factor in (product.b, product.a))
-        products[name] = mix_products([Product(b, a, product.scale)], [1.0], product.rank, product.scale).product
-    return Adapter(products, adapter.tensors)
+    products = on_threads(_split, list(adapter.products.values()))
+    return Adapter(dict(zip(adapter.products, products, strict=True)), adapter.tensors)
+
+
+def _split(product: Product) -> Product:
+    b, a = (factor.detach().to("cpu", torch.float32) for factor in (product.b, product.a))
+    return mix_products([Product(b, a, product.scale)], [1.0], product.rank, product.scale).product
 
 
 def steps_of(adapter: Adapter, error: float) -> dict[str, tuple[Tensor, Tensor]]:

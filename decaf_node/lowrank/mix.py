@@ -15,10 +15,11 @@ The small matrices are solved on the CPU: CUDA's batched decompositions are loop
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ EPSILON = torch.finfo(torch.float64).eps
 SHIFT = 4 * EPSILON
 
 Path = Literal["auto", "gram", "qr"]
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return what becomes of each item, each worked on by one of as many CPU threads as torch uses."""
+    workers = torch.get_num_threads()
+    with one_thread():
+        if len(items) < 2:  # a new thread costs as much as a layer
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, items))
 
 
 def _columns(total: Stack) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from decaf_node.lowrank.adapter import Adapter, check_same, norm, over_layers
 from decaf_node.lowrank.gauge import truncate_near
 from decaf_node.lowrank.gram import MEMORY_BYTES, piece_bytes
-from decaf_node.lowrank.mix import Stack, cut, joined, one_thread, stack
+from decaf_node.lowrank.mix import Stack, cut, joined, on_threads, stack
 from decaf_node.lowrank.product import BadProduct, Product
 
 # Matrices of a core's size (m, m) that are alive at once while it is solved.
@@ -202,7 +201,7 @@ def _mixed(
     def mix(groups: _Groups) -> _Layers:
         return _mix_layers([terms_of(names, share) for names in groups], groups, share)
 
-    done = _each(mix, list(_groups(now, parts, share, workers)), workers)
+    done = on_threads(mix, list(_groups(now, parts, share, workers)))
     products = {name: product for layers in done for name, product in layers.products.items()}
     tensors = {name: _plain(name, terms, memory_bytes) for name in now.tensors}
     return MixedAdapter(
@@ -211,14 +210,6 @@ def _mixed(
         interference=over_layers([layers.interference for layers in done]),
         norm=over_layers([layers.norm for layers in done]),
     )
-
-
-def _each(mix: Callable[[_Groups], _Layers], work: Sequence[_Groups], workers: int) -> list[_Layers]:
-    with one_thread():
-        if len(work) < 2:  # a new thread costs as much as a layer
-            return [mix(groups) for groups in work]
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(mix, work))
 
 
 def _mix_layers(terms: Sequence[Sequence[_Term]], groups: _Groups, memory_bytes: int) -> _Layers:
