@@ -235,8 +235,8 @@ class MixingSection(Section):
     wire: Literal["float32", "bfloat16", "float16", "int8", "compact"] = Field(
         "float32",
         description="format of what is sent; int8: with a scale for each direction, a quarter of the bytes; compact: "
-        "in steps that leave a fifth of the product's norm as error, and deflated, about a tenth of the bytes, with "
-        "round.algorithm decaf only",
+        "in steps that leave a tenth of the adapter's norm as error, and deflated, about a tenth of the bytes, not for "
+        "dlora and dlora-fa",
     )
     memory_bytes: int = Field(256 * MIB, ge=MIB, description="most memory of a mix beyond inputs and outputs")
     initial_a_seed: int = Field(0, ge=0, description="seed of the first A; dlora-fa needs the same everywhere")
@@ -396,7 +396,7 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
         raise BadSettings("settings.not-toml", f"The settings {path} are not valid TOML: {error}.") from error
     apply_environment(document, environ)
     settings = parse_settings(document, str(path))
-    return _anchored(settings, path.absolute().parent)
+    return anchored(settings, path.absolute().parent)
 
 
 def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
@@ -448,7 +448,8 @@ def _hours(text: str) -> tuple[int, int] | None:
     return None if start == end else (start, end)
 
 
-def _anchored(settings: Settings, folder: Path) -> Settings:
+def anchored(settings: Settings, folder: Path) -> Settings:
+    """Return the same, relative paths taken from ``folder``."""
     model = settings.model.model_copy(update={"path": folder / settings.model.path})
     data = settings.data.model_copy(
         update={

@@ -9,7 +9,6 @@ may be deflated, as gzip does it (RFC 1952); then the numbers of each B lie colu
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
@@ -17,14 +16,14 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass, replace
-from io import BufferedIOBase
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from decaf_node.errors import BadData
 
 Wire = Literal["float32", "bfloat16", "float16", "int8", "compact"]
-COMPACT_BYTES = 0.2  # of a factor's number in compact, about; how many they are depends on the numbers themselves
+COMPACT_BYTES = 0.3  # of a factor's number in compact, about; how many they are depends on the numbers themselves
 FORMAT = "decaf-node/1"
 HEADER_LIMIT_BYTES = 4 * 1024 * 1024  # about 25,000 tensors; a parsed one takes ten times as much memory
 READ_BYTES = 1024 * 1024
@@ -32,7 +31,8 @@ DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
 SCALES = ".int8_scales"
-MAGIC = b"\x1f\x8b\x08"  # of gzip; ours are no header lengths, which are multiples of eight
+MAGIC = b"\x1f\x8b\x08\x00"  # of gzip, with no names or comments; no header length begins so: it is a multiple of 8
+GZIP = 16 + zlib.MAX_WBITS  # zlib's word for it
 SIDES_LIMIT = 8
 COUNT_LIMIT = 2**63  # sides, offsets and rounds are 64-bit everywhere else: files, databases, messages
 
@@ -57,6 +57,7 @@ class Header:
     rank:   the largest rank of any layer
     scales: layer name -> LoRA scale (alpha / r, or alpha / sqrt(r) under rsLoRA)
     size_bytes: of the file
+    deflated: as a whole, and the numbers of each B lie column after column
     """
 
     schema: str
@@ -88,55 +89,69 @@ def read_header(path: Path) -> Header:
     """Read and check the header of the snapshot at ``path``; the tensor bytes are not read.
 
     Raises BadData if the file is not a whole snapshot of this format: unreadable, truncated, with an unknown
-    dtype, tensors that overlap or leave gaps, a layer or int8 without its partner, or metadata that does not parse.
+    dtype, tensors that overlap or leave gaps, a layer or int8 without its partner, or metadata that does not parse. How
+    long a deflated file is, is what it says itself until it is ``inflated``.
     """
     try:
         with path.open("rb") as file:
-            size_bytes, name = path.stat().st_size, str(path)
-            if file.read(len(MAGIC)) != MAGIC:
-                file.seek(0)
-                return parse_header(file, size_bytes, name)
-            inside = _inflated_bytes(file, name)
-            with gzip.GzipFile(fileobj=file) as plain:
-                header = parse_header(plain, inside, name)
-            return replace(header, size_bytes=size_bytes, deflated=True)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _not_gzip(name, error) from error
+            return parse_header(file, path.stat().st_size, str(path))
     except OSError as error:
         raise BadData("snapshot.unreadable", f"The snapshot {path} cannot be read: {error.strerror}.") from error
 
 
-def inflated(path: Path) -> bytes:
-    """Return what a deflated file holds: as many bytes as it says, 4 GiB at most. Raises BadData, OSError."""
-    name = str(path)
+def parse_header(file: BinaryIO, size_bytes: int, name: str) -> Header:
+    """Parse the header at the start of ``file``, whose whole length is ``size_bytes``; see ``read_header``."""
+    if not _is_deflated(file):
+        return _parse(file, size_bytes, name)
+    inside = _inflated_bytes(file)
+    head, _ = _inflate(file, 8 + HEADER_LIMIT_BYTES, name)
+    return replace(_parse(BytesIO(head), inside, name), size_bytes=size_bytes, deflated=True)
+
+
+def inflated(path: Path, limit_bytes: int) -> bytes:
+    """Return what a deflated file holds. Raises BadData if it is not whole, or holds more; OSError."""
     with path.open("rb") as file:
-        inside = _inflated_bytes(file, name)
-        with gzip.GzipFile(fileobj=file) as plain:
-            try:
-                data = plain.read(inside + 1)  # its checksum is looked at with the end
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _not_gzip(name, error) from error
-    if len(data) != inside:
-        raise _damaged(name, f"it inflates to other than {inside} bytes")
+        inside = _inflated_bytes(file)
+        if inside > limit_bytes:
+            raise BadData(
+                "snapshot.too-large",
+                f"The snapshot {path.name} holds {inside} bytes, deflated, and this node takes {limit_bytes}; raise "
+                "limits.snapshot_bytes here.",
+            )
+        data, whole = _inflate(file, inside + 1, str(path))
+    if not whole or len(data) != inside:
+        raise _damaged(str(path), f"it does not inflate to {inside} bytes and nothing more")
     return data
 
 
-def _inflated_bytes(file: BufferedIOBase, name: str) -> int:
+def _is_deflated(file: BinaryIO) -> bool:
+    begins = file.read(len(MAGIC)) == MAGIC
+    file.seek(0)
+    return begins
+
+
+def _inflated_bytes(file: BinaryIO) -> int:
     """Return how many bytes the gzip file says that it holds, and go back to its beginning."""
-    if file.seek(0, os.SEEK_END) < 4:
-        raise _damaged(name, "it is shorter than its own header")
     file.seek(-4, os.SEEK_END)
     (inside,) = struct.unpack("<I", file.read(4))
     file.seek(0)
     return int(inside)
 
 
-def _not_gzip(name: str, error: Exception) -> BadData:
-    return _damaged(name, f"it does not inflate ({error})")
+def _inflate(file: BinaryIO, most: int, name: str) -> tuple[bytes, bool]:
+    """Return at most so many bytes of what the gzip file holds, and whether that is all, and all that the file is."""
+    inflating, data = zlib.decompressobj(GZIP), bytearray()
+    block = file.read(READ_BYTES)
+    try:
+        while block and len(data) < most and not inflating.eof:
+            data += inflating.decompress(block, most - len(data))
+            block = inflating.unconsumed_tail or file.read(READ_BYTES)
+    except zlib.error as error:
+        raise _damaged(name, f"it does not inflate ({error})") from error
+    return bytes(data), inflating.eof and not block and not inflating.unused_data
 
 
-def parse_header(file: BufferedIOBase, size_bytes: int, name: str) -> Header:
-    """Parse the header at the start of ``file``, whose whole length is ``size_bytes``; see ``read_header``."""
+def _parse(file: BinaryIO, size_bytes: int, name: str) -> Header:
     raw = _raw_header(file, size_bytes, name)
     try:
         document = json.loads(raw.decode())
@@ -176,7 +191,7 @@ def layers(header: Header) -> list[str]:
     return sorted(key.removesuffix(LORA_A) for key in header.tensors if key.endswith(LORA_A))
 
 
-def _raw_header(file: BufferedIOBase, size_bytes: int, name: str) -> bytes:
+def _raw_header(file: BinaryIO, size_bytes: int, name: str) -> bytes:
     prefix = file.read(8)
     if len(prefix) < 8:
         raise _damaged(name, "it is shorter than its own header")

@@ -77,6 +77,11 @@ def test_settings_survive_the_way_to_the_trainer(tmp_path: Path) -> None:
             "settings.bad-value",
             "dlora mixes factors as they are, and compact splits their product anew",
         ),
+        (
+            NEEDED + '[round]\nalgorithm = "dlora-fa"\n[mixing]\nwire = "compact"',
+            "settings.bad-value",
+            "dlora-fa mixes factors as they are",
+        ),
         (NEEDED + "[listen]\nport = 65536", "settings.bad-value", "listen.port"),
         (NEEDED + "[lora]\nr = 0", "settings.bad-value", "a rank is a whole number from 1"),
         (NEEDED + "[lora]\nr = 2.0", "settings.bad-value", "a rank is a whole number from 1"),

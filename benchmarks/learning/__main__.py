@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("a residual is in use in float32 only")
     if any(method.chebyshev for method in methods.values()) and longest_period(given.graph, given.nodes):
         parser.error("chebyshev needs a graph that stays the same from turn to turn")
+    if given.in_step and any(method.wire == "compact" for method in methods.values()):
+        parser.error("compact's bytes are counted by the network; leave out --in-step")
     of_labels = [name for name, method in methods.items() if method.of_labels]
     if of_labels and given.task in ANSWERED:
         parser.error(f"{given.task} has no head with labels to weigh; leave out {', '.join(of_labels)}, by --methods")

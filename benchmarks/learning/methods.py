@@ -200,6 +200,8 @@ def _check(name: str, method: Method) -> None:
         raise ValueError(f"{name}: only a node's balanced labels weigh as in the mesh")
     if method.to_mesh and method.to_mean:
         raise ValueError(f"{name}: labels weigh by one thing")
+    if method.wire == "compact" and (method.sent_rank or method.server or method.mixing != "products"):
+        raise ValueError(f"{name}: compact is of whole products, whose bytes the network counts one by one")
     if method.sent_rank and (method.differences or method.mixing != "products"):
         raise ValueError(f"{name}: only whole products are cut before they are sent")
     if method.differences and (method.wire not in ("int8", "int4", "int2") or method.tracking):

@@ -61,7 +61,7 @@ class FirstSettings:
             raise BadSettings(
                 "settings.other-mesh",
                 f"The settings {self.path}, with what the environment sets, are of the mesh {settings.mesh.name!r}, "
-                f"not of {mesh!r}; set mesh.name there, or name another file with --config.",
+                f"not of {mesh!r}; set mesh.name there, or DECAF_NODE__MESH__NAME, or name another file with --config.",
             )
         return settings
 
@@ -76,13 +76,14 @@ class FirstSettings:
 
     def _settings(self, mesh: str = "") -> Settings:
         """mesh: empty while it is not known."""
-        from decaf_node.settings import apply_environment, load_settings, parse_settings
+        from decaf_node.settings import anchored, apply_environment, load_settings, parse_settings
 
         if self.path.exists():
             return load_settings(self.path, os.environ)
         document = self._document(mesh)
         apply_environment(document, os.environ)
-        return parse_settings(document, "given on the command line and in the environment")
+        settings = parse_settings(document, "given on the command line and in the environment")
+        return anchored(settings, self.path.absolute().parent)
 
     @contextmanager
     def written(self, mesh: str) -> Iterator[None]:

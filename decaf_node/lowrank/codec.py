@@ -22,6 +22,7 @@ from decaf_node.lowrank.int8 import decode, encode, is_coded, scales_of, scales_
 from decaf_node.lowrank.product import Product
 from decaf_node.snapshot import (
     COMPACT_BYTES,
+    GZIP,
     LORA_A,
     LORA_B,
     SCALES,
@@ -41,10 +42,10 @@ DTYPES: Mapping[Wire, torch.dtype] = {
     "compact": torch.int8,
 }
 DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8"}
-ERROR = 0.2  # of compact, in parts of the adapter's norm; docs/learning.md has what others cost
+ERROR = 0.1  # of compact, in parts of the adapter's norm
+LIMIT_BYTES = 2**32 - 1  # the most that gzip counts
 ALIGNMENT_BYTES = 8
 NO_STEP = torch.zeros(())
-GZIP = 16 + zlib.MAX_WBITS  # with gzip's own header, without a time in it
 LEVEL, BLOCKS = 6, 6  # an alphabet for each 4096 numbers, of few directions: an eighth less than zlib's own blocks
 
 
@@ -55,7 +56,8 @@ def write_snapshot(path: Path, adapter: Adapter, *, wire: Wire, schema: str, bas
     ``ERROR`` allows (``coarse``); plainly averaged tensors are as in int8; and the file is deflated.
 
     The caller renames: until this returns, the file is not whole. (safetensors' own writer orders metadata at random.)
-    Raises BadData if a finite number does not fit the format; OSError if the file cannot be written.
+    Raises BadData if a finite number does not fit the format, or one is not finite in ``compact``; OSError if the file
+    cannot be written.
     """
     if wire == "compact":
         adapter = in_singular_directions(adapter)
@@ -80,23 +82,24 @@ def size_of(adapter: Adapter, *, wire: Wire, schema: str, base: str, round: int)
     return size - int(factors * (1 - COMPACT_BYTES))
 
 
-def read_snapshot(path: Path) -> tuple[Header, Adapter]:
+def read_snapshot(path: Path, limit_bytes: int = LIMIT_BYTES) -> tuple[Header, Adapter]:
     """Return header and adapter at ``path``, on the CPU in the file's own dtype, its bytes mapped, not copied.
 
-    What is int8 there becomes float32, which is a copy. Raises BadData if the file is not a whole snapshot;
-    ``adapter.is_finite`` says whether its numbers are usable.
+    What is int8 there becomes float32, and what is deflated is inflated; these are copies. limit_bytes: of the second,
+    the most. Raises BadData if the file is not a whole snapshot, or holds more; ``adapter.is_finite`` says whether its
+    numbers are usable.
     """
     header = read_header(path)
     try:
         if header.deflated:
-            tensors = load(inflated(path))
+            tensors = load(inflated(path, limit_bytes))
         else:
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensors = {name: file.get_tensor(name) for name in header.tensors}
     except (SafetensorError, OSError) as error:
         raise BadData("snapshot.damaged", f"The snapshot {path.name} is damaged: {error}.") from error
     for name in layers(header) if header.deflated else ():
-        tensors[name + LORA_B] = _turned(tensors[name + LORA_B])
+        tensors[name + LORA_B] = _transposed(tensors[name + LORA_B])
     for name in [name for name in tensors if name + SCALES in tensors]:
         tensors[name] = decode(tensors[name], tensors.pop(name + SCALES))
     products = {
@@ -150,7 +153,7 @@ def _header(adapter: Adapter, parts: Mapping[str, _Part], schema: str, base: str
 def _contents(
     adapter: Adapter, parts: Mapping[str, _Part], steps: Mapping[str, Tensor]
 ) -> Iterator[bytes | memoryview]:
-    """Return the bytes of each part, one after another; where int8 can be finer than ``steps``, it is not."""
+    """Return the bytes of each part, one after another; steps: of those of int8 that may be coarser than it can be."""
     tensors = _tensors(adapter)
     scales = {
         name + SCALES: torch.maximum(scales_of(_on_cpu(tensors[name]), _scaled_along(name)), steps.get(name, NO_STEP))
@@ -183,7 +186,7 @@ def _steps(adapter: Adapter) -> dict[str, Tensor]:
     return steps
 
 
-def _turned(b: Tensor) -> Tensor:
+def _transposed(b: Tensor) -> Tensor:
     """Return B from what a deflated file has in its place: direction after direction, so that like lies by like."""
     rows, columns = b.shape
     return b.reshape(columns, rows).mT.contiguous()

@@ -1,7 +1,7 @@
 """Tensors as whole numbers from -127 to 127 and few scales, a quarter of the bytes of float32.
 
 A direction of a product, a row of A or a column of B, has a scale of its own, so that a weak one keeps its digits; so
-has each row of any other matrix. Rounding is to the nearest, so off by half a scale at most. Nothing of it is lost to
+has each row of any other matrix. Rounding is to the nearest, so off by half a scale at most. Next to nothing is lost to
 the mesh: both ends of an edge mix the difference of what both have sent, and a node keeps what it has (``mixing``).
 """
 

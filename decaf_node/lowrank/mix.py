@@ -33,7 +33,8 @@ EPSILON = torch.finfo(torch.float64).eps
 SHIFT = 4 * EPSILON
 
 Path = Literal["auto", "gram", "qr"]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,17 @@ class Exchange:
         self._spool = spool
         self._algorithm = settings.round.algorithm
         self._mixing = settings.mixing
+        self._limit_bytes = settings.limits.snapshot_bytes
         self._identity = identity
         self._before_leaving = before_leaving
         self._held_out = None if loss is None else HeldOut(live, loss)
         self._published: Published | None = None
 
-    def publish(self, round: int) -> tuple[File, int]:
+    def publish(self, round: int, trained: bool = True) -> tuple[File, int]:
         """Write the adapter as it is now into the spool; return the file and the adapter's rank.
+
+        trained: since the last one. If not, what goes in compact goes in int8: its error is another in each round, and
+        would never be trained away.
 
         Raises BadData if a number in it is not finite: then nothing is written. Raises TryAgain if the disk is full.
         """
@@ -84,6 +88,8 @@ class Exchange:
             )
         self._before_leaving()
         wire, identity = self._mixing.wire, self._identity
+        if wire == "compact" and not trained:
+            wire = "int8"
         file = publish(self._spool, adapter, wire=wire, schema=identity.schema, base=identity.base, round=round)
         self._published = Published(file.digest, current=_holds(adapter, DTYPES[wire]))
         return file, self._live.rank
@@ -129,7 +135,8 @@ class Exchange:
         now = self._live.read()
         if not edges:
             return MixedAdapter(now, tail=0.0, interference=0.0, norm=norm(now))
-        pairs = [AdapterEdge(self._own(edge.own, now), self._fetch(edge.theirs), edge.weight) for edge in edges]
+        own = {file.digest: self._own(file, now) for file in {edge.own for edge in edges}}  # one object, one term
+        pairs = [AdapterEdge(own[edge.own.digest], self._fetch(edge.theirs), edge.weight) for edge in edges]
         mixed = self._mixed(now, pairs)
         self._live.load(mixed.adapter)
         self.trained()
@@ -137,7 +144,7 @@ class Exchange:
 
     def adopt(self, candidates: Sequence[File], base: File | None) -> tuple[File, int]:
         """Load the medoid of ``candidates`` plus our own change since ``base``; return it and its round."""
-        fetched = [fetch(file, self._live.device) for file in candidates]
+        fetched = [fetch(file, self._live.device, self._limit_bytes) for file in candidates]
         chosen = medoid([adapter for _, adapter in fetched])
         header, adapter = fetched[chosen]
         before = None if base is None else self._fetch(base)
@@ -161,7 +168,7 @@ class Exchange:
         return self._fetch(file)
 
     def _fetch(self, file: File) -> Adapter:
-        return fetch(file, self._live.device)[1]
+        return fetch(file, self._live.device, self._limit_bytes)[1]
 
 
 def _holds(adapter: Adapter, dtype: torch.dtype) -> bool:

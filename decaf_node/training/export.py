@@ -35,8 +35,11 @@ def write_export(folder: Path, model: Any, section: ModelSection, base: str) -> 
     folder.mkdir(parents=True, exist_ok=True)
     # no card: PEFT's says "More Information Needed" of all it could say, and takes longer than the rest of a save
     model.create_or_update_model_card = lambda folder: None
-    # embeddings are trained only where modules_to_save names them, and then they are saved as such
-    model.save_pretrained(folder, selected_adapters=[active_adapter(model)], save_embedding_layers=False)
+    try:
+        # embeddings are trained only where modules_to_save names them, and then they are saved as such
+        model.save_pretrained(folder, selected_adapters=[active_adapter(model)], save_embedding_layers=False)
+    finally:
+        del model.create_or_update_model_card  # the class has its own
     notes = Notes(section.task, section.pooling, list(section.labels), section.gguf_file, section.dtype, base)
     (folder / NOTES).write_text(json.dumps(asdict(notes), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

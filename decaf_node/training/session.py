@@ -198,8 +198,8 @@ class Session:
         self._rest()
 
     def _publish(self) -> None:
-        file, rank = self._exchange.publish(self._round)
         tally, self._tally = self._tally, Tally()
+        file, rank = self._exchange.publish(self._round, trained=tally.steps > 0)
         if self._rounds.steps and tally.steps:
             self._pace = tally.seconds * self._rounds.steps / tally.steps
         self._awaited = self._round

@@ -42,7 +42,6 @@ def sizes(settings: Settings) -> dict[str, Any]:
 
     factors: numbers in A and B of ``rank``, which is ``lora.r``; plain: all others, also those of a rank of their own.
     """
-
     from decaf_node.lowrank.codec import size_of
     from decaf_node.training.live import active_adapter, find_adapter
     from decaf_node.training.offline import quiet

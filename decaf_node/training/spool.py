@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from decaf_node.errors import BadData, TryAgain
 from decaf_node.link import File
 from decaf_node.lowrank.adapter import Adapter
-from decaf_node.lowrank.codec import read_snapshot, write_snapshot
+from decaf_node.lowrank.codec import LIMIT_BYTES, read_snapshot, write_snapshot
 from decaf_node.snapshot import Header, Wire, digest_of
 from decaf_node.training.live import moved
 
@@ -38,9 +38,9 @@ def publish(folder: Path, adapter: Adapter, *, wire: Wire, schema: str, base: st
     return File(str(final), file.digest, file.size_bytes)
 
 
-def fetch(file: File, device: torch.device) -> tuple[Header, Adapter]:
-    """Return a snapshot of the spool on ``device``. Raises BadData."""
-    header, adapter = read_snapshot(Path(file.path))
+def fetch(file: File, device: torch.device, limit_bytes: int = LIMIT_BYTES) -> tuple[Header, Adapter]:
+    """Return a snapshot of the spool on ``device``. Raises BadData, also if a deflated one holds more bytes."""
+    header, adapter = read_snapshot(Path(file.path), limit_bytes)
     return header, moved(adapter, device)
 
 

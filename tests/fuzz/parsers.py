@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
@@ -561,7 +562,7 @@ PARSERS: tuple[Parser, ...] = (
             _pointer(SERVICE),
         ),
     ),
-    Parser("snapshot", _header, (WHOLE,)),
+    Parser("snapshot", _header, (WHOLE, gzip.compress(WHOLE, mtime=0))),
     Parser("snapshot-header", _header_document, _documents()),
     Parser("refusal", _said, (b"join.token-used|77|The invitation was used up.", "a|\u00b2|b".encode())),
     Parser(

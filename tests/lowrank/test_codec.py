@@ -92,7 +92,7 @@ def test_other_tools_can_read_it(tmp_path: Path) -> None:
 def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
     path = _write(tmp_path / "snapshot", _adapter())
     script = (
-        "import sys; from pathlib import Path; from decaf_node.snapshot import Wire, read_header\n"
+        "import sys; from pathlib import Path; from decaf_node.snapshot import read_header\n"
         "header = read_header(Path(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules\n"
         "print(header.round, header.rank, len(header.tensors))"

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decaf_node.errors import BadData
-from decaf_node.lowrank.adapter import Adapter, is_finite
+from decaf_node.lowrank.adapter import Adapter, distance, is_finite, norm
 from decaf_node.lowrank.coarse import in_singular_directions, steps_of
 from decaf_node.lowrank.codec import ERROR, read_snapshot, write_snapshot
+from decaf_node.lowrank.mixing import AdapterEdge, mix_adapters
 from decaf_node.lowrank.product import Product
 from decaf_node.snapshot import Wire, read_header
 from tests.lowrank.oracle import Factors, dense
@@ -102,7 +103,7 @@ def test_one_strong_direction_is_as_exact_as_in_int8(tmp_path: Path) -> None:
     b[:, 0], a[0, :], b[0, 1], a[1, 0] = 1.0, 1.0, 1e-3, 1e-3
     b[7, 0] = 1e3
     adapter = Adapter({"layer": Product(b, a)}, {})
-    assert _off(read_snapshot(_write(tmp_path / "snapshot", adapter))[1], adapter) < 0.25 * ERROR
+    assert _off(read_snapshot(_write(tmp_path / "snapshot", adapter))[1], adapter) < 0.5 * ERROR
 
 
 def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
@@ -148,6 +149,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "more than it says": _bomb,
     "no snapshot": lambda data: gzip.compress(b"x" * 1000),
     "in one another": gzip.compress,
+    "a name of its own": lambda data: data[:3] + b"\x08" + data[4:10] + b"x" * 10_000 + b"\0" + data[10:],
+    "after empty ones": lambda data: gzip.compress(b"") * 1000 + data,
 }
 
 
@@ -158,6 +161,48 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     with pytest.raises(BadData) as refused:
         read_snapshot(path)
     assert refused.value.reason == "snapshot.damaged"
+
+
+def test_what_holds_much_more_than_it_weighs_is_not_inflated(tmp_path: Path) -> None:
+    """However honest it is about it."""
+    zeros = Adapter({"layer": Product(torch.zeros(1000, 8), torch.zeros(8, 5000), 1.0)}, {})
+    path = _write(tmp_path / "snapshot", zeros)
+    assert path.stat().st_size < 5_000
+    assert not dense(read_snapshot(path, 60_000)[1].products["layer"]).any()
+    with pytest.raises(BadData, match=r"holds \d+ bytes, deflated, and this node takes 40000") as refused:
+        read_snapshot(path, 40_000)
+    assert refused.value.reason == "snapshot.too-large"
+
+
+def test_a_rank_that_the_shape_cannot_fill(tmp_path: Path) -> None:
+    adapter = Adapter({"layer": Factors().product(5, 8, 30, 2.0)}, {})
+    _, read = read_snapshot(_write(tmp_path / "snapshot", adapter))
+    assert read.products["layer"].rank == 8
+    assert _off(read, adapter) < 1.05 * ERROR
+
+
+def _mixed_only(folder: Path, wire: Wire, rounds: int) -> tuple[float, float]:
+    """Mix four nodes that do not train; return how far their mean went, and what became of its norm, in parts of it."""
+    nodes = [Adapter({"layer": Factors(seed).product(96, 8, 96)}, {}) for seed in range(4)]
+    start = mix_adapters(nodes[0], [AdapterEdge(nodes[0], node, 0.25) for node in nodes[1:]]).adapter
+    for _ in range(rounds):
+        sent = [read_snapshot(_write(folder / f"{number}", node, wire))[1] for number, node in enumerate(nodes)]
+        nodes = [
+            mix_adapters(node, [AdapterEdge(sent[me], other, 0.25) for other in sent if other is not sent[me]]).adapter
+            for me, node in enumerate(nodes)
+        ]
+    mean = mix_adapters(nodes[0], [AdapterEdge(nodes[0], node, 0.25) for node in nodes[1:]]).adapter
+    return distance(mean, start) / norm(start), norm(mean) / norm(start) - 1
+
+
+def test_what_the_mean_of_the_mesh_loses_in_rounds_of_mixing_alone(tmp_path: Path) -> None:
+    """In int8 nothing; in compact some, as what the cut takes of its errors is not the same at all ends."""
+    moved, grown = _mixed_only(tmp_path, "int8", 20)
+    assert moved < 1e-3
+    assert abs(grown) < 1e-3
+    moved, grown = _mixed_only(tmp_path, "compact", 20)
+    assert moved < ERROR
+    assert abs(grown) < 0.3 * ERROR
 
 
 @given(st.binary(max_size=200))

@@ -62,6 +62,16 @@ def test_a_stock_head_needs_nothing_but_peft(bert: Path, tmp_path: Path) -> None
     assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+def test_a_save_leaves_no_card_and_the_model_as_it_was(bert: Path, tmp_path: Path) -> None:
+    """PEFT's card says nothing, and takes longer than the rest; who saves the model himself has his."""
+    settings = classifier_settings(bert, bert, model={"pooling": "head"})
+    model = trained(settings)
+    write_export(tmp_path / "ours", model, settings.model, "base")
+    assert not (tmp_path / "ours" / "README.md").exists()
+    model.save_pretrained(tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "README.md").exists()
+
+
 def test_what_is_no_export(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "decaf.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "none"):

@@ -49,7 +49,7 @@ from decaf_node.training.exchange import Exchange, Identity
 from decaf_node.training.link import DaemonGone
 from decaf_node.training.live import LiveAdapter, LiveLayer
 from decaf_node.training.session import Session
-from decaf_node.training.spool import publish
+from decaf_node.training.spool import fetch, publish
 from tests.training.tiny import causal_settings
 
 Kind = TypeVar("Kind")
@@ -671,6 +671,38 @@ def test_without_steps_it_still_gives_and_takes_what_mixing_makes(tmp_path: Path
     _, last = read_snapshot(Path(stage.link.last(RoundTrained).snapshot.path))
     assert stage.link.last(RoundTrained).round == 2
     torch.testing.assert_close(last.products["layer"].dense().float(), dense, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_not_trained_any_more_is_not_sent_in_compact(tmp_path: Path) -> None:
+    """Its error would never be trained away."""
+    mixing = {"wire": "compact"}
+    stage = Stage(tmp_path, StartTraining(1), budget=ScriptedBudget(1), round=steps(1), mixing=mixing).begin()
+    resting(stage)
+    stage.link.waiting.append(MixRound(1))
+    stage.step()
+    sent = [message.snapshot for message in stage.link.sent if isinstance(message, RoundTrained)]
+    assert [read_header(Path(snapshot.path)).deflated for snapshot in sent] == [True, False]
+    assert {info.dtype for info in read_header(Path(sent[1].path)).tensors.values()} == {"I8", "F32"}
+
+
+def test_own_snapshots_are_read_once_for_all_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are one term of the mix: its small matrices grow with the square of their number."""
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1, overlap=True)).begin()
+    stage.step()
+    own = stage.link.last(RoundTrained).snapshot
+    others = [stage.theirs(seed)[0] for seed in (1, 2, 3)]
+    with torch.no_grad():  # trained on
+        stage.layer.b.add_(0.1)
+    read: list[str] = []
+
+    def counted(file: File, *more: Any) -> Any:
+        read.append(file.digest)
+        return fetch(file, *more)
+
+    monkeypatch.setattr("decaf_node.training.exchange.fetch", counted)
+    stage.link.polled.append(MixRound(1, tuple(MixEdge("x", 0.25, own, theirs) for theirs in others)))
+    stage.step()
+    assert sorted(read) == sorted([own.digest, *(theirs.digest for theirs in others)])
 
 
 def test_a_budget_that_was_spent_before_takes_no_step_at_all(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from decaf_node.settings import MeshSection, Settings, load_settings, parse_sett
 
 SIZING = "decaf_node.training.sizing"
 TIMED_STEPS = 5
-COARSEST = {"dlora": "int8", "dlora-fa": "bfloat16"}  # wire formats; all others can do with compact
+WIRES = {"dlora": ("float32", "int8"), "dlora-fa": ("float32", "bfloat16")}  # others go with all of them
 RECENT = 100  # rounds
 
 
@@ -64,7 +64,7 @@ def make_plan(wish: Wish, places: Places, connect: Callable[[], Client]) -> Plan
         step_seconds=wish.step_seconds or found.get("step_seconds") or seen.step_seconds,
         mix_seconds=found.get("mix_seconds") or seen.mix_seconds,
         overlap=settings.round.overlap,
-        coarsest=COARSEST.get(settings.round.algorithm, "compact"),
+        wires=WIRES.get(settings.round.algorithm, Facts.wires),
     )
     rounds = settings.round
     now = Choice(settings.mesh.topology, settings.mixing.wire, facts.size.rank, rounds.steps, rounds.seconds)

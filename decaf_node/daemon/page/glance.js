@@ -56,7 +56,7 @@ function doing({ status, peers }) {
 function pace(trainer) {
   return trainer.loss === null
     ? "no step yet"
-    : `step ${whole(trainer.step)} of this round, ${trainer.steps_per_second.toFixed(1)} steps/s`;
+    : `step ${whole(trainer.step)} of this round, ${Number(trainer.steps_per_second.toPrecision(3))} steps/s`;
 }
 
 function heldOut(rounds) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,7 +32,7 @@ class Facts:
     """What a plan is made from; None: not known.
 
     link: bytes a second, each way. mix: seconds. overlap: training goes on while edges are exchanged.
-    coarsest: the wire format of the fewest bytes that the algorithm goes with.
+    wires: formats that the algorithm goes with, the finest first.
     """
 
     size: Size
@@ -41,7 +41,7 @@ class Facts:
     step_seconds: float | None = None
     mix_seconds: float | None = None
     overlap: bool = True
-    coarsest: str = "compact"
+    wires: Sequence[str] = ("float32", "int8", "compact")
 
 
 @dataclass(frozen=True)

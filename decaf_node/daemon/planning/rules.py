@@ -67,7 +67,7 @@ def exchange(facts: Facts, topology: str, wire: str, rank: int) -> float | None:
 
 def _topology(facts: Facts, skewed: bool) -> Advice:
     most = SKEWED_FULL_UP_TO if skewed else FULL_UP_TO
-    whole = exchange(facts, "full", facts.coarsest, facts.size.rank)
+    whole = exchange(facts, "full", facts.wires[-1], facts.size.rank)
     if facts.nodes <= most and (whole is None or whole <= LONGEST_EXCHANGE):
         return Advice("mesh", "topology", "full", f"up to {most} nodes all agree at once")
     sparse = "exponential" if skewed else "random-regular"
@@ -81,7 +81,7 @@ def _topology(facts: Facts, skewed: bool) -> Advice:
 
 def _rank(facts: Facts, topology: str, rank: int) -> Advice:
     fitting = rank
-    while fitting // 2 >= LEAST_RANK and _too_long(exchange(facts, topology, facts.coarsest, fitting)):
+    while fitting // 2 >= LEAST_RANK and _too_long(exchange(facts, topology, facts.wires[-1], fitting)):
         fitting //= 2
     if fitting == rank:
         return Advice("lora", "r", rank, "as it is: the link carries it")
@@ -94,12 +94,15 @@ def _too_long(seconds: float | None) -> bool:
 
 def _wire(facts: Facts, choice: Choice, now: str, skewed: bool) -> Advice:
     wanted = _wanted(facts, skewed)
-    needed = _needed(facts, choice)
-    if needed is None or wanted is None:
+    needed = {wire: _needed(facts, replace(choice, wire=wire)) for wire in facts.wires}
+    if wanted is None or None in needed.values():
         return Advice("mixing", "wire", now, "as it is: the speed of link or device is not known")
-    if needed <= wanted:
-        return Advice("mixing", "wire", "float32", "the link is fast enough for full precision")
-    return Advice("mixing", "wire", facts.coarsest, f"the link is the bottleneck: {PARTS[facts.coarsest]} of the bytes")
+    wire = next(
+        (wire for wire, seconds in needed.items() if seconds is not None and seconds <= wanted), facts.wires[-1]
+    )
+    if wire == "float32":
+        return Advice("mixing", "wire", wire, "the link is fast enough for full precision")
+    return Advice("mixing", "wire", wire, f"the link is the bottleneck: {PARTS[wire]} of the bytes")
 
 
 def _steps(facts: Facts, choice: Choice, skewed: bool) -> int | None:

@@ -6,7 +6,8 @@ import pytest
 
 from decaf_node.daemon.planning.forecast import Choice, Facts, Size, degree, forecast
 
-SIZE = Size({"float32": 4_000_800, "bfloat16": 2_000_800, "float16": 2_000_800}, 900_000, 100_000, 8)
+BYTES = {"float32": 4_000_800, "bfloat16": 2_000_800, "float16": 2_000_800, "int8": 1_000_800, "compact": 370_800}
+SIZE = Size(BYTES, 900_000, 100_000, 8)
 FACTS = Facts(SIZE, nodes=10, link=1e6, step_seconds=0.5, mix_seconds=2.0)
 CHOICE = Choice("ring", "float32", 8, 20, 300.0)
 
@@ -25,6 +26,13 @@ def test_neighbours_are_those_of_the_mesh(topology: str, nodes: int, neighbours:
 def test_a_graph_that_depends_on_names_has_a_mean_degree() -> None:
     assert 5.0 < degree("random-regular", 64) < 6.0
     assert degree("auto", 64) == degree("random-regular", 64)
+
+
+@pytest.mark.parametrize(
+    ("wire", "bytes"), [("float32", 2_200_800), ("bfloat16", 1_100_800), ("int8", 550_800), ("compact", 235_800)]
+)
+def test_half_the_rank_is_half_the_bytes_of_factors(wire: str, bytes: int) -> None:
+    assert SIZE.of(wire, 4) == bytes
 
 
 def test_a_round_with_and_without_overlap() -> None:

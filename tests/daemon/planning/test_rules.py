@@ -12,7 +12,7 @@ from decaf_node.daemon.planning.forecast import Choice, Facts, Size, forecast
 from decaf_node.daemon.planning.rules import Recommended, recommend
 from decaf_node.mesh.topology import FULL_UP_TO
 
-BYTES = {"float32": 4_000_000, "bfloat16": 2_000_000, "float16": 2_000_000, "int8": 1_000_000, "compact": 200_000}
+BYTES = {"float32": 4_000_000, "bfloat16": 2_000_000, "float16": 2_000_000, "int8": 1_000_000, "compact": 300_000}
 SIZE = Size(BYTES, 1_000_000, 0, 16)
 FAST = Facts(SIZE, nodes=8, link=1e9, step_seconds=0.5, mix_seconds=0.1)
 NOW = Choice("auto", "float32", 16, 0, 300.0)
@@ -52,7 +52,7 @@ def test_the_graph(nodes: int, skewed: bool, topology: str) -> None:
 
 
 def test_a_full_graph_must_fit_the_link() -> None:
-    longest = 7 * 200_000 / rules.LONGEST_EXCHANGE
+    longest = 7 * 300_000 / rules.LONGEST_EXCHANGE
     assert settings(replace(FAST, link=longest * 1.01))["mesh.topology"] == "full"
     assert settings(replace(FAST, link=longest * 0.99))["mesh.topology"] == "random-regular"
     assert settings(replace(FAST, nodes=2, link=1.0))["mesh.topology"] == "full", "no graph has fewer neighbours"
@@ -72,7 +72,7 @@ def test_a_round_of_a_fast_device_is_not_over_at_once(skewed: bool) -> None:
 
 @pytest.mark.parametrize(("overlap", "share"), [(True, rules.OVERLAPPED), (False, rules.APART)])
 def test_the_exchange_is_a_bounded_part_of_a_round(overlap: bool, share: float) -> None:
-    facts = replace(FAST, overlap=overlap, link=1e5)
+    facts = replace(FAST, overlap=overlap, link=1.5e5)
     found = recommended(facts)
     ahead = forecast(facts, found.choice)
     assert found.choice.wire == "compact"
@@ -81,25 +81,29 @@ def test_the_exchange_is_a_bounded_part_of_a_round(overlap: bool, share: float) 
     assert 14.1 / share <= ahead.train_seconds <= 14.1 / share + 1.0
 
 
-def test_the_coarsest_wire_that_the_algorithm_goes_with_where_the_link_would_lengthen_the_round() -> None:
+def test_the_finest_wire_with_which_the_link_does_not_lengthen_the_round() -> None:
     fitting = 7 * 4_000_000 / (rules.LEAST_STEPS * 0.5 * rules.OVERLAPPED - 0.1)
     assert settings(replace(FAST, link=fitting * 1.01))["mixing.wire"] == "float32"
-    for coarsest in ("compact", "int8", "bfloat16"):
-        slower = replace(FAST, coarsest=coarsest, link=fitting * 0.99)
-        assert settings(slower)["mixing.wire"] == coarsest
+    assert settings(replace(FAST, link=fitting * 0.99))["mixing.wire"] == "int8"
+    assert settings(replace(FAST, link=fitting * 0.251))["mixing.wire"] == "int8"
+    for part in (0.249, 0.01):  # of all, the last where none is enough
+        assert settings(replace(FAST, link=fitting * part))["mixing.wire"] == "compact"
+    exact_a = replace(FAST, wires=("float32", "bfloat16"))
+    for part in (0.99, 0.01):
+        assert settings(replace(exact_a, link=fitting * part))["mixing.wire"] == "bfloat16"
 
 
 def test_a_rank_that_the_link_cannot_carry_is_halved() -> None:
-    sparse = replace(FAST, nodes=2, link=200_000 / rules.LONGEST_EXCHANGE)
+    sparse = replace(FAST, nodes=2, link=300_000 / rules.LONGEST_EXCHANGE)
     assert settings(sparse)["lora.r"] == 16
     assert settings(replace(sparse, link=sparse.link * 0.9))["lora.r"] == 8  # type: ignore[operator]
     assert settings(replace(sparse, link=1.0))["lora.r"] == rules.LEAST_RANK
 
 
 def test_neighbours_are_waited_for_as_long_as_an_exchange_takes() -> None:
-    slow = settings(replace(FAST, nodes=2, link=200_000 / 100))
+    slow = settings(replace(FAST, nodes=2, link=300_000 / 100))
     assert slow["round.wait_ceiling"] == 200
-    assert "round.wait_ceiling" not in settings(replace(FAST, nodes=2, link=200_000 / 50))
+    assert "round.wait_ceiling" not in settings(replace(FAST, nodes=2, link=300_000 / 50))
 
 
 def test_rounds_by_steps_stay_so() -> None:
