@@ -280,7 +280,9 @@ class ResourcesSection(Section):
 class LimitsSection(Section):
     """The bound of every queue, message, retry and file count."""
 
-    snapshot_bytes: int = Field(2048 * MIB, ge=1, description="largest snapshot taken from a peer")
+    snapshot_bytes: int = Field(
+        2048 * MIB, ge=1, description="largest snapshot taken from a peer; of compact, inflated"
+    )
     spool_bytes: int = Field(
         4096 * MIB, ge=1, description="most bytes of snapshots in flight; half of it forces a save"
     )

@@ -28,6 +28,7 @@ FORMAT = "decaf-node/1"
 HEADER_LIMIT_BYTES = 4 * 1024 * 1024  # about 25,000 tensors; a parsed one takes ten times as much memory
 READ_BYTES = 1024 * 1024
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}
+MAX_WIDTH = 8  # bytes of a number anywhere; nothing overflows, not even the strides of an empty tensor
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
 SCALES = ".int8_scales"
@@ -219,6 +220,8 @@ def _check(header: Header, data_start: int, name: str) -> None:
     for key, info in sorted(header.tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if info.dtype not in DTYPE_BYTES:
             raise _damaged(name, f"tensor {_shown(key)} has dtype {_shown(info.dtype)}")
+        if math.prod(max(side, 1) for side in info.shape) >= COUNT_LIMIT // MAX_WIDTH:
+            raise _damaged(name, f"tensor {_shown(key)} has a shape of too many numbers")
         if info.begin != position or info.end - info.begin != math.prod(info.shape) * DTYPE_BYTES[info.dtype]:
             raise _damaged(name, f"tensor {_shown(key)} does not lie where its shape says")
         position = info.end

@@ -102,7 +102,7 @@ class Exchange:
     def inspect(self, snapshot: File, own: File) -> SnapshotInspected:
         """Look at a neighbour's snapshot: is it finite, can it be mixed, and how far is it from ``own``?"""
         try:
-            theirs = self._fetch(snapshot)
+            theirs = self._theirs(snapshot)
             if not is_finite(theirs):
                 return SnapshotInspected(snapshot.digest, False, 0.0, 0.0, "it holds numbers that are not finite")
             ours = self._fetch(own)
@@ -136,7 +136,7 @@ class Exchange:
         if not edges:
             return MixedAdapter(now, tail=0.0, interference=0.0, norm=norm(now))
         own = {file.digest: self._own(file, now) for file in {edge.own for edge in edges}}  # one object, one term
-        pairs = [AdapterEdge(own[edge.own.digest], self._fetch(edge.theirs), edge.weight) for edge in edges]
+        pairs = [AdapterEdge(own[edge.own.digest], self._theirs(edge.theirs), edge.weight) for edge in edges]
         mixed = self._mixed(now, pairs)
         self._live.load(mixed.adapter)
         self.trained()
@@ -167,8 +167,11 @@ class Exchange:
             return now
         return self._fetch(file)
 
-    def _fetch(self, file: File) -> Adapter:
+    def _theirs(self, file: File) -> Adapter:
         return fetch(file, self._live.device, self._limit_bytes)[1]
+
+    def _fetch(self, file: File) -> Adapter:
+        return fetch(file, self._live.device)[1]
 
 
 def _holds(adapter: Adapter, dtype: torch.dtype) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -194,6 +194,11 @@ def _with(change: Callable[[dict[str, dict[str, object]]], object]) -> Callable[
     return changed
 
 
+def _add_empty(document: dict[str, Any]) -> None:
+    end = max(part["data_offsets"][1] for name, part in document.items() if name != "__metadata__")
+    document["empty"] = {"dtype": "F32", "shape": [0, 2**62, 4], "data_offsets": [end, end]}
+
+
 A = "base_model.model.layer.1.query.lora_A.weight"
 DAMAGES = {
     "cut": _cut,
@@ -208,6 +213,7 @@ DAMAGES = {
     "a partner missing": _with(lambda document: document.update(other=document.pop(A))),
     "a shape that lies": _with(lambda document: document[A].update(shape=[4, 70])),
     "an unknown dtype": _with(lambda document: document[A].update(dtype="F8_E4M3")),
+    "an empty tensor whose strides overflow": _with(_add_empty),
     "a factor that is a vector": _with(lambda document: document[A].update(shape=[28])),
 }
 

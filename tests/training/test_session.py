@@ -685,6 +685,27 @@ def test_what_is_not_trained_any_more_is_not_sent_in_compact(tmp_path: Path) -> 
     assert {info.dtype for info in read_header(Path(sent[1].path)).tensors.values()} == {"I8", "F32"}
 
 
+def test_the_limit_of_a_peers_snapshot_is_of_what_it_holds_and_not_of_our_own(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, StartTraining(1), round=steps(1), limits={"snapshot_bytes": 100}).begin()
+    big = stage.live.read()
+    own = publish(tmp_path, big, wire="compact", schema="schema", base="base", round=1)
+    theirs = publish(
+        tmp_path,
+        Adapter(big.products, {"head": big.tensors["head"] + 1}),
+        wire="compact",
+        schema="schema",
+        base="base",
+        round=2,
+    )
+    small, _ = stage.theirs(1)
+    stage.link.polled.extend([InspectSnapshot(theirs, own), InspectSnapshot(small, own)])
+    stage.step()
+    looks = [message for message in stage.link.sent if isinstance(message, SnapshotInspected)]
+    assert "deflated, and this node takes 100; raise limits.snapshot_bytes" in looks[0].problem
+    assert theirs.digest[:12] in looks[0].problem
+    assert looks[1].problem == ""
+
+
 def test_own_snapshots_are_read_once_for_all_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And are one term of the mix: its small matrices grow with the square of their number."""
     stage = Stage(tmp_path, StartTraining(1), round=steps(1, overlap=True)).begin()
