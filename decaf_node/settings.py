@@ -396,9 +396,16 @@ def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
         raise BadSettings("settings.unreadable", f"The settings {path} cannot be read: {error}.") from error
     except (ValueError, RecursionError) as error:
         raise BadSettings("settings.not-toml", f"The settings {path} are not valid TOML: {error}.") from error
-    apply_environment(document, environ)
-    settings = parse_settings(document, str(path))
-    return anchored(settings, path.absolute().parent)
+    return complete(document, environ, str(path), path.absolute().parent)
+
+
+def complete(document: dict[str, Any], environ: Mapping[str, str], source: str, folder: Path) -> Settings:
+    """Check a document with what the environment sets on top; relative paths are taken from ``folder``.
+
+    Raises BadSettings, as ``parse_settings``.
+    """
+    _apply_environment(document, environ)
+    return _anchored(parse_settings(document, source), folder)
 
 
 def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
@@ -418,8 +425,7 @@ def parse_settings(document: Mapping[str, Any], source: str) -> Settings:
         raise BadSettings("settings.bad-value", f"In the settings {source}, {what}: {problem}.") from None
 
 
-def apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Set in ``document`` what variables of ``environ`` set, ``DECAF_NODE__SECTION__KEY``. Raises BadSettings."""
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
@@ -450,8 +456,7 @@ def _hours(text: str) -> tuple[int, int] | None:
     return None if start == end else (start, end)
 
 
-def anchored(settings: Settings, folder: Path) -> Settings:
-    """Return the same, relative paths taken from ``folder``."""
+def _anchored(settings: Settings, folder: Path) -> Settings:
     model = settings.model.model_copy(update={"path": folder / settings.model.path})
     data = settings.data.model_copy(
         update={

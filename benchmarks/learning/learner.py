@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.learning.methods import WAYS_STAY, Method
-from benchmarks.learning.mixes import chebyshev, left_over, plus, size_on, total, with_drawn_a
+from benchmarks.learning.mixes import chebyshev, left_over, plus, size_on, through_file, total, with_drawn_a
 from benchmarks.learning.task import Task
 from benchmarks.learning.tracking import Tracker, corrected, step_between
 from benchmarks.one_model import Learner, Shared
@@ -173,9 +173,10 @@ class Learning:
 
     def _publish(self, value: State) -> State:
         tracker = value.tracker and replace(value.tracker, sent=self._method.sent(value.tracker.step))
-        sent = self._method.sent(value.adapter, value.told)
         if self._method.wire == "compact":
-            self.snapshot_bytes = size_on("compact", value.adapter)  # of this one
+            self.snapshot_bytes, sent = through_file(value.adapter)  # of this one
+        else:
+            sent = self._method.sent(value.adapter, value.told)
         return replace(value, sent=sent, told=sent if self._method.differences else None, tracker=tracker)
 
     def mix(self, value: State, terms: Sequence[Term]) -> Mixed:

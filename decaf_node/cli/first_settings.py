@@ -76,14 +76,12 @@ class FirstSettings:
 
     def _settings(self, mesh: str = "") -> Settings:
         """mesh: empty while it is not known."""
-        from decaf_node.settings import anchored, apply_environment, load_settings, parse_settings
+        from decaf_node.settings import complete, load_settings
 
         if self.path.exists():
             return load_settings(self.path, os.environ)
-        document = self._document(mesh)
-        apply_environment(document, os.environ)
-        settings = parse_settings(document, "given on the command line and in the environment")
-        return anchored(settings, self.path.absolute().parent)
+        given = "given on the command line and in the environment"
+        return complete(self._document(mesh), os.environ, given, self.path.absolute().parent)
 
     @contextmanager
     def written(self, mesh: str) -> Iterator[None]:

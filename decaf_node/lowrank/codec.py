@@ -59,14 +59,14 @@ def write_snapshot(path: Path, adapter: Adapter, *, wire: Wire, schema: str, bas
     Raises BadData if a finite number does not fit the format, or one is not finite in ``compact``; OSError if the file
     cannot be written.
     """
-    if wire == "compact":
+    compact, steps = wire == "compact", {}
+    if compact:
         adapter = in_singular_directions(adapter)
+        steps = _steps(adapter)
     parts = _parts(_tensors(adapter), DTYPES[wire])
-    header = _header(adapter, parts, schema, base, round)
-    steps = _steps(adapter) if wire == "compact" else {}
-    pieces = chain([header], _contents(adapter, parts, steps))
+    pieces = chain([_header(adapter, parts, schema, base, round)], _contents(adapter, parts, steps))
     with path.open("wb") as file:
-        file.writelines(_deflated(pieces) if wire == "compact" else pieces)
+        file.writelines(_deflated(pieces) if compact else pieces)
 
 
 def size_of(adapter: Adapter, *, wire: Wire, schema: str, base: str, round: int) -> int:

@@ -34,9 +34,11 @@ def test_the_environment_comes_on_top_of_what_is_to_be_written(tmp_path: Path, m
     """So an invitation names the port that ``run`` will listen at."""
     monkeypatch.setenv("DECAF_NODE__LISTEN__ENROLMENT_PORT", "7001")
     monkeypatch.setenv("DECAF_NODE__DISCOVERY__MDNS", "false")
+    monkeypatch.setenv("DECAF_NODE__DATA__EVALUATION", '["held/out.jsonl"]')
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     first = FirstSettings(tmp_path / "c.toml", tmp_path, [tmp_path / "rows.jsonl"], "127.0.0.1", "")
     assert first.check("lab").listen.enrolment_port == 7001
+    assert first.check("lab").data.evaluation == (tmp_path / "held" / "out.jsonl",)
     assert not first.discovery().mdns
     with first.written("lab"):
         assert "7001" not in (tmp_path / "c.toml").read_text()

@@ -65,12 +65,13 @@ def test_what_was_rounded_once_stays(tmp_path: Path) -> None:
     assert _write(tmp_path / "second", read, "bfloat16").read_bytes() == first.read_bytes()
 
 
-def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wire", ["float32", "compact"])
+def test_the_same_content_is_the_same_bytes(tmp_path: Path, wire: Wire) -> None:
     adapter = _adapter()
     backwards = Adapter(_reversed(adapter.products), _reversed(adapter.tensors))
     digests = set()
     for number, same in enumerate((adapter, backwards, _adapter())):
-        digests.add(hashlib.sha256(_write(tmp_path / str(number), same).read_bytes()).hexdigest())
+        digests.add(hashlib.sha256(_write(tmp_path / str(number), same, wire).read_bytes()).hexdigest())
     assert len(digests) == 1
 
 
@@ -89,16 +90,17 @@ def test_other_tools_can_read_it(tmp_path: Path) -> None:
     assert torch.equal(tensors[f"{name}.lora_B.weight"], adapter.products[name].b)
 
 
-def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
-    path = _write(tmp_path / "snapshot", _adapter())
+@pytest.mark.parametrize("wire", ["float32", "compact"])
+def test_the_header_is_read_without_torch(tmp_path: Path, wire: Wire) -> None:
+    path = _write(tmp_path / "snapshot", _adapter(), wire)
     script = (
         "import sys; from pathlib import Path; from decaf_node.snapshot import read_header\n"
         "header = read_header(Path(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules\n"
-        "print(header.round, header.rank, len(header.tensors))"
+        "print(header.round, header.rank, len(header.scales), header.size_bytes)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["7", "4", "6"]
+    assert done.stdout.split() == ["7", "4", "2", str(path.stat().st_size)]
 
 
 def test_trained_parameters_are_written(tmp_path: Path) -> None:

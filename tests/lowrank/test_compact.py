@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,18 +95,12 @@ def test_a_layer_that_is_not_trained_yet_and_one_that_is_all_there_is(tmp_path: 
     assert is_finite(read)
 
 
-def test_one_strong_direction_is_as_exact_as_in_int8(tmp_path: Path) -> None:
-    """Its numbers, in the step that the error allows, would want more than int8 has."""
+def test_a_direction_that_wants_more_numbers_than_int8_has_gets_its_steps(tmp_path: Path) -> None:
     b, a = torch.zeros(300, 2), torch.zeros(2, 300)
     b[:, 0], a[0, :], b[0, 1], a[1, 0] = 1.0, 1.0, 1e-3, 1e-3
     b[7, 0] = 1e3
     adapter = Adapter({"layer": Product(b, a)}, {})
     assert _off(read_snapshot(_write(tmp_path / "snapshot", adapter))[1], adapter) < 0.5 * ERROR
-
-
-def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (_write(tmp_path / name, _trained()).read_bytes() for name in ("first", "second"))
-    assert first == second
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -117,18 +109,6 @@ def test_adapters_of_any_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
     products = {name: Product(p.b.to(dtype), p.a.to(dtype), p.scale) for name, p in adapter.products.items()}
     _, read = read_snapshot(_write(tmp_path / "snapshot", Adapter(products, adapter.tensors)))
     assert _off(read, Adapter(products, {})) < 1.05 * ERROR
-
-
-def test_the_header_is_read_without_torch(tmp_path: Path) -> None:
-    path = _write(tmp_path / "snapshot", _trained())
-    script = (
-        "import sys; from pathlib import Path; from decaf_node.snapshot import read_header\n"
-        "header = read_header(Path(sys.argv[1]))\n"
-        "assert 'torch' not in sys.modules\n"
-        "print(header.round, header.rank, header.size_bytes)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["7", "8", str(path.stat().st_size)]
 
 
 def _bomb(data: bytes) -> bytes:
